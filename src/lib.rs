@@ -1,1 +1,3 @@
+//! Mirrors the container images of a KubeOne cluster into a registry.
 
+pub mod reference;

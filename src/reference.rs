@@ -1,0 +1,499 @@
+//! Names of images and of the places that hold them.
+//!
+//! A [`Reference`] is what `docker pull` accepts, a [`Target`] is a registry with an optional path in front of
+//! the repositories. Both are validated here, once; nothing else may reach a URL, a path or a log. The grammar is
+//! that of the [distribution reference package](https://pkg.go.dev/github.com/distribution/reference) and of the
+//! OCI distribution-spec, section "Pulling manifests".
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Where images without a host live, as docker writes it.
+pub const DOCKER_HUB: &str = "docker.io";
+
+/// Longest repository with its host, in bytes (distribution's `NameTotalLengthMax`).
+const NAME_MAX: usize = 255;
+/// Longest tag, in bytes.
+const TAG_MAX: usize = 128;
+
+/// Why a text is not a name. The message quotes the text, shortened and escaped.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{text:?} is not a valid {what}: {why}")]
+pub struct NameError {
+    what: &'static str,
+    text: String,
+    why: &'static str,
+}
+
+impl NameError {
+    fn new(what: &'static str, text: &str, why: &'static str) -> Self {
+        let mut shown: String = text.chars().take(120).collect();
+        if shown.len() < text.len() {
+            shown.push('…');
+        }
+        Self { what, text: shown, why }
+    }
+}
+
+/// A registry's network name: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(String);
+
+impl Host {
+    /// As written in a reference, lower case, e.g. `registry.example.com:5000`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Without the port and without the brackets of an IPv6 address.
+    pub fn name(&self) -> &str {
+        match self.0.strip_prefix('[') {
+            Some(v6) => v6.split(']').next().unwrap_or_default(),
+            None => self.0.split(':').next().unwrap_or_default(),
+        }
+    }
+
+    /// Loopback by name or address: docker and its relatives speak plain HTTP to these.
+    pub fn is_loopback(&self) -> bool {
+        let name = self.name();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    pub fn is_docker_hub(&self) -> bool {
+        self.0 == DOCKER_HUB
+    }
+}
+
+impl FromStr for Host {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bad = |why| NameError::new("registry", text, why);
+        let (name, port) =
+            split_port(text).ok_or_else(|| bad("the IPv6 address lacks its closing bracket"))?;
+        if let Some(port) = port
+            && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
+        {
+            return Err(bad("the port is not a number from 0 to 65535"));
+        }
+        if let Some(v6) = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+            v6.parse::<std::net::Ipv6Addr>()
+                .map_err(|_| bad("the text in brackets is not an IPv6 address"))?;
+        } else {
+            let label = |l: &str| {
+                !l.is_empty()
+                    && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                    && !l.starts_with('-')
+                    && !l.ends_with('-')
+            };
+            if name.len() > 253 || !name.split('.').all(label) {
+                return Err(bad("a host is letters, digits, hyphens and dots, with an optional port"));
+            }
+        }
+        Ok(Self(match text.to_ascii_lowercase().as_str() {
+            // All of docker's names for its own registry are one place.
+            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DOCKER_HUB.to_owned(),
+            other => other.to_owned(),
+        }))
+    }
+}
+
+/// `[::1]:5000` → (`[::1]`, `5000`), `host:1` → (`host`, `1`); `None` for an open bracket.
+fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    if text.starts_with('[') {
+        let (address, rest) = text.split_at(text.find(']')? + 1);
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((address, Some(port))),
+            None => rest.is_empty().then_some((address, None)),
+        };
+    }
+    Some(match text.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (text, None),
+    })
+}
+
+/// A repository's path inside a registry, e.g. `library/alpine`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repository(String);
+
+impl Repository {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// This repository below `prefix`.
+    pub fn below(&self, prefix: Option<&Repository>) -> Repository {
+        match prefix {
+            Some(prefix) => Repository(format!("{}/{}", prefix.0, self.0)),
+            None => self.clone(),
+        }
+    }
+}
+
+impl FromStr for Repository {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bad = |why| NameError::new("repository", text, why);
+        if text.len() > NAME_MAX {
+            return Err(bad("it is longer than 255 characters"));
+        }
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(bad("a repository is lower case"));
+        }
+        if !text.split('/').all(is_path_component) {
+            return Err(bad(
+                "a path component is letters and digits, joined by one '.', one or two '_', or any '-'",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(component: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    if !alphanumeric(first) || !alphanumeric(last) {
+        return false;
+    }
+    bytes
+        .split(|&b| alphanumeric(b))
+        .filter(|separator| !separator.is_empty())
+        .all(|separator| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-'))
+}
+
+/// A tag, e.g. `v1.36.3`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(String);
+
+impl Tag {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let ok = text.len() <= TAG_MAX
+            && text.bytes().next().is_some_and(word)
+            && text.bytes().all(|b| word(b) || b == b'.' || b == b'-');
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::new(
+                "tag",
+                text,
+                "a tag is up to 128 letters, digits, '_', '.' and '-', and starts with none of the last two",
+            ))
+        }
+    }
+}
+
+/// The hash functions that content is named by (image-spec, "Registered Algorithms").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    Sha256,
+    Sha512,
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    fn ring(self) -> &'static ring::digest::Algorithm {
+        match self {
+            Algorithm::Sha256 => &ring::digest::SHA256,
+            Algorithm::Sha512 => &ring::digest::SHA512,
+        }
+    }
+}
+
+/// The name of some bytes: `sha256:` or `sha512:` and lower-case hex.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    /// The whole text, algorithm and all.
+    text: Box<str>,
+}
+
+impl Digest {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The first hex digits, as people quote them.
+    pub fn short(&self) -> &str {
+        let hex = self.text.split_once(':').map_or("", |(_, hex)| hex);
+        &hex[..12]
+    }
+
+    /// The digest of `bytes`.
+    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
+impl FromStr for Digest {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bad = |why| NameError::new("digest", text, why);
+        let (name, hex) = text.split_once(':').ok_or_else(|| bad("it has the form sha256:HEX"))?;
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => return Err(bad("only sha256 and sha512 are supported")),
+        };
+        if hex.len() != algorithm.ring().output_len() * 2 {
+            return Err(bad("the hex part has the wrong length"));
+        }
+        if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(bad("the hex part is lower-case hexadecimal"));
+        }
+        Ok(Self { algorithm, text: text.into() })
+    }
+}
+
+/// Hashes a stream of bytes into a [`Digest`], with the processor's instructions where it has them.
+pub struct Hasher {
+    algorithm: Algorithm,
+    context: ring::digest::Context,
+}
+
+impl Hasher {
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self { algorithm, context: ring::digest::Context::new(algorithm.ring()) }
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+    }
+
+    pub fn finish(self) -> Digest {
+        use std::fmt::Write as _;
+        let mut text = format!("{}:", self.algorithm.name());
+        for byte in self.context.finish().as_ref() {
+            let _ = write!(text, "{byte:02x}");
+        }
+        Digest { algorithm: self.algorithm, text: text.into() }
+    }
+}
+
+/// An image at its source: host, repository, and a tag, a digest, or both.
+///
+/// A reference without a host belongs to Docker Hub, one there without a namespace to `library/`, and one with
+/// neither tag nor digest means `latest`, as with docker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference {
+    pub host: Host,
+    pub repository: Repository,
+    pub tag: Option<Tag>,
+    pub digest: Option<Digest>,
+}
+
+impl FromStr for Reference {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bad = |why| NameError::new("image reference", text, why);
+        let retold = |e: NameError| NameError::new("image reference", text, e.why);
+        if text.contains("://") {
+            return Err(bad("a reference has no scheme such as https://"));
+        }
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().map_err(retold)?)),
+            None => (text, None),
+        };
+        // A colon after the last slash starts the tag; before it, a port.
+        let (name, tag) = match rest.rfind(':') {
+            Some(colon) if !rest[colon..].contains('/') => {
+                (&rest[..colon], Some(rest[colon + 1..].parse::<Tag>().map_err(retold)?))
+            }
+            _ => (rest, None),
+        };
+        let (host, path) = match name.split_once('/') {
+            Some((first, path)) if is_host(first) => {
+                (first.parse::<Host>().map_err(retold)?, path.to_owned())
+            }
+            _ => (Host(DOCKER_HUB.to_owned()), name.to_owned()),
+        };
+        let path = if host.is_docker_hub() && !path.contains('/') { format!("library/{path}") } else { path };
+        let repository: Repository = path.parse().map_err(retold)?;
+        if host.as_str().len() + 1 + repository.as_str().len() > NAME_MAX {
+            return Err(bad("host and repository are longer than 255 characters"));
+        }
+        let tag = match (tag, &digest) {
+            (None, None) => Some(Tag("latest".to_owned())),
+            (tag, _) => tag,
+        };
+        Ok(Self { host, repository, tag, digest })
+    }
+}
+
+/// Docker's rule: the first component is a host if it has a dot, a colon or an upper-case letter, or is `localhost`.
+fn is_host(component: &str) -> bool {
+    component == "localhost"
+        || component.contains(['.', ':'])
+        || component.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+/// What a manifest is asked for by, and put under: a tag or a digest (distribution-spec, `<reference>`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Name {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+impl Name {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Name::Tag(tag) => tag.as_str(),
+            Name::Digest(digest) => digest.as_str(),
+        }
+    }
+}
+
+/// A manifest's place inside a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    pub repository: Repository,
+    pub name: Name,
+}
+
+impl Reference {
+    /// What the source is asked for: the digest where one is pinned, so that a moved tag cannot matter.
+    pub fn spot(&self) -> Spot {
+        let name = match (&self.digest, &self.tag) {
+            (Some(digest), _) => Name::Digest(digest.clone()),
+            (None, Some(tag)) => Name::Tag(tag.clone()),
+            (None, None) => Name::Tag(Tag("latest".to_owned())),
+        };
+        Spot { repository: self.repository.clone(), name }
+    }
+
+    /// Where the image goes inside the target: the same repository and tag without the host.
+    ///
+    /// CoreDNS has two places. kubeadm asks a custom registry for `coredns:TAG` (1.21 for `coredns/coredns:TAG`),
+    /// containerd's mirrors are asked for the upstream path, `coredns/coredns:TAG`; both must be answered.
+    pub fn destinations(&self) -> Vec<Spot> {
+        let name = match (&self.tag, &self.digest) {
+            (Some(tag), _) => Name::Tag(tag.clone()),
+            (None, _) => self.spot().name,
+        };
+        let mut spots = vec![Spot { repository: self.repository.clone(), name: name.clone() }];
+        if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
+            spots.push(Spot { repository: Repository("coredns".to_owned()), name });
+        }
+        spots
+    }
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Tag(tag) => write!(f, "{}:{tag}", self.repository),
+            Name::Digest(digest) => write!(f, "{}@{digest}", self.repository),
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A registry to push to, or to pull from instead of the upstream: a host and the path that all repositories are below.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    pub host: Host,
+    pub prefix: Option<Repository>,
+}
+
+impl Target {
+    /// `spot` as it is called here.
+    pub fn place(&self, spot: &Spot) -> Spot {
+        Spot { repository: spot.repository.below(self.prefix.as_ref()), name: spot.name.clone() }
+    }
+
+    /// The full name of `spot`, as one would pull it.
+    pub fn full_name(&self, spot: &Spot) -> String {
+        format!("{}/{}", self.host, self.place(spot))
+    }
+}
+
+impl FromStr for Target {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bad = |why| NameError::new("target registry", text, why);
+        let retold = |e: NameError| NameError::new("target registry", text, e.why);
+        if text.contains("://") {
+            return Err(bad(
+                "write it without a scheme, as in registry.example.com:5000 (--insecure allows plain HTTP)",
+            ));
+        }
+        let (host, path) = match text.split_once('/') {
+            Some((host, path)) => (host, Some(path)),
+            None => (text, None),
+        };
+        let prefix = match path.map(|p| p.strip_suffix('/').unwrap_or(p)) {
+            None | Some("") => None,
+            Some(path) => Some(path.parse::<Repository>().map_err(retold)?),
+        };
+        Ok(Self { host: host.parse().map_err(retold)?, prefix })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.prefix {
+            Some(prefix) => write!(f, "{}/{prefix}", self.host),
+            None => write!(f, "{}", self.host),
+        }
+    }
+}
+
+macro_rules! shown_as_str {
+    ($($name:ty),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    )*};
+}
+shown_as_str!(Host, Repository, Tag, Digest);
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
