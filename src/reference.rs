@@ -10,6 +10,10 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+mod digest;
+
+pub use digest::{Algorithm, Digest, Hasher};
+
 /// Where images without a host live, as docker writes it.
 pub const DOCKER_HUB: &str = "docker.io";
 
@@ -199,106 +203,6 @@ impl FromStr for Tag {
     }
 }
 
-/// The hash functions that content is named by (image-spec, "Registered Algorithms").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Algorithm {
-    Sha256,
-    Sha512,
-}
-
-impl Algorithm {
-    fn name(self) -> &'static str {
-        match self {
-            Algorithm::Sha256 => "sha256",
-            Algorithm::Sha512 => "sha512",
-        }
-    }
-
-    fn ring(self) -> &'static ring::digest::Algorithm {
-        match self {
-            Algorithm::Sha256 => &ring::digest::SHA256,
-            Algorithm::Sha512 => &ring::digest::SHA512,
-        }
-    }
-}
-
-/// The name of some bytes: `sha256:` or `sha512:` and lower-case hex.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest {
-    algorithm: Algorithm,
-    /// The whole text, algorithm and all.
-    text: Box<str>,
-}
-
-impl Digest {
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The first hex digits, as people quote them.
-    pub fn short(&self) -> &str {
-        let hex = self.text.split_once(':').map_or("", |(_, hex)| hex);
-        &hex[..12]
-    }
-
-    /// The digest of `bytes`.
-    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::new(algorithm);
-        hasher.update(bytes);
-        hasher.finish()
-    }
-}
-
-impl FromStr for Digest {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let bad = |why| NameError::new("digest", text, why);
-        let (name, hex) = text.split_once(':').ok_or_else(|| bad("it has the form sha256:HEX"))?;
-        let algorithm = match name {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            _ => return Err(bad("only sha256 and sha512 are supported")),
-        };
-        if hex.len() != algorithm.ring().output_len() * 2 {
-            return Err(bad("the hex part has the wrong length"));
-        }
-        if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(bad("the hex part is lower-case hexadecimal"));
-        }
-        Ok(Self { algorithm, text: text.into() })
-    }
-}
-
-/// Hashes a stream of bytes into a [`Digest`], with the processor's instructions where it has them.
-pub struct Hasher {
-    algorithm: Algorithm,
-    context: ring::digest::Context,
-}
-
-impl Hasher {
-    pub fn new(algorithm: Algorithm) -> Self {
-        Self { algorithm, context: ring::digest::Context::new(algorithm.ring()) }
-    }
-
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.context.update(bytes);
-    }
-
-    pub fn finish(self) -> Digest {
-        use std::fmt::Write as _;
-        let mut text = format!("{}:", self.algorithm.name());
-        for byte in self.context.finish().as_ref() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        Digest { algorithm: self.algorithm, text: text.into() }
-    }
-}
-
 /// An image at its source: host, repository, and a tag, a digest, or both.
 ///
 /// A reference without a host belongs to Docker Hub, one there without a namespace to `library/`, and one with
@@ -319,6 +223,10 @@ impl FromStr for Reference {
         let retold = |e: NameError| NameError::new("image reference", text, e.why);
         if text.contains("://") {
             return Err(bad("a reference has no scheme such as https://"));
+        }
+        // Docker reads it as the ID of a local image.
+        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(bad("64 hexadecimal digits are an ID, not a name"));
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().map_err(retold)?)),
@@ -350,11 +258,11 @@ impl FromStr for Reference {
     }
 }
 
-/// Docker's rule: the first component is a host if it has a dot, a colon or an upper-case letter, or is `localhost`.
+/// Docker's rule: the first component is a host if it has a dot or a colon, or is `localhost`.
+///
+/// Docker also takes `Acme/app` for a host, against its own intention; a mistyped repository is likelier.
 fn is_host(component: &str) -> bool {
-    component == "localhost"
-        || component.contains(['.', ':'])
-        || component.bytes().any(|b| b.is_ascii_uppercase())
+    component == "localhost" || component.contains(['.', ':'])
 }
 
 /// What a manifest is asked for by, and put under: a tag or a digest (distribution-spec, `<reference>`).
@@ -460,13 +368,10 @@ impl FromStr for Target {
                 "write it without a scheme, as in registry.example.com:5000 (--insecure allows plain HTTP)",
             ));
         }
-        let (host, path) = match text.split_once('/') {
-            Some((host, path)) => (host, Some(path)),
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let (host, prefix) = match text.split_once('/') {
+            Some((host, path)) => (host, Some(path.parse::<Repository>().map_err(retold)?)),
             None => (text, None),
-        };
-        let prefix = match path.map(|p| p.strip_suffix('/').unwrap_or(p)) {
-            None | Some("") => None,
-            Some(path) => Some(path.parse::<Repository>().map_err(retold)?),
         };
         Ok(Self { host: host.parse().map_err(retold)?, prefix })
     }
@@ -490,10 +395,7 @@ macro_rules! shown_as_str {
         }
     )*};
 }
-shown_as_str!(Host, Repository, Tag, Digest);
+shown_as_str!(Host, Repository, Tag);
 
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+#[cfg(test)]
+mod tests;
