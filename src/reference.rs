@@ -10,8 +10,10 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+mod collision;
 mod digest;
 
+pub use collision::{Collision, check_collisions};
 pub use digest::{Algorithm, Digest, Hasher};
 
 /// Where images without a host live, as docker writes it.

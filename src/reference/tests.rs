@@ -331,6 +331,29 @@ fn digests_are_of_the_bytes_hashed() {
     assert_eq!(digest.algorithm(), Algorithm::Sha256);
 }
 
+#[test]
+fn two_sources_of_one_place_collide_and_the_same_one_twice_does_not() {
+    let check = |images: &[&str]| {
+        let images: Vec<_> = images.iter().map(|text| reference(text)).collect();
+        check_collisions(&images).map_err(|e| e.to_string())
+    };
+    assert_eq!(check(&["quay.io/a/b:v1", "quay.io/a/b:v2", "ghcr.io/a/c:v1", "quay.io/a/b:v1"]), Ok(()));
+    assert_eq!(check(&["alpine:3", "docker.io/library/alpine:3", "Docker.IO/alpine:3"]), Ok(()));
+    assert_eq!(check(&["registry.k8s.io/coredns:1.7.0", "registry.k8s.io/coredns/coredns:v1.8.0"]), Ok(()));
+    let pinned = format!("quay.io/a/b:v1@{SHA256}");
+    for (first, second, spot) in [
+        ("quay.io/a/b:v1", "ghcr.io/a/b:v1", "a/b:v1"),
+        ("quay.io/a/b:v1", pinned.as_str(), "a/b:v1"),
+        // Over the second of CoreDNS' places.
+        ("registry.k8s.io/coredns/coredns:v1.8.0", "example.com/coredns:v1.8.0", "coredns:v1.8.0"),
+    ] {
+        for (first, second) in [(first, second), (second, first)] {
+            let expected = format!("{first} and {second} would both become {spot} at the target");
+            assert_eq!(check(&["alpine:3", first, first, second]), Err(expected));
+        }
+    }
+}
+
 /// Texts near the grammar, where the interesting ones are.
 fn near_reference() -> impl Strategy<Value = String> {
     let host = r"(\[?[0-9a-f:.]{0,12}\]?|localhost|[A-Za-z0-9.-]{0,8}|(index\.)?docker\.io)(:[0-9]{0,5})?";
