@@ -1,3 +1,4 @@
 //! Mirrors the container images of a KubeOne cluster into a registry.
 
+pub mod catalog;
 pub mod reference;
