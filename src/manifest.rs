@@ -1,0 +1,263 @@
+//! What a manifest names. The bytes travel as they came; only descriptors are read out of them.
+//!
+//! Formats: OCI image-spec 1.1 (image manifest, image index) and Docker's schema 2 (manifest, manifest list).
+
+use bytes::Bytes;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::reference::{Algorithm, Digest};
+
+/// Largest manifest that is read, in bytes: what registries take (distribution-spec, "Pushing Manifests").
+pub const MANIFEST_MAX: usize = 4 << 20;
+/// Most descriptors in one manifest.
+const DESCRIPTORS_MAX: usize = 100_000;
+
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// What a registry is told that we take. Without the index types some answer 404, others pick a platform.
+pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.oci.artifact.manifest.v1+json, */*;q=0.1";
+
+/// Some content by name, with its size in bytes (image-spec, "Descriptors").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    pub digest: Digest,
+    pub size: u64,
+    pub media_type: String,
+    /// `linux/arm64/v8`, for the entries of an index.
+    pub platform: Option<String>,
+}
+
+impl Descriptor {
+    /// Layers that their publisher does not want copied; a manifest that names them is complete without them
+    /// (image-spec, "Non-Distributable Layers").
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains(".layer.nondistributable.")
+            || self.media_type == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    }
+}
+
+/// What has to be there before a manifest may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Manifests, one a platform, or indexes again.
+    Index(Vec<Descriptor>),
+    /// Config and layers.
+    Image(Vec<Descriptor>),
+}
+
+/// A manifest or index: its bytes, their digest, their type, and what they name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    pub bytes: Bytes,
+    pub digest: Digest,
+    pub media_type: String,
+    pub content: Content,
+}
+
+/// Why some bytes are no manifest to be mirrored.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ManifestError {
+    #[error("it is no manifest: {0}")]
+    NotJson(String),
+    #[error("it looks like a web page, perhaps from a proxy or a login portal on the way")]
+    WebPage,
+    #[error("it is ambiguous: it has both 'manifests' and 'layers' or 'config'")]
+    Ambiguous,
+    #[error("it is ambiguous: the registry calls it {header}, its own text {body}")]
+    Contradiction { header: String, body: String },
+    #[error(
+        "it is in Docker's schema 1, which was retired in 2019; push the image again with a current tool"
+    )]
+    SchemaOne,
+    #[error("it has the type {0}, which is no manifest that this program knows")]
+    UnknownType(String),
+    #[error("it names more than {DESCRIPTORS_MAX} pieces of content")]
+    TooMany,
+    #[error("a descriptor in it is wrong: {0}")]
+    Descriptor(String),
+}
+
+#[derive(Deserialize)]
+struct RawManifest {
+    #[serde(rename = "schemaVersion")]
+    schema_version: Option<f64>,
+    #[serde(rename = "mediaType")]
+    media_type: Option<String>,
+    manifests: Option<Vec<RawDescriptor>>,
+    config: Option<RawDescriptor>,
+    layers: Option<Vec<RawDescriptor>>,
+    /// Of the artifact manifest that image-spec 1.1 took back.
+    blobs: Option<Vec<RawDescriptor>>,
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct RawDescriptor {
+    #[serde(rename = "mediaType", default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+    platform: Option<RawPlatform>,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl Manifest {
+    /// Reads `bytes` that came with the `Content-Type` header `header`; `algorithm` names them.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for what cannot be mirrored byte for byte with its meaning kept.
+    pub fn parse(bytes: Bytes, header: Option<&str>, algorithm: Algorithm) -> Result<Self, ManifestError> {
+        let raw: RawManifest = serde_json::from_slice(&bytes).map_err(|e| explain(&bytes, &e))?;
+        let media_type = media_type(&raw, header)?;
+        let content =
+            match (raw.manifests, raw.config.is_some() || raw.layers.is_some() || raw.blobs.is_some()) {
+                (Some(_), true) => return Err(ManifestError::Ambiguous),
+                (Some(manifests), false) => Content::Index(descriptors(manifests)?),
+                (None, _) => {
+                    let blobs = raw.layers.into_iter().chain(raw.blobs).flatten();
+                    Content::Image(descriptors(raw.config.into_iter().chain(blobs).collect())?)
+                }
+            };
+        Ok(Self { digest: Digest::of(algorithm, &bytes), bytes, media_type, content })
+    }
+}
+
+fn explain(bytes: &[u8], error: &serde_json::Error) -> ManifestError {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]).trim_start().to_ascii_lowercase();
+    if start.starts_with("<!doctype html") || start.starts_with("<html") {
+        return ManifestError::WebPage;
+    }
+    ManifestError::NotJson(crate::text::printable(&error.to_string()))
+}
+
+/// The type that the manifest is pushed under: the header's, where it is one; else the body's; else by structure.
+fn media_type(raw: &RawManifest, header: Option<&str>) -> Result<String, ManifestError> {
+    let known = |t: &str| [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&t);
+    let header = header.map(|h| h.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let is_schema_one = |t: &str| t.starts_with("application/vnd.docker.distribution.manifest.v1+");
+    if raw.schema_version == Some(1.0)
+        || raw.fs_layers.is_some()
+        || header.as_deref().is_some_and(is_schema_one)
+    {
+        return Err(ManifestError::SchemaOne);
+    }
+    // Generic types such as text/plain and application/json say nothing.
+    let header = header.filter(|h| h.starts_with("application/vnd."));
+    let by_structure = if raw.manifests.is_some() { OCI_INDEX } else { OCI_MANIFEST };
+    let chosen = match (header, &raw.media_type) {
+        (Some(header), Some(body)) if header != *body => {
+            let body = crate::text::printable(body);
+            return Err(ManifestError::Contradiction { header: crate::text::printable(&header), body });
+        }
+        (Some(header), _) => header,
+        (None, Some(body)) => body.clone(),
+        (None, None) => by_structure.to_owned(),
+    };
+    let index = matches!(chosen.as_str(), OCI_INDEX | DOCKER_LIST);
+    let has_something =
+        raw.manifests.is_some() || raw.config.is_some() || raw.layers.is_some() || raw.blobs.is_some();
+    match known(&chosen) || chosen == "application/vnd.oci.artifact.manifest.v1+json" {
+        true if has_something && index == raw.manifests.is_some() => Ok(chosen),
+        true if has_something => Err(ManifestError::Ambiguous),
+        true => Err(ManifestError::NotJson("it names neither manifests nor layers".to_owned())),
+        false => Err(ManifestError::UnknownType(crate::text::printable(&chosen))),
+    }
+}
+
+fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, ManifestError> {
+    if raw.len() > DESCRIPTORS_MAX {
+        return Err(ManifestError::TooMany);
+    }
+    raw.into_iter()
+        .map(|raw| {
+            let digest = raw.digest.parse().map_err(|e| ManifestError::Descriptor(format!("{e}")))?;
+            let platform = raw.platform.map(|p| platform(&p));
+            Ok(Descriptor { digest, size: raw.size, media_type: raw.media_type, platform })
+        })
+        .collect()
+}
+
+fn platform(raw: &RawPlatform) -> String {
+    let variant = raw.variant.as_deref().map(|v| format!("/{v}")).unwrap_or_default();
+    crate::text::printable(&format!("{}/{}{variant}", raw.os, raw.architecture))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn parse(text: &str, header: Option<&str>) -> Result<Manifest, ManifestError> {
+        Manifest::parse(Bytes::from(text.replace("DIGEST", D)), header, Algorithm::Sha256)
+    }
+
+    #[test]
+    fn an_index_names_manifests_and_an_image_its_blobs() {
+        let index = r#"{"schemaVersion":2,"manifests":[
+            {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"DIGEST","size":7,"platform":{"os":"linux","architecture":"arm64","variant":"v8"}}]}"#;
+        let Content::Index(children) = parse(index, Some(OCI_INDEX)).unwrap().content else { panic!() };
+        assert_eq!(children[0].platform.as_deref(), Some("linux/arm64/v8"));
+        let image = r#"{"schemaVersion":2,"config":{"digest":"DIGEST","size":0},"layers":[{"digest":"DIGEST","size":0},{"digest":"DIGEST","size":0}]}"#;
+        let Content::Image(blobs) = parse(image, None).unwrap().content else { panic!() };
+        assert_eq!(blobs.len(), 3);
+    }
+
+    #[test]
+    fn the_type_is_the_headers_then_the_bodys_then_the_structures() {
+        let image = r#"{"schemaVersion":2.0,"config":{"digest":"DIGEST","size":0},"layers":[]}"#;
+        let own = r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"digest":"DIGEST","size":0},"layers":[]}"#;
+        let of = |text, header| parse(text, header).unwrap().media_type;
+        assert_eq!(
+            of(image, Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8")),
+            OCI_MANIFEST
+        );
+        assert_eq!(of(image, Some("text/plain")), OCI_MANIFEST);
+        assert_eq!(of(own, Some("application/json")), DOCKER_MANIFEST);
+        assert_eq!(of(own, None), DOCKER_MANIFEST);
+        assert_eq!(of(r#"{"schemaVersion":2,"manifests":[]}"#, None), OCI_INDEX);
+    }
+
+    #[test]
+    fn what_cannot_be_mirrored_is_refused_with_its_reason() {
+        let both = r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
+        let own =
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        assert_eq!(parse(both, None), Err(ManifestError::Ambiguous));
+        assert!(matches!(parse(own, Some(OCI_MANIFEST)), Err(ManifestError::Contradiction { .. })));
+        assert_eq!(parse(r#"{"schemaVersion":1,"fsLayers":[]}"#, None), Err(ManifestError::SchemaOne));
+        assert_eq!(parse("<!DOCTYPE html><html>", None), Err(ManifestError::WebPage));
+        assert!(matches!(parse("{", None), Err(ManifestError::NotJson(_))));
+        assert!(matches!(parse("{}", None), Err(ManifestError::NotJson(_))));
+        assert!(matches!(
+            parse(r#"{"manifests":[]}"#, Some("application/vnd.x+json")),
+            Err(ManifestError::UnknownType(_))
+        ));
+        let evil = r#"{"schemaVersion":2,"layers":[{"digest":"sha256:../../../etc/passwd","size":1}]}"#;
+        assert!(matches!(parse(evil, None), Err(ManifestError::Descriptor(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_fail(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = Manifest::parse(Bytes::from(bytes), None, Algorithm::Sha256);
+        }
+    }
+}

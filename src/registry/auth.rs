@@ -1,0 +1,411 @@
+//! Challenges and tokens.
+//!
+//! A registry that wants a login says so with 401 and `WWW-Authenticate` (RFC 9110, section 11.6.1); for `Bearer`
+//! a token comes from the service that the challenge names (distribution's token specification). Nothing is asked
+//! for in advance: the first answer of a host teaches the rest.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use super::credentials::{Login, Secret};
+
+/// A token without a lifetime is good for this long (distribution's token specification).
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+/// A token is renewed this long before it runs out, if it lives long enough for that.
+const LEEWAY: Duration = Duration::from_secs(30);
+/// Longest challenge that is read, in bytes.
+const CHALLENGE_MAX: usize = 16 << 10;
+
+/// What a request needs to be allowed: `repository:library/alpine:pull`, one or more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scopes(BTreeSet<String>);
+
+impl Scopes {
+    pub fn pull(repository: &str) -> Self {
+        Self(BTreeSet::from([format!("repository:{repository}:pull")]))
+    }
+
+    pub fn push(repository: &str) -> Self {
+        Self(BTreeSet::from([format!("repository:{repository}:pull,push")]))
+    }
+
+    pub fn and(mut self, other: Scopes) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// These and what a challenge asked for, if that is more.
+    fn union(&self, asked: &str) -> Option<Scopes> {
+        let more: Vec<String> =
+            asked.split_ascii_whitespace().filter(|s| !self.0.contains(*s)).map(str::to_owned).collect();
+        if more.is_empty() || more.len() > 16 {
+            return None;
+        }
+        let mut all = self.clone();
+        all.0.extend(more);
+        Some(all)
+    }
+}
+
+/// What a host wants to see before it serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    Basic,
+    Bearer { realm: Url, service: Option<String>, scope: Option<String> },
+}
+
+/// Why the challenges of an answer are of no use.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Useless {
+    /// There is none.
+    None,
+    /// None that is spoken here; the schemes that were offered.
+    Unknown(Vec<String>),
+    /// A `Bearer` challenge without a usable address of a token service.
+    Realm,
+}
+
+impl Challenge {
+    /// The best challenge of an answer, over all its `WWW-Authenticate` lines: `Bearer` before `Basic`.
+    ///
+    /// # Errors
+    /// [`Useless`] says why there is none.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, Useless> {
+        let mut offered = Vec::new();
+        let mut basic = false;
+        for line in headers.get_all(WWW_AUTHENTICATE) {
+            let bytes = line.as_bytes();
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(CHALLENGE_MAX)]);
+            for (scheme, mut parameters) in parse_challenges(&text) {
+                match scheme.as_str() {
+                    "bearer" => {
+                        let realm = parameters.remove("realm").and_then(|r| usable_realm(&r));
+                        return realm.ok_or(Useless::Realm).map(|realm| Challenge::Bearer {
+                            realm,
+                            service: parameters.remove("service"),
+                            scope: parameters.remove("scope"),
+                        });
+                    }
+                    "basic" => basic = true,
+                    _ => offered.push(crate::text::printable(&scheme)),
+                }
+            }
+        }
+        match (basic, offered.is_empty()) {
+            (true, _) => Ok(Challenge::Basic),
+            (false, true) => Err(Useless::None),
+            (false, false) => Err(Useless::Unknown(offered)),
+        }
+    }
+}
+
+/// A token service is an absolute web address without a user in it.
+fn usable_realm(text: &str) -> Option<Url> {
+    let url: Url = text.parse().ok()?;
+    let web = matches!(url.scheme(), "http" | "https") && url.has_host();
+    (web && url.username().is_empty() && url.password().is_none()).then_some(url)
+}
+
+/// `Bearer realm="…",service="…", Basic realm="…"` → schemes in lower case with their parameters.
+///
+/// Lenient where registries are sloppy: what cannot be read is passed over.
+fn parse_challenges(text: &str) -> Vec<(String, HashMap<String, String>)> {
+    let mut challenges: Vec<(String, HashMap<String, String>)> = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        if word.is_empty() {
+            // A stray '=' or the end.
+            match after.chars().next() {
+                Some(c) => rest = &after[c.len_utf8()..],
+                None => return challenges,
+            }
+            continue;
+        }
+        match after.trim_start_matches([' ', '\t']).strip_prefix('=') {
+            Some(value) => {
+                let (value, remaining) = parse_value(value.trim_start_matches([' ', '\t']));
+                if let Some((_, parameters)) = challenges.last_mut() {
+                    parameters.entry(word.to_ascii_lowercase()).or_insert(value);
+                }
+                rest = remaining;
+            }
+            None => {
+                challenges.push((word.to_ascii_lowercase(), HashMap::new()));
+                rest = after;
+            }
+        }
+    }
+}
+
+/// A token or a quoted string (RFC 9110, section 5.6.4), and what follows it.
+fn parse_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, c)) = characters.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+            c => value.push(c),
+        }
+    }
+    (value, "")
+}
+
+/// A bearer token and how long it may be used.
+#[derive(Debug, Clone)]
+pub struct Token {
+    value: Secret,
+    renew: Instant,
+}
+
+/// The answer of a token service; both names are in use.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<serde_json::Value>,
+}
+
+impl Token {
+    /// Reads a token service's answer. Its lifetime counts from now, by a clock that nobody sets.
+    ///
+    /// # Errors
+    /// Why it cannot be used, without a word of its content.
+    pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
+        let answer: TokenAnswer = serde_json::from_slice(body)
+            .map_err(|_| "the token service's answer is not the JSON of a token")?;
+        let value = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
+        let value = value.ok_or("the token service's answer holds no token")?;
+        if !value.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("the token service's answer holds a token with forbidden characters");
+        }
+        // Some say it as a number, some as text; nonsense is as good as nothing.
+        let seconds = answer.expires_in.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse().ok()));
+        let lifetime = match seconds {
+            Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(365 * 24 * 3600)),
+            _ => DEFAULT_LIFETIME,
+        };
+        let usable = lifetime.saturating_sub(LEEWAY).max(lifetime / 2);
+        Ok(Self { value: Secret::new(value), renew: Instant::now() + usable })
+    }
+
+    fn is_fresh(&self) -> bool {
+        Instant::now() < self.renew
+    }
+
+    pub fn header(&self) -> Secret {
+        Secret::new(format!("Bearer {}", self.value.reveal()))
+    }
+}
+
+/// A place for one token: whoever comes first fetches it, all others wait for that one request.
+pub type TokenCell = Arc<OnceCell<Token>>;
+
+/// What one host has taught so far about getting in.
+#[derive(Debug)]
+pub struct Session {
+    pub login: Option<Login>,
+    challenge: Mutex<Option<Challenge>>,
+    tokens: Mutex<HashMap<Scopes, TokenCell>>,
+    /// More than was asked for at first, by what a host said it wanted.
+    widened: Mutex<HashMap<Scopes, Scopes>>,
+    /// The login was refused here: it is not tried again, so that no account gets locked.
+    refused: Mutex<bool>,
+}
+
+impl Session {
+    pub fn new(login: Option<Login>) -> Self {
+        Self {
+            login,
+            challenge: Mutex::default(),
+            tokens: Mutex::default(),
+            widened: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
+    pub fn challenge(&self) -> Option<Challenge> {
+        lock(&self.challenge).clone()
+    }
+
+    pub fn learn(&self, challenge: Challenge) {
+        *lock(&self.challenge) = Some(challenge);
+    }
+
+    /// The login, unless it was refused before.
+    pub fn usable_login(&self) -> Option<&Login> {
+        self.login.as_ref().filter(|_| !*lock(&self.refused))
+    }
+
+    /// Notes that the login was refused; true if that is news.
+    pub fn refuse_login(&self) -> bool {
+        let mut refused = lock(&self.refused);
+        let news = !*refused && self.login.is_some();
+        *refused = true;
+        // Tokens that the login bought are worth nothing now.
+        if news {
+            lock(&self.tokens).clear();
+        }
+        news
+    }
+
+    /// What to ask the token service for, and the cell that its answer goes into.
+    pub fn cell(&self, scopes: &Scopes) -> (Scopes, TokenCell) {
+        let wanted = lock(&self.widened).get(scopes).cloned().unwrap_or_else(|| scopes.clone());
+        let mut tokens = lock(&self.tokens);
+        let cell = tokens.entry(wanted.clone()).or_default();
+        if cell.get().is_some_and(|token| !token.is_fresh()) {
+            *cell = TokenCell::default();
+        }
+        (wanted, cell.clone())
+    }
+
+    /// A token was refused: the next request needs a new one, with what the challenge asked for on top.
+    pub fn renew(&self, scopes: &Scopes, spent: &TokenCell, challenge: &Challenge) {
+        let mut widened = lock(&self.widened);
+        let wanted = widened.get(scopes).unwrap_or(scopes).clone();
+        let mut tokens = lock(&self.tokens);
+        // Someone else may have renewed it meanwhile; then that one is to be tried first.
+        if tokens.get(&wanted).is_some_and(|cell| Arc::ptr_eq(cell, spent)) {
+            tokens.remove(&wanted);
+        }
+        if let Challenge::Bearer { scope: Some(asked), .. } = challenge
+            && let Some(more) = wanted.union(asked)
+        {
+            widened.insert(scopes.clone(), more);
+        }
+    }
+}
+
+/// Where the token for `scopes` is to be had: the realm with `service` and one `scope` for each.
+pub fn token_url(realm: &Url, service: Option<&str>, scopes: &Scopes) -> Url {
+    let mut url = realm.clone();
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        for scope in &scopes.0 {
+            query.append_pair("scope", scope);
+        }
+    }
+    url
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds this lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    fn challenge(lines: &[&str]) -> Result<Challenge, Useless> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        Challenge::from_headers(&headers)
+    }
+
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Result<Challenge, Useless> {
+        Ok(Challenge::Bearer {
+            realm: realm.parse().unwrap(),
+            service: service.map(str::to_owned),
+            scope: scope.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn challenges_are_read_in_every_form() {
+        let t = "https://auth.example.com/token";
+        let table = [
+            (vec![r#"Basic realm="x""#], Ok(Challenge::Basic)),
+            (vec!["basic"], Ok(Challenge::Basic)),
+            (
+                vec![
+                    r#"Bearer realm="https://auth.example.com/token",service="a, b",scope="repository:x:pull,push""#,
+                ],
+                bearer(t, Some("a, b"), Some("repository:x:pull,push")),
+            ),
+            (
+                vec![r#"Basic realm="x""#, r#"Bearer realm="https://auth.example.com/token""#],
+                bearer(t, None, None),
+            ),
+            (
+                vec![r#"Basic realm="x", BEARER Realm = "https://auth.example.com/token""#],
+                bearer(t, None, None),
+            ),
+            (
+                vec![r#"Bearer realm=https://auth.example.com/token,service="q\"uoted""#],
+                bearer(t, Some("q\"uoted"), None),
+            ),
+            (vec![], Err(Useless::None)),
+            (vec!["Negotiate"], Err(Useless::Unknown(vec!["negotiate".into()]))),
+            (vec!["Bearer"], Err(Useless::Realm)),
+            (vec![r#"Bearer realm="not a url""#], Err(Useless::Realm)),
+            (vec![r#"Bearer realm="https://user:pw@evil.example/""#], Err(Useless::Realm)),
+            (vec![r#"Bearer realm="file:///etc/passwd""#], Err(Useless::Realm)),
+            (vec![r#"Bearer realm="https://auth.example.com/token"#], bearer(t, None, None)),
+        ];
+        for (lines, expected) in table {
+            assert_eq!(challenge(&lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_read_in_both_names_and_never_quoted() {
+        let ok = |body: &str| Token::parse(body.as_bytes()).map(|t| t.value.reveal().to_owned());
+        assert_eq!(ok(r#"{"token":"a"}"#), Ok("a".into()));
+        assert_eq!(ok(r#"{"token":"","access_token":"b","expires_in":"300"}"#), Ok("b".into()));
+        assert!(ok(r#"{"token":null}"#).is_err());
+        assert!(ok("{\"token\":\"a\\nb\"}").is_err());
+        assert!(ok("<html>").is_err());
+        assert!(!format!("{:?}", Token::parse(br#"{"token":"hunter2"}"#)).contains("hunter2"));
+    }
+
+    #[test]
+    fn lifetimes_never_lead_to_a_loop() {
+        for expires in ["0", "-1", "1", "60", "1000000000000", "\"x\"", "null"] {
+            let token =
+                Token::parse(format!(r#"{{"token":"a","expires_in":{expires}}}"#).as_bytes()).unwrap();
+            assert!(token.is_fresh(), "{expires}");
+        }
+        let left = |body: &str| Token::parse(body.as_bytes()).unwrap().renew - Instant::now();
+        assert!(left(r#"{"token":"a","expires_in":300}"#) > Duration::from_secs(260));
+        assert!(left(r#"{"token":"a"}"#) <= Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_wider_scope_is_asked_for_once_it_is_wanted() {
+        let session = Session::new(None);
+        let scopes = Scopes::push("a/b");
+        let (asked, cell) = session.cell(&scopes);
+        assert_eq!(asked, scopes);
+        let wants = bearer("https://t/", None, Some("repository:a/b:pull,push repository:c:pull")).unwrap();
+        session.renew(&scopes, &cell, &wants);
+        let (asked, _) = session.cell(&scopes);
+        assert_eq!(asked, Scopes::push("a/b").and(Scopes::pull("c")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_challenge_makes_the_parser_fail_or_hang(text in ".{0,300}") {
+            let _ = parse_challenges(&text);
+        }
+    }
+}

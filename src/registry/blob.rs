@@ -1,0 +1,450 @@
+//! Blobs on their way: read from one registry, verified, and written to another, piece by piece.
+//!
+//! A download that breaks is continued where it broke (RFC 9110, section 14), inside the same upload. The last
+//! piece of a blob is handed on only once the digest of the whole is right, so an upload with a declared length
+//! can never be completed with wrong bytes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE,
+};
+use reqwest::{Body, Method, Response, StatusCode, Url};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Peer;
+use super::auth::Scopes;
+use super::error::{Error, Kind, Purpose};
+use super::exchange::{Ask, At};
+use super::retry::Patience;
+use crate::manifest::Descriptor;
+use crate::reference::{Digest, Hasher, Repository};
+use crate::text;
+
+/// A blob being read from its source.
+pub struct BlobReader {
+    source: Arc<Peer>,
+    repository: Repository,
+    digest: Digest,
+    /// Bytes.
+    size: u64,
+    /// Bytes handed on so far.
+    position: u64,
+    /// Bytes of the current answer to pass over, because they were handed on before it began.
+    skip: u64,
+    /// `None` once the digest has been compared.
+    hasher: Option<Hasher>,
+    response: Option<Response>,
+    patience: Patience,
+    /// Position at which patience was last restored.
+    rewarded: u64,
+    past_caches: bool,
+}
+
+/// So many bytes in a row, and earlier trouble with a download no longer counts.
+const REWARD: u64 = 64 << 10;
+
+impl BlobReader {
+    /// Starts reading `blob`. `past_caches` asks proxies on the way for a fresh copy.
+    ///
+    /// # Errors
+    /// The registry does not serve the blob, or serves something of another size.
+    pub async fn open(
+        source: Arc<Peer>,
+        repository: Repository,
+        blob: &Descriptor,
+        past_caches: bool,
+    ) -> Result<Self, Error> {
+        let mut reader = Self {
+            hasher: Some(Hasher::new(blob.digest.algorithm())),
+            digest: blob.digest.clone(),
+            size: blob.size,
+            patience: Patience::new(&source.policy),
+            source,
+            repository,
+            position: 0,
+            skip: 0,
+            response: None,
+            rewarded: 0,
+            past_caches,
+        };
+        if blob.size == 0 {
+            reader.verify()?;
+        } else {
+            let response = reader.get(None).await?;
+            reader.check_length(&response)?;
+            reader.response = Some(response);
+        }
+        Ok(reader)
+    }
+
+    /// The next piece; `None` after the last. All pieces together have the digest, or the last one never comes.
+    ///
+    /// # Errors
+    /// The source failed beyond its patience, or the bytes are not what they should be.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.position == self.size {
+            return Ok(None);
+        }
+        loop {
+            let piece = match self.read().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => {
+                    let why = format!("it ended after {} of {} bytes", self.position, self.size);
+                    self.resume(self.error(Kind::Transient, why)).await?;
+                    continue;
+                }
+                Err(error) => {
+                    self.resume(error).await?;
+                    continue;
+                }
+            };
+            let fresh = self.pass_over(piece);
+            if fresh.is_empty() {
+                continue;
+            }
+            return self.accept(fresh).await.map(Some);
+        }
+    }
+
+    async fn accept(&mut self, piece: Bytes) -> Result<Bytes, Error> {
+        if piece.len() as u64 > self.size - self.position {
+            return Err(self.too_long());
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&piece);
+        }
+        self.position += piece.len() as u64;
+        if self.position == self.size {
+            // What follows the last byte would be an error; a lost connection after it is not.
+            while let Ok(Some(more)) = self.read().await {
+                if !more.is_empty() {
+                    return Err(self.too_long());
+                }
+            }
+            self.response = None;
+            self.verify()?;
+        }
+        if self.position >= self.rewarded + REWARD {
+            self.rewarded = self.position;
+            self.patience.restore();
+        }
+        Ok(piece)
+    }
+
+    fn verify(&mut self) -> Result<(), Error> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let actual = hasher.finish();
+        if actual == self.digest {
+            return Ok(());
+        }
+        Err(self.error(Kind::Corrupt, format!("its bytes are damaged: they have the digest {actual}")))
+    }
+
+    fn too_long(&self) -> Error {
+        self.error(Kind::Corrupt, format!("it is longer than the {} bytes its manifest says", self.size))
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Error> {
+        let stall = self.source.policy.timing.stall;
+        let Some(response) = &mut self.response else { return Ok(None) };
+        match timeout(stall, response.chunk()).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(error)) => Err(self.source.transport_error(&self.doing(), &error)),
+            Err(_) => Err(self.error(Kind::Transient, format!("no byte came for {}", text::duration(stall)))),
+        }
+    }
+
+    /// Takes off what was handed on before.
+    fn pass_over(&mut self, mut piece: Bytes) -> Bytes {
+        let known = self.skip.min(piece.len() as u64);
+        self.skip -= known;
+        piece.split_off(known as usize)
+    }
+
+    /// Asks for the rest after `trouble`, until there is an answer or no patience left.
+    async fn resume(&mut self, mut trouble: Error) -> Result<(), Error> {
+        self.response = None;
+        let mut whole = false;
+        loop {
+            let Some(pause) = self.patience.next(&trouble.kind) else {
+                // Another try above would multiply with those made here.
+                return Err(Error { spent: true, ..trouble });
+            };
+            self.source.rest(pause, &trouble).await;
+            // Closed at both ends: some registries answer an open range with 416.
+            let range =
+                (!whole && self.position > 0).then(|| format!("bytes={}-{}", self.position, self.size - 1));
+            match self.get(range).await {
+                Ok(response) => match self.take_up(&response) {
+                    Some(skip) => {
+                        self.skip = skip;
+                        self.response = Some(response);
+                        return Ok(());
+                    }
+                    None => {
+                        whole = true;
+                        trouble = self
+                            .error(Kind::Transient, "it answered with another range than asked for".into());
+                    }
+                },
+                Err(error) if error.status == Some(416) => {
+                    whole = true;
+                    trouble = Error { kind: Kind::Transient, ..error };
+                }
+                // A signed address of a storage service that has run out answers 403; the registry gives a new one.
+                Err(error) => trouble = error,
+            }
+        }
+    }
+
+    /// How many bytes of this answer are known already; `None` if it does not fit at all.
+    fn take_up(&self, response: &Response) -> Option<u64> {
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return response
+                .content_length()
+                .is_none_or(|length| length == self.size)
+                .then_some(self.position);
+        }
+        let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+        let (start, total) = parse_content_range(range)?;
+        (start == self.position && total.is_none_or(|total| total == self.size)).then_some(0)
+    }
+
+    async fn get(&self, range: Option<String>) -> Result<Response, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(range) = range {
+            headers.insert(RANGE, HeaderValue::from_str(&range).expect("digits and a hyphen"));
+        }
+        if self.past_caches {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        let scopes = Scopes::pull(self.repository.as_str());
+        let ask = Ask {
+            purpose: Purpose::Blob,
+            method: Method::GET,
+            at: At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)),
+            scopes: &scopes,
+            headers,
+            body: None,
+            doing: self.doing(),
+        };
+        let mut first = Patience::new(&self.source.policy);
+        self.source.ask_once(&ask, &mut first).await
+    }
+
+    fn check_length(&self, response: &Response) -> Result<(), Error> {
+        match response.content_length() {
+            Some(length) if length != self.size => {
+                let why = format!("it has {length} bytes where its manifest says {}", self.size);
+                Err(self.error(Kind::Corrupt, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn doing(&self) -> String {
+        format!("GET blob {} of {}", self.digest, self.repository)
+    }
+
+    fn error(&self, kind: Kind, why: String) -> Error {
+        self.source.error(kind, self.doing(), why)
+    }
+}
+
+/// `bytes 100-999/1000` → (100, Some(1000)); the total may be `*` (RFC 9110, section 14.4).
+fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let rest = value.trim().strip_prefix("bytes")?.trim_start_matches([' ', '=']);
+    let (range, total) = rest.split_once('/')?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end): (u64, u64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    (start <= end).then_some((start, total))
+}
+
+/// What an upload is waiting for, and since when; its watchdog looks at this.
+struct Meter(Mutex<(Waiting, Instant)>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Waiting {
+    /// The source: it has a watchdog of its own.
+    Source,
+    /// The target is to take the piece it was given.
+    Target,
+    /// The target has all and is to say that it is content.
+    Answer,
+}
+
+impl Meter {
+    fn set(&self, waiting: Waiting) {
+        *lock(&self.0) = (waiting, Instant::now());
+    }
+
+    /// Sleeps until the target has kept us waiting for too long.
+    async fn overdue(&self, stall: Duration, commit: Duration) -> &'static str {
+        loop {
+            let (waiting, since) = *lock(&self.0);
+            let (limit, what) = match waiting {
+                Waiting::Source => (stall, ""),
+                Waiting::Target => (stall, "it takes no more bytes"),
+                Waiting::Answer => (commit, "it got all bytes and does not answer"),
+            };
+            let until = since + limit;
+            if until > Instant::now() {
+                sleep_until(until).await;
+            } else if waiting == Waiting::Source {
+                tokio::time::sleep(stall).await;
+            } else {
+                return what;
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Sends all of `blob` into an upload session with one PUT (distribution-spec, "Pushing a blob monolithically").
+    /// `moved` hears the position after each piece, in bytes.
+    ///
+    /// # Errors
+    /// The source's error if reading failed, else the target's. A refused token is renewed: the caller may try
+    /// the same session again.
+    pub async fn upload(
+        &self,
+        repository: &Repository,
+        session: &Url,
+        blob: &Descriptor,
+        reader: BlobReader,
+        moved: impl Fn(u64) + Send + 'static,
+    ) -> Result<(), Error> {
+        let doing = format!("PUT blob {} to {repository}", blob.digest);
+        let scopes = Scopes::push(repository.as_str());
+        let url = with_digest(session, &blob.digest);
+        let ask = Ask {
+            purpose: Purpose::Session,
+            method: Method::PUT,
+            at: At::Url(url.clone()),
+            scopes: &scopes,
+            headers: HeaderMap::new(),
+            body: None,
+            doing: doing.clone(),
+        };
+        let proof = self.authorization(&ask, &url).await?;
+        self.wait_until_open().await;
+        let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
+        let source_trouble = Arc::new(Mutex::new(None));
+        let body = body(reader, blob.size, meter.clone(), source_trouble.clone(), moved);
+        let mut request = self.client(&url, &doing)?.request(Method::PUT, url);
+        request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
+        if let Some(proof) = proof {
+            request = request.header(reqwest::header::AUTHORIZATION, proof);
+        }
+        let timing = &self.policy.timing;
+        let sent = tokio::select! {
+            sent = request.body(body).send() => sent,
+            what = meter.overdue(timing.stall, timing.commit) => {
+                return Err(self.error(Kind::Transient, doing, what.to_owned()));
+            }
+        };
+        if let Some(trouble) = lock(&source_trouble).take() {
+            return Err(trouble);
+        }
+        let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.renew_after(&scopes, response.headers());
+        }
+        match response.status().is_success() {
+            true => Ok(()),
+            false => Err(self.failure(Purpose::Session, doing, response).await),
+        }
+    }
+}
+
+/// The pieces of a blob as a request's body; what goes wrong at the source is left in `trouble`.
+fn body(
+    reader: BlobReader,
+    size: u64,
+    meter: Arc<Meter>,
+    trouble: Arc<Mutex<Option<Error>>>,
+    moved: impl Fn(u64) + Send + 'static,
+) -> Body {
+    if size == 0 {
+        meter.set(Waiting::Answer);
+        return Body::from(Bytes::new());
+    }
+    Body::wrap_stream(futures_util::stream::try_unfold((reader, moved), move |(mut reader, moved)| {
+        let (meter, trouble) = (meter.clone(), trouble.clone());
+        async move {
+            meter.set(Waiting::Source);
+            match reader.next().await {
+                Ok(piece) => {
+                    let all = reader.position == reader.size;
+                    meter.set(if all { Waiting::Answer } else { Waiting::Target });
+                    moved(reader.position);
+                    Ok(piece.map(|piece| (piece, (reader, moved))))
+                }
+                Err(error) => {
+                    *lock(&trouble) = Some(error.clone());
+                    Err(error)
+                }
+            }
+        }
+    }))
+}
+
+/// The session's address with `digest` added; what is there already stays as it is, to the byte.
+fn with_digest(session: &Url, digest: &Digest) -> Url {
+    let mut url = session.clone();
+    let query = match session.query() {
+        Some(query) if !query.is_empty() => format!("{query}&digest={digest}"),
+        _ => format!("digest={digest}"),
+    };
+    url.set_query(Some(&query));
+    url.set_fragment(None);
+    url
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds this lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_strictly_enough() {
+        assert_eq!(parse_content_range("bytes 100-999/1000"), Some((100, Some(1000))));
+        assert_eq!(parse_content_range("bytes 0-0/*"), Some((0, None)));
+        for wrong in
+            ["", "bytes", "bytes */1000", "bytes 9-1/10", "octets 0-1/2", "bytes 0-1", "bytes -1-2/3"]
+        {
+            assert_eq!(parse_content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_added_without_touching_the_rest() {
+        let digest = Digest::of(crate::reference::Algorithm::Sha256, b"");
+        let added = |url: &str| with_digest(&url.parse().unwrap(), &digest).to_string();
+        assert_eq!(
+            added("https://r/v2/a/blobs/uploads/1"),
+            format!("https://r/v2/a/blobs/uploads/1?digest={digest}")
+        );
+        assert_eq!(
+            added("https://r/u?_state=a%2Fb+c==&x=&_state=2#f"),
+            format!("https://r/u?_state=a%2Fb+c==&x=&_state=2&digest={digest}")
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_content_range_makes_the_parser_fail(text in ".{0,60}") {
+            let _ = parse_content_range(&text);
+        }
+    }
+}

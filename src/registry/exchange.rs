@@ -1,0 +1,662 @@
+//! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
+
+use std::error::Error as _;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::auth::{Challenge, Scopes, Session, Token, TokenCell, Useless, token_url};
+use super::credentials::{Login, Secret};
+use super::error::{Answer, Error, Kind, Purpose, Side, classify, describe};
+use super::retry::{Patience, Policy, retry_after};
+use super::tls::Clients;
+use crate::reference::{DOCKER_HUB, Host};
+use crate::text;
+
+/// Most redirects that one request follows.
+const HOPS_MAX: usize = 5;
+/// Largest error answer that is read, in bytes.
+const ERROR_BODY_MAX: usize = 64 << 10;
+/// Largest answer of a token service that is read, in bytes.
+const TOKEN_BODY_MAX: usize = 1 << 20;
+/// An announced pause shorter than this is not worth a line.
+const PAUSE_WORTH_TELLING: Duration = Duration::from_secs(1);
+
+/// A host as this run knows it: how to reach it, how to get in, when to leave it alone.
+#[derive(Debug)]
+pub struct Peer {
+    pub side: Side,
+    pub host: Host,
+    /// Any certificate will do, and plain HTTP as well.
+    insecure: bool,
+    /// The addresses it may have, best first.
+    bases: Vec<Url>,
+    clients: Arc<Clients>,
+    pub(super) policy: Policy,
+    session: Session,
+    contact: watch::Sender<Contact>,
+    /// Nobody asks this host for anything before then.
+    closed_until: Mutex<Option<Instant>>,
+}
+
+/// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
+/// challenge is answered once and a dead host is waited for once.
+#[derive(Debug, Clone)]
+enum Contact {
+    Unknown,
+    Trying,
+    Known(Url),
+    Down(Error),
+}
+
+/// A request that can be made again.
+pub(super) struct Ask<'a> {
+    pub purpose: Purpose,
+    pub method: Method,
+    pub at: At,
+    pub scopes: &'a Scopes,
+    pub headers: HeaderMap,
+    pub body: Option<Bytes>,
+    /// For messages, e.g. `GET manifest library/alpine:3`.
+    pub doing: String,
+}
+
+/// Where a request goes: a path of the API, or an address that the host gave.
+#[derive(Debug, Clone)]
+pub(super) enum At {
+    Path(String),
+    Url(Url),
+}
+
+/// What was sent as `Authorization`, to know what to make of a 401.
+enum Proof {
+    Nothing,
+    Login(Secret),
+    Token(Secret, TokenCell),
+}
+
+impl Proof {
+    fn header(&self) -> Option<&Secret> {
+        match self {
+            Proof::Nothing => None,
+            Proof::Login(secret) | Proof::Token(secret, _) => Some(secret),
+        }
+    }
+}
+
+impl Peer {
+    pub fn new(
+        side: Side,
+        host: Host,
+        scheme: Scheme,
+        login: Option<Login>,
+        clients: Arc<Clients>,
+        policy: Policy,
+    ) -> Self {
+        // Docker's registry answers under another name than images carry.
+        let authority = if host.as_str() == DOCKER_HUB { "registry-1.docker.io" } else { host.as_str() };
+        let base =
+            |s: &str| Url::parse(&format!("{s}://{authority}")).expect("a valid host makes a valid URL");
+        let bases = match scheme {
+            Scheme::Http => vec![base("http")],
+            Scheme::Https if host.is_loopback() => vec![base("https"), base("http")],
+            Scheme::Https => vec![base("https")],
+            Scheme::Insecure => vec![base("https"), base("http")],
+        };
+        Self {
+            side,
+            host,
+            insecure: scheme == Scheme::Insecure,
+            bases,
+            clients,
+            policy,
+            session: Session::new(login),
+            contact: watch::Sender::new(Contact::Unknown),
+            closed_until: Mutex::default(),
+        }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Makes the request until it succeeds or there is no more hope.
+    pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        let mut patience = Patience::new(&self.policy);
+        loop {
+            let error = match self.ask_once(ask, &mut patience).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            match patience.next(&error.kind) {
+                Some(pause) => self.rest(pause, &error).await,
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
+    /// for its outcome.
+    pub(super) async fn ask_once(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
+        match self.turn().await? {
+            Turn::Known(base) => self.exchange(&base, ask).await,
+            Turn::First(first) => self.first_exchange(first, ask, patience).await,
+        }
+    }
+
+    /// Waits until it is known whether the host is there, or until it is our turn to find out.
+    async fn turn(&self) -> Result<Turn<'_>, Error> {
+        let mut changes = self.contact.subscribe();
+        loop {
+            let became_first = self.contact.send_if_modified(|contact| {
+                let first = matches!(contact, Contact::Unknown);
+                if first {
+                    *contact = Contact::Trying;
+                }
+                first
+            });
+            if became_first {
+                return Ok(Turn::First(FirstContact(&self.contact)));
+            }
+            let contact = changes.borrow_and_update().clone();
+            match contact {
+                Contact::Known(base) => return Ok(Turn::Known(base)),
+                Contact::Down(error) => return Err(error),
+                Contact::Unknown | Contact::Trying => {
+                    // The sender lives in self: this cannot fail.
+                    let _ = changes.changed().await;
+                }
+            }
+        }
+    }
+
+    async fn first_exchange(
+        &self,
+        first: FirstContact<'_>,
+        ask: &Ask<'_>,
+        patience: &mut Patience,
+    ) -> Result<Response, Error> {
+        loop {
+            let error = match self.try_bases(&first, ask).await {
+                Ok(response) => return Ok(response),
+                // Whatever the answer is, it is one: the host is there.
+                Err(error) if error.status.is_some() => return Err(error),
+                Err(error) => error,
+            };
+            match patience.next(&error.kind) {
+                Some(pause) => self.rest(pause, &error).await,
+                None => {
+                    first.0.send_replace(Contact::Down(error.clone()));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn try_bases(&self, first: &FirstContact<'_>, ask: &Ask<'_>) -> Result<Response, Error> {
+        let mut trouble = None;
+        for base in &self.bases {
+            let result = self.exchange(base, ask).await;
+            match result {
+                Err(error) if error.status.is_none() => {
+                    let speaks_no_tls = error.kind == Kind::Untrusted && error.why.contains(NO_TLS);
+                    // Only a host that answers without TLS is asked without it; no other trouble is a reason to.
+                    if !speaks_no_tls {
+                        return Err(trouble.unwrap_or(error));
+                    }
+                    trouble.get_or_insert(error);
+                }
+                answered => {
+                    first.0.send_replace(Contact::Known(base.clone()));
+                    return answered;
+                }
+            }
+        }
+        Err(trouble.expect("there is at least one base, and it either answered or failed"))
+    }
+
+    /// One request, repeated only to present the login that the host wants to see.
+    async fn exchange(&self, base: &Url, ask: &Ask<'_>) -> Result<Response, Error> {
+        let mut introduced = false;
+        let mut renewed = false;
+        loop {
+            let proof = self.proof(ask).await?;
+            let (response, own) = self.follow(base, ask, proof.header()).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || !own {
+                return self.judge(ask, response).await;
+            }
+            let challenge = Challenge::from_headers(response.headers());
+            match (&proof, challenge) {
+                (Proof::Nothing, Ok(challenge)) if !introduced => {
+                    introduced = true;
+                    self.session.learn(challenge);
+                }
+                (Proof::Token(_, spent), Ok(challenge)) if !renewed => {
+                    renewed = true;
+                    self.session.renew(ask.scopes, spent, &challenge);
+                    self.session.learn(challenge);
+                }
+                (Proof::Login(_), _) if self.may_go_on_anonymously() => introduced = true,
+                (_, challenge) => return Err(self.not_let_in(ask, response, challenge.err()).await),
+            }
+        }
+    }
+
+    /// A source that refuses the login may still serve everyone; a target never does.
+    fn may_go_on_anonymously(&self) -> bool {
+        let Some(login) = self.session.usable_login() else { return false };
+        let origin = login.origin.clone();
+        if self.session.refuse_login() && self.side == Side::Source {
+            tracing::warn!("{} refuses the login from {origin}; going on without it", self.host);
+        }
+        self.side == Side::Source
+    }
+
+    async fn not_let_in(&self, ask: &Ask<'_>, response: Response, why: Option<Useless>) -> Error {
+        let mut error = self.failure(ask.purpose, ask.doing.clone(), response).await;
+        error.hint = Some(match (why, &self.session.login) {
+            (Some(Useless::Unknown(schemes)), _) => {
+                format!("it offers only {}, which this program does not speak", text::list(&schemes))
+            }
+            (Some(Useless::Realm), _) => "its challenge names no usable token service".to_owned(),
+            (_, Some(login)) => format!("the login from {} is not enough for this", login.origin),
+            (_, None) => format!("no login is known for it; try docker login {}", self.host),
+        });
+        error
+    }
+
+    /// What to show the host, as far as it has said what it wants to see.
+    async fn proof(&self, ask: &Ask<'_>) -> Result<Proof, Error> {
+        match self.session.challenge() {
+            None => Ok(Proof::Nothing),
+            Some(Challenge::Basic) => Ok(match self.session.usable_login() {
+                Some(login) => Proof::Login(login.basic()),
+                None => Proof::Nothing,
+            }),
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                let (wanted, cell) = self.session.cell(ask.scopes);
+                let token = cell
+                    .get_or_try_init(|| self.fetch_token(&realm, service.as_deref(), &wanted, &ask.doing))
+                    .await?;
+                Ok(Proof::Token(token.header(), cell.clone()))
+            }
+        }
+    }
+
+    /// A token for `scopes` from the service that the host named; anonymous where there is no login.
+    async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scopes: &Scopes,
+        doing: &str,
+    ) -> Result<Token, Error> {
+        if realm.scheme() == "http" && !self.bases.iter().any(|base| base.scheme() == "http") {
+            let why =
+                "its token service is at a plain HTTP address, which could be read on the way".to_owned();
+            return Err(self.error(Kind::Untrusted, doing.to_owned(), why));
+        }
+        let url = token_url(realm, service, scopes);
+        // Tries beyond this one are the request's own, so that they do not multiply.
+        match self.try_token(&url, self.session.usable_login(), doing).await {
+            Err(e) if matches!(e.kind, Kind::Unauthorized | Kind::Denied) && self.may_go_on_anonymously() => {
+                self.try_token(&url, None, doing).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_token(&self, url: &Url, login: Option<&Login>, doing: &str) -> Result<Token, Error> {
+        let service = text::printable(url.host_str().unwrap_or_default());
+        let doing = || format!("{doing}, asking {service} for a token");
+        let request = self.client(url, &doing())?.get(url.clone());
+        let request = match login {
+            Some(login) => request.header(AUTHORIZATION, sensitive(&login.basic())),
+            None => request,
+        };
+        let response = self.send(request.header(ACCEPT_ENCODING, "identity"), &doing()).await?;
+        if !response.status().is_success() {
+            let mut error = self.failure(Purpose::Token, doing(), response).await;
+            if let (Some(login), Kind::Unauthorized | Kind::Denied) = (login, &error.kind) {
+                error.hint = Some(format!("the login from {} was refused", login.origin));
+            }
+            return Err(error);
+        }
+        let body = self.read_body(response, TOKEN_BODY_MAX, &doing()).await?;
+        Token::parse(&body).map_err(|why| self.error(Kind::Invalid, doing(), why.to_owned()))
+    }
+
+    /// Sends the request and follows redirects, by hand: the proof is for this host alone, wherever it points to.
+    ///
+    /// Returns the answer, and whether it is the host's own.
+    async fn follow(
+        &self,
+        base: &Url,
+        ask: &Ask<'_>,
+        proof: Option<&Secret>,
+    ) -> Result<(Response, bool), Error> {
+        let mut url = match &ask.at {
+            At::Path(path) => {
+                base.join(path).expect("a path of the API, made of valid names, is a valid URL")
+            }
+            At::Url(url) => url.clone(),
+        };
+        for _ in 0..=HOPS_MAX {
+            let own = url.origin() == base.origin();
+            let mut request = self.client(&url, &ask.doing)?.request(ask.method.clone(), url.clone());
+            request = request.headers(ask.headers.clone()).header(ACCEPT_ENCODING, "identity");
+            if let Some(proof) = proof.filter(|_| own) {
+                request = request.header(AUTHORIZATION, sensitive(proof));
+            }
+            request = match &ask.body {
+                Some(body) => request.body(body.clone()),
+                // Some front ends want to see that a POST has no body.
+                None if ask.method == Method::POST => request.header(CONTENT_LENGTH, 0),
+                None => request,
+            };
+            let response = self.send(request, &ask.doing).await?;
+            let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
+                return Ok((response, own));
+            }
+            url = self.next_hop(&url, &response, &ask.doing)?;
+        }
+        Err(self.error(Kind::Invalid, ask.doing.clone(), format!("more than {HOPS_MAX} redirects")))
+    }
+
+    fn next_hop(&self, from: &Url, response: &Response, doing: &str) -> Result<Url, Error> {
+        let refuse = |why: &str| self.error(Kind::Invalid, doing.to_owned(), why.to_owned());
+        let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
+        let location = location.ok_or_else(|| refuse("a redirect without a usable address"))?;
+        let next = from.join(location).map_err(|_| refuse("a redirect to something that is no address"))?;
+        match (from.scheme(), next.scheme()) {
+            (_, "https") | ("http", "http") => Ok(next),
+            ("https", "http") => Err(refuse("a redirect from HTTPS to plain HTTP")),
+            _ => Err(refuse("a redirect to an address that is not on the web")),
+        }
+    }
+
+    /// The client for `url`. What the user allowed to be insecure is this host, not where it points to.
+    pub(super) fn client(&self, url: &Url, doing: &str) -> Result<reqwest::Client, Error> {
+        let this_host = self.bases.iter().any(|base| base.host() == url.host());
+        self.clients.client(url, self.insecure && this_host).map_err(|e| {
+            self.error(Kind::Invalid, doing.to_owned(), format!("cannot set up TLS: {}", root_cause(&e)))
+        })
+    }
+
+    /// Sends, waiting for the head of the answer only so long, and not before the host wants to be asked again.
+    async fn send(&self, request: reqwest::RequestBuilder, doing: &str) -> Result<Response, Error> {
+        self.wait_until_open().await;
+        let limit = self.policy.timing.answer;
+        match timeout(limit, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.transport_error(doing, &error)),
+            Err(_) => {
+                let why = format!("no answer within {}", text::duration(limit));
+                Err(self.error(Kind::Transient, doing.to_owned(), why))
+            }
+        }
+    }
+
+    /// Success, or the error that the answer stands for.
+    async fn judge(&self, ask: &Ask<'_>, response: Response) -> Result<Response, Error> {
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.failure(ask.purpose, ask.doing.clone(), response).await),
+        }
+    }
+
+    pub(super) async fn failure(&self, purpose: Purpose, doing: String, response: Response) -> Error {
+        let status = response.status();
+        let wish = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+        let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
+        let from = text::printable(response.url().host_str().unwrap_or_default());
+        let body = self.read_body(response, ERROR_BODY_MAX, &doing).await.unwrap_or_default();
+        let answer = Answer::parse(&body);
+        let kind = classify(purpose, status, &answer, wish);
+        let mut why = describe(status, &answer);
+        let elsewhere = !self.bases.iter().any(|base| base.host_str() == Some(from.as_str()));
+        if elsewhere && purpose != Purpose::Token {
+            why = format!("{why} (said by {from}, where it redirects to)");
+        }
+        let hint = self.hint(&kind);
+        Error { status: Some(status.as_u16()), hint, ..self.error(kind, doing, why) }
+    }
+
+    fn hint(&self, kind: &Kind) -> Option<String> {
+        match (self.side, kind) {
+            (Side::Target, Kind::Denied) => {
+                Some("the login may not push there, or the project has to be created first".to_owned())
+            }
+            (Side::Target, Kind::TooLarge) => Some(
+                "a body size limit, of the registry or of a proxy before it (nginx: client_max_body_size)"
+                    .to_owned(),
+            ),
+            (Side::Target, Kind::Unsupported) => Some("is it read-only, or no registry at all?".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// An error of an exchange with this host.
+    pub fn error(&self, kind: Kind, doing: String, why: String) -> Error {
+        Error {
+            side: self.side,
+            kind,
+            host: self.host.to_string(),
+            doing,
+            why,
+            hint: None,
+            status: None,
+            spent: false,
+        }
+    }
+
+    /// What a failed connection or a broken transfer means.
+    pub(super) fn transport_error(&self, doing: &str, error: &reqwest::Error) -> Error {
+        let tls = tls_error(error);
+        let (kind, why) = match &tls {
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                (Kind::Untrusted, format!("its certificate is not trusted: {reason}"))
+            }
+            Some(rustls::Error::InvalidMessage(_)) => (Kind::Untrusted, NO_TLS.to_owned()),
+            Some(other) => (Kind::Untrusted, format!("TLS: {other}")),
+            None if error.is_dns() => match root_cause(error) {
+                cause if cause.contains("Temporary failure") => (Kind::Unreachable, cause),
+                cause => (Kind::Invalid, format!("no such host: {cause}")),
+            },
+            None if error.is_connect() => {
+                (Kind::Unreachable, format!("cannot connect: {}", root_cause(error)))
+            }
+            None => (Kind::Transient, root_cause(error)),
+        };
+        let hint = match (self.side, &tls) {
+            (Side::Target, Some(rustls::Error::InvalidMessage(_))) => {
+                Some("--insecure allows plain HTTP".to_owned())
+            }
+            (Side::Target, Some(_)) => {
+                Some("--ca-file names the authority to trust, --insecure does without".to_owned())
+            }
+            (Side::Source, Some(rustls::Error::InvalidCertificate(_))) => {
+                Some("--ca-file names the authority to trust".to_owned())
+            }
+            _ => None,
+        };
+        Error { hint, ..self.error(kind, doing.to_owned(), text::printable(&why)) }
+    }
+
+    /// A body of at most `limit` bytes, which must keep coming.
+    pub(super) async fn read_body(
+        &self,
+        mut response: Response,
+        limit: usize,
+        doing: &str,
+    ) -> Result<Bytes, Error> {
+        let mut body = BytesMut::new();
+        let stall = self.policy.timing.stall;
+        loop {
+            let chunk = match timeout(stall, response.chunk()).await {
+                Ok(chunk) => chunk.map_err(|e| self.transport_error(doing, &e))?,
+                Err(_) => {
+                    let why = format!("the answer stalled for {}", text::duration(stall));
+                    return Err(self.error(Kind::Transient, doing.to_owned(), why));
+                }
+            };
+            match chunk {
+                None => return Ok(body.freeze()),
+                Some(chunk) if body.len() + chunk.len() > limit => {
+                    let why = format!("the answer is larger than {}", text::bytes(limit as u64));
+                    return Err(self.error(Kind::Invalid, doing.to_owned(), why));
+                }
+                Some(chunk) => body.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    /// The `Authorization` header for a request that cannot be repeated by itself, such as an upload's body.
+    pub(super) async fn authorization(&self, ask: &Ask<'_>, url: &Url) -> Result<Option<HeaderValue>, Error> {
+        let Contact::Known(base) = self.contact.borrow().clone() else { return Ok(None) };
+        if base.origin() != url.origin() {
+            return Ok(None);
+        }
+        Ok(self.proof(ask).await?.header().map(sensitive))
+    }
+
+    /// A 401 came to such a request: next time there will be a new token. False if there is nothing to renew.
+    pub(super) fn renew_after(&self, scopes: &Scopes, headers: &HeaderMap) -> bool {
+        let Ok(challenge @ Challenge::Bearer { .. }) = Challenge::from_headers(headers) else { return false };
+        let (_, cell) = self.session.cell(scopes);
+        self.session.renew(scopes, &cell, &challenge);
+        self.session.learn(challenge);
+        true
+    }
+
+    /// An address that the host gave, relative to `from`, made safe: on HTTPS it stays on HTTPS.
+    pub(super) fn location(&self, from: &Url, headers: &HeaderMap, doing: &str) -> Result<Url, Error> {
+        let refuse = |why: String| self.error(Kind::Invalid, doing.to_owned(), why);
+        let text = headers.get(LOCATION).and_then(|l| l.to_str().ok());
+        let text = text.ok_or_else(|| refuse("the answer names no upload location".to_owned()))?;
+        let mut url = from.join(text).map_err(|_| refuse("the upload location is no address".to_owned()))?;
+        if from.scheme() == "https" && url.scheme() == "http" {
+            // A registry that does not know of the TLS in front of it; the host is the same, so is the way to it.
+            let same = url.host() == from.host() && (url.port().is_none() || url.port() == from.port());
+            let port = from.port();
+            if !same || url.set_scheme("https").is_err() || url.set_port(port).is_err() {
+                let host = text::printable(url.host_str().unwrap_or_default());
+                return Err(refuse(format!(
+                    "the upload location is at plain HTTP on {host}; the proxy before the registry has to send X-Forwarded-Proto"
+                )));
+            }
+        }
+        match url.scheme() {
+            "http" | "https" => Ok(url),
+            _ => Err(refuse("the upload location is not on the web".to_owned())),
+        }
+    }
+
+    /// Waits before another try; where the server asked for the pause, everyone keeps it.
+    pub(super) async fn rest(&self, pause: Duration, error: &Error) {
+        if matches!(error.kind, Kind::RateLimited(_)) {
+            self.close_for(pause);
+        } else {
+            tracing::info!("trying again in {}: {error}", text::duration(pause));
+        }
+        sleep(pause).await;
+    }
+
+    fn close_for(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut closed = self.closed_until.lock().expect("no code panics while it holds this lock");
+        let news = closed.is_none_or(|earlier| until > earlier + PAUSE_WORTH_TELLING);
+        *closed = Some(closed.map_or(until, |earlier| earlier.max(until)));
+        if news && pause >= PAUSE_WORTH_TELLING {
+            tracing::warn!("{} asks for fewer requests: waiting {}", self.host, text::duration(pause));
+        }
+    }
+
+    pub(super) async fn wait_until_open(&self) {
+        loop {
+            let until = *self.closed_until.lock().expect("no code panics while it holds this lock");
+            match until {
+                Some(until) if until > Instant::now() => sleep_until(until).await,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// How a host may be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// TLS with a certificate that is vouched for; loopback hosts may do without TLS.
+    Https,
+    /// Plain HTTP, because the user wrote `http://`.
+    Http,
+    /// TLS with any certificate, or plain HTTP where the host speaks no TLS.
+    Insecure,
+}
+
+const NO_TLS: &str = "it does not speak TLS";
+
+/// Whose turn it is.
+enum Turn<'a> {
+    Known(Url),
+    First(FirstContact<'a>),
+}
+
+/// Being the first to talk to a host. Dropped without a result, the next one is first.
+struct FirstContact<'a>(&'a watch::Sender<Contact>);
+
+impl Drop for FirstContact<'_> {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|contact| {
+            let trying = matches!(contact, Contact::Trying);
+            if trying {
+                *contact = Contact::Unknown;
+            }
+            trying
+        });
+    }
+}
+
+fn sensitive(secret: &Secret) -> HeaderValue {
+    let mut value = HeaderValue::from_str(secret.reveal()).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// The TLS library's own error somewhere inside; io errors hide it from the chain of sources.
+fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return Some(tls.clone());
+        }
+        if let Some(io) = inner.downcast_ref::<std::io::Error>()
+            && let Some(tls) = io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
+        {
+            return Some(tls.clone());
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// The innermost reason; the layers around it repeat themselves and quote URLs.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    match error.source() {
+        Some(_) => cause.to_string(),
+        // An error of reqwest's own prints its URL, which may be signed.
+        None => "the request failed".to_owned(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Words for people: strangers' text made harmless, sizes and times in the units that people read.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Longest piece of a stranger's text that is shown, in characters.
+const SHOWN_MAX: usize = 300;
+
+/// `text` on one line, without anything that a terminal or a CI log would act upon, at most 300 characters.
+///
+/// Control characters (C0, DEL, C1) and the Unicode controls that reorder or hide text are written as `\u{…}`.
+pub fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for (shown, c) in text.trim().chars().enumerate() {
+        if shown == SHOWN_MAX {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\n' | '\t' | '\r' => out.push(' '),
+            c if c.is_control() || reorders(c) => {
+                let _ = write!(out, "\\u{{{:x}}}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    // GitHub Actions and its kin read commands from lines that start with these.
+    if out.starts_with("::") || out.starts_with("##[") {
+        out.insert(0, '\\');
+    }
+    out
+}
+
+/// Bidirectional and invisible format characters, line and paragraph separators.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{061c}')
+}
+
+/// `1.5 GB`: decimal units, as registries and networks count.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count} B"),
+        _ if value < 9.995 => format!("{value:.2} {}", UNITS[unit]),
+        _ if value < 99.95 => format!("{value:.1} {}", UNITS[unit]),
+        _ => format!("{value:.0} {}", UNITS[unit]),
+    }
+}
+
+/// `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0..=9 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 10..=99 => format!("{seconds} s"),
+        seconds @ 100..=5999 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// `1 image`, `3 images`.
+pub fn count(number: usize, singular: &str) -> String {
+    match number {
+        1 => format!("1 {singular}"),
+        _ => format!("{number} {singular}s"),
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list<T: AsRef<str>>(items: &[T]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [head @ .., last] => {
+            let head: Vec<&str> = head.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", head.join(", "), last.as_ref())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_text_is_made_harmless() {
+        assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\u{9b}d"), "a\\u{1b}[2Jb\\u{202e}c\\u{9b}d");
+        assert_eq!(printable("  one\r\ntwo  "), "one  two");
+        assert_eq!(printable("::set-output name=x::y"), "\\::set-output name=x::y");
+        assert_eq!(printable(&"x".repeat(1000)).chars().count(), 301);
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        let shown = [0, 999, 1000, 1_234_567, 45_600_000, 999_600_000, 2_960_000_000].map(bytes);
+        assert_eq!(shown, ["0 B", "999 B", "1.00 kB", "1.23 MB", "45.6 MB", "1.00 GB", "2.96 GB"]);
+    }
+
+    #[test]
+    fn times_read_well() {
+        let shown = [0.44, 12.9, 200.0, 7500.0].map(|s| duration(Duration::from_secs_f64(s)));
+        assert_eq!(shown, ["0.4 s", "12 s", "3 min 20 s", "2 h 5 min"]);
+    }
+
+    #[test]
+    fn lists_and_counts_read_well() {
+        assert_eq!(list(&["a", "b", "c"]), "a, b and c");
+        assert_eq!((count(1, "image"), count(2, "image")), ("1 image".into(), "2 images".into()));
+    }
+}
