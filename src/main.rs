@@ -1,1 +1,109 @@
-fn main() {}
+//! The program: reads the command line, shows progress, runs, reports.
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::{Context as _, Result};
+use mirror_images::cli::{Cli, Format};
+use mirror_images::options::{Options, OutputOptions};
+use mirror_images::progress::{Display, LogWriter};
+use mirror_images::report::Exit;
+use mirror_images::{dry_run, dry_run_json, run, select};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Wrong use, or anything else that keeps a run from beginning.
+const WRONG_USE: u8 = 2;
+
+fn main() -> ExitCode {
+    match start(Cli::from_arguments()) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(WRONG_USE)
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<u8> {
+    let options = Options::new(cli, &|name| std::env::var(name).ok())?;
+    let display = Display::new(&options.output);
+    start_logging(&options.output, display.log_writer());
+    let selection = select(&options)?;
+    if options.dry_run {
+        let text = match options.output.format {
+            Format::Text => dry_run(&options, &selection),
+            Format::Json => dry_run_json(&options, &selection),
+        };
+        print(&text);
+        return Ok(Exit::Done as u8);
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
+    let report = runtime.block_on(run(&options, &selection, display.listener(), interrupted));
+    display.finish();
+    runtime.shutdown_background();
+    match options.output.format {
+        Format::Text => print(&report.to_string()),
+        Format::Json => print(&format!("{}\n", report.to_json()?)),
+    }
+    if let Some(path) = &options.output.report {
+        report.write_to(path)?;
+    }
+    Ok(match report.exit() {
+        Exit::Interrupted => by.load(Ordering::Relaxed),
+        exit => exit as u8,
+    })
+}
+
+/// A future that ends at the first SIGINT or SIGTERM, and the exit status that stands for it. The second signal
+/// ends the program at once.
+fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let by = Arc::new(AtomicU8::new(Exit::Interrupted as u8));
+    let status = by.clone();
+    let mut next = async move || {
+        tokio::select! {
+            _ = interrupt.recv() => Exit::Interrupted as u8,
+            _ = terminate.recv() => 143,
+        }
+    };
+    let first = async move {
+        status.store(next().await, Ordering::Relaxed);
+        tracing::warn!("stopping; once more ends at once");
+        tokio::spawn(async move { std::process::exit(i32::from(next().await)) });
+    };
+    Ok((first, by))
+}
+
+/// Data for standard output. A reader that has seen enough, such as head, is no error.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn start_logging(output: &OutputOptions, writer: LogWriter) {
+    let level = match (output.quiet, output.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "warn,mirror_images=info",
+        (_, 2) => "warn,mirror_images=debug",
+        (_, _) => "warn,mirror_images=trace",
+    };
+    // The verifier logs at error level what the failed request reports anyway.
+    let filter =
+        std::env::var("RUST_LOG").unwrap_or_else(|_| format!("{level},rustls_platform_verifier=off"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(writer)
+        .with_target(false)
+        .with_ansi(false);
+    match output.log_format {
+        Format::Json => builder.json().init(),
+        Format::Text => builder.without_time().init(),
+    }
+}

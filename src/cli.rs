@@ -1,0 +1,178 @@
+//! The command line: flags, their help and nothing else.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+
+/// Mirror the container images of a KubeOne cluster into a registry of your own.
+///
+/// Knows, offline, which images a KubeOne cluster of a given Kubernetes version needs; pulls them from where they
+/// are published and pushes them to TARGET, all platforms, byte for byte, many at once. Content that the target has
+/// is not moved again, so an interrupted run is repaired by running it again.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Where the images go: a registry with an optional path, such as registry.example.com:5000,
+    /// ghcr.io/acme/kubeone or [::1]:5000 (also from TARGET_REGISTRY)
+    pub target: Option<String>,
+
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  mirror-images --filter base --kubernetes-versions v1.36.3 registry.example.com:5000
+  mirror-images --dry-run -k 1.35 registry.example.com:5000/kubeone
+  mirror-images --source-mirror docker.io=cache.example.com/dockerhub --ca-file ca.pem registry.example.com
+
+Environment:
+  TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and PULL_OPTIONAL_IMAGES=false are what
+  image-loader.sh takes; a flag beats its variable. DOCKER_CONFIG, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE,
+  NO_COLOR and RUST_LOG mean what they mean elsewhere.
+
+Exit status:
+  0    all done
+  1    some images failed
+  2    wrong use; nothing was requested
+  3    the target refused everything (credentials, read-only, unreachable)
+  130  interrupted (143 by SIGTERM)";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub struct SelectionArgs {
+    /// The groups wanted, each exactly itself, together their union. Left out, or none: all three
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP")]
+    pub filter: Vec<Filter>,
+
+    /// Kubernetes versions, with or without v; a minor alone (1.35) is its newest known patch. Left out: every known
+    /// patch of the minors that the newest KubeOne release supports
+    #[arg(short, long, value_delimiter = ',', value_name = "VERSION")]
+    pub kubernetes_versions: Vec<String>,
+
+    /// Take the addons of this KubeOne release, such as 1.13. Left out: for each Kubernetes version the newest
+    /// release that supports it
+    #[arg(long, value_name = "RELEASE")]
+    pub kubeone_version: Option<String>,
+
+    /// The same as TARGET, as kubeone mirror-images spells it
+    #[arg(long, value_name = "TARGET")]
+    pub registry: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Filter {
+    /// What every cluster runs: a CNI, machine-controller, metrics-server and the like
+    Base,
+    /// What some clusters run: cloud providers, CSI drivers, other addons
+    Optional,
+    /// What kubeadm and the container runtime pull: kube-*, etcd, CoreDNS, pause
+    ControlPlane,
+    /// All groups, as KubeOne calls it
+    None,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Transfer")]
+pub struct TransferArgs {
+    /// Print one SOURCE → TARGET line for each image and stop: no network
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Images in flight
+    #[arg(short, long, visible_alias = "parallel-image-copy-limit", default_value = "10", value_name = "N")]
+    pub parallel: NonZeroUsize,
+
+    /// Pull what belongs to HOST from PLACE, such as docker.io=cache.example.com/dockerhub (repeatable; http:// is
+    /// allowed in PLACE)
+    #[arg(long, value_name = "HOST=PLACE")]
+    pub source_mirror: Vec<String>,
+
+    /// Tries beyond the first for what may pass: network trouble, overload
+    #[arg(long, default_value = "4", value_name = "N")]
+    pub retries: u32,
+
+    /// The target, and only the target, may speak plain HTTP or show a certificate that nobody vouches for
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Trust these certificate authorities besides the system's (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Form of the dry run and of the final report on standard output
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+
+    /// Write the final report to this file as well, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// How progress is shown on standard error. auto: bars on a terminal, else lines
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
+    pub progress: ProgressMode,
+
+    /// Form of log messages on standard error
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", id = "log_format")]
+    pub log_format: Format,
+
+    /// Say more: retries and waits; twice, every request
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    Auto,
+    Bars,
+    Lines,
+    None,
+}
+
+impl Cli {
+    /// Reads the program's own arguments; ends the program for `--help`, `--version` and mistakes (status 2).
+    pub fn from_arguments() -> Self {
+        Self::parse()
+    }
+
+    /// Reads the arguments of a test.
+    ///
+    /// # Errors
+    /// What clap would print.
+    pub fn try_from_arguments<T: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,51 @@
+//! What happens during a run, told as values. Whoever moves bytes tells; the terminal listens.
+
+use std::sync::Arc;
+
+use crate::registry::Error;
+
+/// Tells one transfer from another in events.
+pub type TransferId = usize;
+
+/// Something that happened. Positions and totals are absolute, so that a restarted transfer simply goes back.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Both sides are being asked.
+    Resolving { done: usize, total: usize },
+    /// All is known: bytes of blobs to move, deliveries to make.
+    Planned { bytes: u64, deliveries: usize },
+    /// A blob begins to move.
+    Started { transfer: TransferId, what: String, size: u64 },
+    /// Bytes of it that have moved.
+    Moved { transfer: TransferId, position: u64 },
+    /// It is there, or given up; `landed` bytes count as done.
+    Ended { transfer: TransferId, landed: u64 },
+    /// So many bytes more, or fewer, are to be moved than was announced.
+    Replanned { bytes: i64 },
+    /// A name at the target is settled.
+    Delivered(Delivered),
+}
+
+/// How one image fared under one name at the target.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    pub source: String,
+    pub target: String,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Pushed; bytes of its blobs that it alone had to wait for do not tell much, so its whole size is given.
+    Copied {
+        size: u64,
+    },
+    /// It was there already.
+    Present,
+    Failed(Error),
+    /// Not tried, because the run ended before.
+    Left(String),
+}
+
+/// Where events go. Called from many tasks; must not block.
+pub type Listener = Arc<dyn Fn(Event) + Send + Sync>;

@@ -1,0 +1,118 @@
+//! Work that waits for its turn, and which of it is next.
+
+use std::collections::{BinaryHeap, VecDeque};
+
+use reqwest::Url;
+
+/// Blobs up to this size, in bytes, cost mostly round trips; many of them fly beside the large ones.
+pub(super) const SMALL: u64 = 1 << 20;
+
+/// Bring a blob into the repository of one of its needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bring {
+    /// Index into the plan's blobs.
+    pub blob: usize,
+    /// Index into the needs of the blob.
+    pub need: usize,
+    /// A session that a refused mount has opened.
+    pub session: Option<Url>,
+    /// The target lacks the blob, whatever it says to a question or a mount.
+    pub plainly: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    large: BinaryHeap<Heavy>,
+    small: VecDeque<Bring>,
+    mounts: VecDeque<Bring>,
+    publications: VecDeque<usize>,
+}
+
+impl Queue {
+    /// Puts a blob of `size` bytes in the lane that its size asks for.
+    pub fn add(&mut self, size: u64, bring: Bring) {
+        match size > SMALL {
+            true => self.large.push(Heavy { size, bring }),
+            false => self.small.push_back(bring),
+        }
+    }
+
+    pub fn add_mount(&mut self, bring: Bring) {
+        self.mounts.push_back(bring);
+    }
+
+    /// The manifests of a delivery can go.
+    pub fn add_publication(&mut self, delivery: usize) {
+        self.publications.push_back(delivery);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.large.is_empty()
+            && self.small.is_empty()
+            && self.mounts.is_empty()
+            && self.publications.is_empty()
+    }
+
+    pub fn next_publication(&mut self) -> Option<usize> {
+        self.publications.pop_front()
+    }
+
+    pub fn next_mount(&mut self) -> Option<Bring> {
+        self.mounts.pop_front()
+    }
+
+    pub fn next_small(&mut self) -> Option<Bring> {
+        self.small.pop_front()
+    }
+
+    pub fn next_large(&mut self) -> Option<Bring> {
+        self.large.pop().map(|heavy| heavy.bring)
+    }
+
+    /// There will be no more mounts: what waits for one has to be streamed.
+    pub fn stream_mounts(&mut self, size: impl Fn(usize) -> u64) {
+        for bring in std::mem::take(&mut self.mounts) {
+            self.add(size(bring.blob), bring);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A large blob that waits. The largest goes first, so that none of them is still going when all else is done;
+/// among equals the one that comes first in the selection.
+#[derive(Debug, PartialEq, Eq)]
+struct Heavy {
+    size: u64,
+    bring: Bring,
+}
+
+impl PartialOrd for Heavy {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Heavy {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.size, other.bring.blob, other.bring.need).cmp(&(other.size, self.bring.blob, self.bring.need))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_goes_first_and_among_equals_the_first_of_the_selection() {
+        let mut queue = Queue::default();
+        for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, 5 * SMALL), (3, SMALL)] {
+            queue.add(size, Bring { blob, need: 0, session: None, plainly: false });
+        }
+        let order: Vec<usize> = std::iter::from_fn(|| queue.next_large()).map(|bring| bring.blob).collect();
+        assert_eq!(order, [1, 0, 2]);
+        assert_eq!(queue.next_small().map(|bring| bring.blob), Some(3));
+    }
+}

@@ -1,0 +1,230 @@
+//! One blob into one repository: the ladder from cheapest to dearest. Is it there? Can it be mounted? Else it is
+//! streamed. A blob is the unit of another try, since a stream cannot be rewound.
+
+use std::sync::Arc;
+
+use reqwest::Url;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::events::{Event, Listener, TransferId};
+use crate::manifest::Descriptor;
+use crate::reference::Repository;
+use crate::registry::retry::Patience;
+use crate::registry::{BlobReader, Error, Kind, Peer, Side, Start};
+
+/// What the target's answers teach about it, told as soon as they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lesson {
+    /// It answered the question whether it has a blob: there it was, or not.
+    Asked { there: bool },
+    /// It mounted a blob that was known to be in another repository, or would not.
+    Mounted(bool),
+    /// It answers an upload that mentions a mount with an error.
+    Objects,
+}
+
+/// How the request that starts an upload is to be put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// Only a session: this target does not do mounts.
+    Plain,
+    /// With the question whether the repository has the blob by now.
+    Ask,
+    /// With the offer to take it from this repository, which has it.
+    Mount(Repository),
+}
+
+/// The work order for one blob and one repository.
+pub struct Transfer {
+    pub id: TransferId,
+    pub target: Arc<Peer>,
+    /// Repositories that have the blob, best first; never empty.
+    pub sources: Vec<(Arc<Peer>, Repository)>,
+    pub blob: Descriptor,
+    pub repository: Repository,
+    pub opening: Opening,
+    /// An upload session that is open already.
+    pub session: Option<Url>,
+    /// Ask the source at the same time as the target: the target most likely lacks the blob.
+    pub hurry: bool,
+    /// Do not stream even if the mount is refused, but hand back the session.
+    pub only_mount: bool,
+    /// The repository to mount from got the blob in this very run: no need to look at what it has.
+    pub trusted: bool,
+    /// The target was seen to hold the blob in another size; whatever it says next is looked at.
+    pub suspect: bool,
+    /// What a person reads beside the progress bar.
+    pub what: String,
+    pub listener: Listener,
+    pub lessons: UnboundedSender<Lesson>,
+}
+
+/// How the blob came to be there, or did not yet.
+#[derive(Debug)]
+pub enum Landing {
+    Streamed,
+    Mounted,
+    /// It was there before anyone asked.
+    Found,
+    /// The mount was refused; the bytes are wanted in this session.
+    Wanted(Url),
+}
+
+impl Transfer {
+    /// Brings the blob there, with as many tries as patience allows.
+    ///
+    /// # Errors
+    /// The last failure, by the side that it happened on.
+    pub async fn run(mut self) -> Result<Landing, Error> {
+        let mut patience = Patience::new(self.target.policy());
+        let mut chances = SecondChances::default();
+        loop {
+            let error = match self.attempt(chances.past_caches).await {
+                Ok(Some(landing)) => return Ok(landing),
+                Ok(None) => continue,
+                Err(error) => error,
+            };
+            (self.listener)(Event::Moved { transfer: self.id, position: 0 });
+            if error.kind != Kind::Unauthorized {
+                // What the session holds by now is unknown.
+                self.session = None;
+            }
+            if chances.take(&error) || self.turn_to_next_source(&error) {
+                continue;
+            }
+            let kind = if error.kind == Kind::SessionGone { &Kind::Transient } else { &error.kind };
+            match patience.next(kind).filter(|_| !error.spent) {
+                Some(pause) => self.peer_of(&error).pause(pause, &error).await,
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// One climb of the ladder; `None` asks for another one, because something was learned.
+    async fn attempt(&mut self, past_caches: bool) -> Result<Option<Landing>, Error> {
+        let (start, reader) = match self.session.take() {
+            Some(session) => (Start::Session(session), None),
+            None if self.hurry && !self.only_mount => {
+                let (start, reader) = tokio::join!(self.start(), self.open(past_caches));
+                (start?, Some(reader))
+            }
+            None => (self.start().await?, None),
+        };
+        let session = match start {
+            Start::There => return self.settle().await,
+            Start::Session(session) if self.only_mount => return Ok(Some(Landing::Wanted(session))),
+            Start::Session(session) => session,
+        };
+        let reader = match reader {
+            Some(reader) => reader?,
+            None => self.open(past_caches).await?,
+        };
+        self.session = Some(session.clone());
+        (self.listener)(Event::Started { transfer: self.id, what: self.what.clone(), size: self.blob.size });
+        let (listener, transfer) = (self.listener.clone(), self.id);
+        let moved = move |position| listener(Event::Moved { transfer, position });
+        self.target.upload(&self.repository, &session, &self.blob, reader, moved).await?;
+        if self.suspect {
+            return self.settle().await;
+        }
+        Ok(Some(Landing::Streamed))
+    }
+
+    async fn open(&self, past_caches: bool) -> Result<BlobReader, Error> {
+        let (source, repository) = self.sources[0].clone();
+        BlobReader::open(source, repository, &self.blob, past_caches).await
+    }
+
+    /// Starts the upload, with the question or the mount if that is still worth it.
+    async fn start(&self) -> Result<Start, Error> {
+        let from = match &self.opening {
+            Opening::Plain => None,
+            Opening::Ask => Some(&self.repository),
+            Opening::Mount(from) => Some(from),
+        };
+        let result = self.target.start_upload(&self.repository, &self.blob, from).await;
+        let lesson = match (&self.opening, &result) {
+            (Opening::Plain, _) => return result,
+            // The answer is an error, but it is an answer: an upload without a mount may still work.
+            (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
+                Lesson::Objects
+            }
+            (_, Err(_)) => return result,
+            (Opening::Ask, Ok(start)) => Lesson::Asked { there: matches!(start, Start::There) },
+            (Opening::Mount(_), Ok(start)) => Lesson::Mounted(matches!(start, Start::There)),
+        };
+        // Nobody listens any more once the run is over.
+        let _ = self.lessons.send(lesson);
+        match lesson {
+            Lesson::Objects => self.target.start_upload(&self.repository, &self.blob, None).await,
+            _ => result,
+        }
+    }
+
+    /// The target says that it has the blob. What was there before this run is believed only in the right size
+    /// (a registry whose storage was damaged goes on saying that it has it).
+    async fn settle(&mut self) -> Result<Option<Landing>, Error> {
+        let landing =
+            if matches!(self.opening, Opening::Mount(_)) { Landing::Mounted } else { Landing::Found };
+        if self.trusted {
+            return Ok(Some(landing));
+        }
+        let size = self.target.blob_size(&self.repository, &self.blob.digest).await?;
+        if size == Some(self.blob.size) {
+            return Ok(Some(if self.suspect { Landing::Streamed } else { landing }));
+        }
+        if !self.suspect {
+            // Sent again it may heal; the look after that decides.
+            self.suspect = true;
+            self.opening = Opening::Plain;
+            self.hurry = false;
+            self.only_mount = false;
+            return Ok(None);
+        }
+        let (digest, expected) = (&self.blob.digest, self.blob.size);
+        let actual = size.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+        let why = format!(
+            "it holds a damaged copy of {digest}, {actual} instead of {expected} bytes; delete it there"
+        );
+        Err(self.target.error(Kind::Invalid, format!("check a blob of {}", self.repository), why))
+    }
+
+    /// Where several repositories have the blob, one that fails for good is passed over.
+    fn turn_to_next_source(&mut self, error: &Error) -> bool {
+        let hopeless = error.side == Side::Source && (error.spent || !error.kind.may_pass());
+        let another = hopeless && self.sources.len() > 1;
+        if another {
+            self.sources.remove(0);
+        }
+        another
+    }
+
+    fn peer_of(&self, error: &Error) -> &Peer {
+        match error.side {
+            Side::Source => &self.sources[0].0,
+            Side::Target => &self.target,
+        }
+    }
+}
+
+/// What is worth exactly one more try, at once, besides all patience.
+#[derive(Default)]
+struct SecondChances {
+    past_caches: bool,
+    renewed: bool,
+    resent: bool,
+}
+
+impl SecondChances {
+    fn take(&mut self, error: &Error) -> bool {
+        let chance = match (&error.kind, error.side) {
+            // A damaged copy in a cache on the way.
+            (Kind::Corrupt, Side::Source) => &mut self.past_caches,
+            (Kind::Corrupt, Side::Target) => &mut self.resent,
+            // A token that ran out on the way; by now it is renewed.
+            (Kind::Unauthorized, Side::Target) => &mut self.renewed,
+            _ => return false,
+        };
+        !std::mem::replace(chance, true)
+    }
+}

@@ -1,0 +1,168 @@
+//! What the user wants, resolved: every default and every rule between flags and environment is here.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::catalog::{Group, Query};
+use crate::cli::{Cli, Filter, Format, ProgressMode, SelectionArgs};
+use crate::reference::{Host, Target};
+use crate::registry::Scheme;
+use crate::registry::credentials::Logins;
+use crate::registry::retry::{Policy, Timing};
+use crate::registry::tls::Trust;
+
+/// Everything that a run depends on.
+#[derive(Debug)]
+pub struct Options {
+    pub query: Query,
+    pub target: Target,
+    pub target_scheme: Scheme,
+    pub source_mirrors: Vec<SourceMirror>,
+    pub dry_run: bool,
+    pub parallel: NonZeroUsize,
+    pub policy: Policy,
+    pub trust: Trust,
+    pub logins: Logins,
+    pub output: OutputOptions,
+}
+
+/// How the program talks.
+#[derive(Debug, Clone)]
+pub struct OutputOptions {
+    pub format: Format,
+    pub report: Option<PathBuf>,
+    pub progress: ProgressMode,
+    pub log_format: Format,
+    pub verbose: u8,
+    pub quiet: bool,
+}
+
+/// What belongs to `host` is pulled from another place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceMirror {
+    pub host: Host,
+    pub place: Target,
+    pub scheme: Scheme,
+}
+
+impl FromStr for SourceMirror {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (host, place) = text.split_once('=').ok_or_else(|| {
+            anyhow!("it has the form HOST=PLACE, as in docker.io=cache.example.com/dockerhub")
+        })?;
+        let (scheme, place) = match (place.strip_prefix("http://"), place.strip_prefix("https://")) {
+            (Some(place), _) => (Scheme::Http, place),
+            (_, Some(place)) => (Scheme::Https, place),
+            _ => (Scheme::Https, place),
+        };
+        Ok(Self { host: host.parse()?, place: place.parse()?, scheme })
+    }
+}
+
+/// The variables of the process, or those of a test.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Options {
+    /// # Errors
+    /// What the user has to put right, in words that say how.
+    pub fn new(cli: Cli, environment: Environment<'_>) -> Result<Self> {
+        let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let target = target(cli.target.as_deref(), cli.selection.registry.as_deref(), &get)?;
+        let mut trust = Trust::default();
+        if let Some(path) = &cli.transfer.ca_file {
+            trust = trust.with_bundle(path).context("--ca-file")?;
+        }
+        if !cli.transfer.dry_run {
+            Trust::check_environment()?;
+        }
+        Ok(Self {
+            query: query(cli.selection, &get)?,
+            target_scheme: if cli.transfer.insecure { Scheme::Insecure } else { Scheme::Https },
+            target,
+            source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,
+            dry_run: cli.transfer.dry_run,
+            parallel: cli.transfer.parallel,
+            policy: Policy { retries: cli.transfer.retries, timing: Timing::default() },
+            trust,
+            logins: if cli.transfer.dry_run { Logins::default() } else { Logins::from_docker_config()? },
+            output: OutputOptions {
+                format: cli.output.output,
+                report: cli.output.report,
+                progress: cli.output.progress,
+                log_format: cli.output.log_format,
+                verbose: cli.output.verbose,
+                quiet: cli.output.quiet,
+            },
+        })
+    }
+}
+
+fn target(argument: Option<&str>, flag: Option<&str>, get: Environment<'_>) -> Result<Target> {
+    let text = match (argument, flag) {
+        (Some(argument), Some(flag)) if argument != flag => {
+            bail!("two targets are named, {argument:?} and --registry {flag:?}: name one");
+        }
+        (Some(text), _) | (None, Some(text)) => text.to_owned(),
+        (None, None) => get("TARGET_REGISTRY").ok_or_else(|| {
+            anyhow!("no target: name a registry, as in mirror-images registry.example.com:5000, or set TARGET_REGISTRY")
+        })?,
+    };
+    Ok(text.trim().parse()?)
+}
+
+fn query(selection: SelectionArgs, get: Environment<'_>) -> Result<Query> {
+    let mut kubernetes = selection.kubernetes_versions;
+    if kubernetes.is_empty()
+        && let Some(versions) = get("KUBERNETES_VERSIONS").or_else(|| get("KUBERNETES_VERSION"))
+    {
+        kubernetes = versions.split([',', ' ']).filter(|v| !v.is_empty()).map(str::to_owned).collect();
+    }
+    let kubernetes: Vec<String> = kubernetes.iter().map(|v| v.trim().to_owned()).collect();
+    ensure!(!kubernetes.iter().any(String::is_empty), "an empty Kubernetes version is named");
+    Ok(Query { groups: groups(&selection.filter, get)?, kubernetes, kubeone: selection.kubeone_version })
+}
+
+fn groups(filter: &[Filter], get: Environment<'_>) -> Result<Vec<Group>> {
+    if filter.is_empty() {
+        return match get("PULL_OPTIONAL_IMAGES").as_deref() {
+            Some("false") => Ok(vec![Group::Base, Group::ControlPlane]),
+            Some("true") | None => Ok(Vec::new()),
+            Some(other) => bail!("PULL_OPTIONAL_IMAGES is {other:?}: it can be true or false"),
+        };
+    }
+    if filter.contains(&Filter::None) {
+        return Ok(Vec::new());
+    }
+    let group = |filter: &Filter| match filter {
+        Filter::Base => Some(Group::Base),
+        Filter::Optional => Some(Group::Optional),
+        Filter::ControlPlane => Some(Group::ControlPlane),
+        Filter::None => None,
+    };
+    Ok(filter.iter().filter_map(group).collect())
+}
+
+fn source_mirrors(texts: &[String]) -> Result<Vec<SourceMirror>> {
+    let mut mirrors: Vec<SourceMirror> = Vec::new();
+    for text in texts {
+        let mirror: SourceMirror = text.parse().with_context(|| format!("--source-mirror {text:?}"))?;
+        if let Some(other) = mirrors.iter().find(|other| other.host == mirror.host && **other != mirror) {
+            bail!(
+                "--source-mirror names two places for {}: {} and {}",
+                mirror.host,
+                other.place,
+                mirror.place
+            );
+        }
+        mirrors.push(mirror);
+    }
+    Ok(mirrors)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,467 @@
+//! What a run will do, known before the first blob moves.
+//!
+//! Resolving asks both sides what they have and fetches the manifests of what the target lacks. The result is a
+//! value: for each image the manifests to push, over all images each unique blob once, with its size, the places
+//! that have it and the repositories that need it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Semaphore;
+
+use crate::manifest::{Content, Descriptor, Manifest};
+use crate::reference::{Digest, Name, Reference, Repository, Spot};
+use crate::registry::{Error, Head, Kind, Peer};
+
+/// Deepest nesting of indexes that is followed.
+const DEPTH_MAX: usize = 8;
+/// Most manifests that one image may consist of.
+const MANIFESTS_MAX: usize = 2000;
+
+/// A place that repositories are in: a host, or a path on one.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub peer: Arc<Peer>,
+    pub prefix: Option<Repository>,
+}
+
+impl Place {
+    /// `spot` as it is called here.
+    pub fn place(&self, spot: &Spot) -> Spot {
+        Spot { repository: spot.repository.below(self.prefix.as_ref()), name: spot.name.clone() }
+    }
+}
+
+/// An image to be mirrored: where it comes from and is to go, by name.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub reference: Reference,
+    pub source: Place,
+    /// The names at the target, already with the target's path in front.
+    pub destinations: Vec<Spot>,
+}
+
+/// An image after both sides were asked.
+#[derive(Debug)]
+pub struct PlannedImage {
+    pub reference: Reference,
+    pub deliveries: Vec<Delivery>,
+    /// What the image consists of; `None` if it is there already or could not be resolved.
+    pub tree: Option<Tree>,
+}
+
+/// One name that an image is to have at the target.
+#[derive(Debug)]
+pub struct Delivery {
+    pub spot: Spot,
+    /// In full, as one would pull it.
+    pub name: String,
+    pub state: State,
+}
+
+/// What is known of a delivery before anything moves.
+#[derive(Debug)]
+pub enum State {
+    /// The target has the source's very digest under this name.
+    Present(Digest),
+    /// Nothing is there under this name.
+    Missing,
+    /// Something else is there.
+    Different,
+    /// It could not be found out, or the source does not have it.
+    Failed(Error),
+}
+
+impl State {
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, State::Missing | State::Different)
+    }
+}
+
+/// An image's manifests, each before all that name it, and the blobs that they name.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// Children first; the root, which gets the tag, is the last. Those of one level do not depend on each other.
+    pub levels: Vec<Vec<Arc<Manifest>>>,
+    /// Index into [`Plan::blobs`], each once.
+    pub blobs: Vec<usize>,
+}
+
+impl Tree {
+    pub fn root(&self) -> &Arc<Manifest> {
+        self.levels.last().and_then(|level| level.first()).expect("a tree is built from its root")
+    }
+
+    pub fn manifests(&self) -> impl Iterator<Item = &Arc<Manifest>> {
+        self.levels.iter().flatten()
+    }
+
+    pub fn manifest_bytes(&self) -> u64 {
+        self.manifests().map(|m| m.bytes.len() as u64).sum()
+    }
+}
+
+/// A blob that some delivery needs.
+#[derive(Debug)]
+pub struct PlannedBlob {
+    pub descriptor: Descriptor,
+    /// Repositories that have it at the sources.
+    pub sources: Vec<(Arc<Peer>, Repository)>,
+    /// Repositories that are to have it at the target, in the order of the selection.
+    pub needs: Vec<Need>,
+    /// A repository at the target that has it already, by the manifests there.
+    pub held_by: Option<Repository>,
+}
+
+/// A repository that is to have a blob, for these deliveries (image, delivery of it).
+#[derive(Debug)]
+pub struct Need {
+    pub repository: Repository,
+    pub deliveries: Vec<(usize, usize)>,
+}
+
+/// All that a run will do.
+#[derive(Debug)]
+pub struct Plan {
+    pub images: Vec<PlannedImage>,
+    pub blobs: Vec<PlannedBlob>,
+}
+
+impl Plan {
+    /// Bytes of blobs that have to cross the network: each unique one that the target does not hold.
+    pub fn bytes_to_move(&self) -> u64 {
+        self.blobs.iter().filter(|b| b.held_by.is_none()).map(|b| b.descriptor.size).sum()
+    }
+
+    /// How many names at the target are to be settled.
+    pub fn deliveries(&self) -> usize {
+        self.images.iter().map(|image| image.deliveries.len()).sum()
+    }
+}
+
+/// Asks both sides about all of `requests`, at most `parallel` questions at a time, and makes the plan.
+/// `progress` hears how many are done.
+pub async fn resolve(
+    requests: &[Request],
+    target: &Arc<Peer>,
+    parallel: NonZeroUsize,
+    progress: impl Fn(usize),
+) -> Plan {
+    let questions = Questions { target, permits: Semaphore::new(parallel.get()) };
+    let mut asked: FuturesUnordered<_> = requests
+        .iter()
+        .enumerate()
+        .map(|(number, request)| {
+            let questions = &questions;
+            async move { (number, questions.resolve_image(request).await) }
+        })
+        .collect();
+    let mut found: Vec<Option<Found>> = requests.iter().map(|_| None).collect();
+    let mut done = 0;
+    while let Some((number, answer)) = asked.next().await {
+        found[number] = Some(answer);
+        done += 1;
+        progress(done);
+    }
+    drop(asked);
+    let mut plan = assemble(target, requests, found.into_iter().flatten().collect());
+    questions.look_for_held(&mut plan).await;
+    plan
+}
+
+/// What asking about one image brought.
+struct Found {
+    states: Vec<State>,
+    levels: Option<Vec<Vec<Arc<Manifest>>>>,
+}
+
+/// The digest under a name, as far as can be told.
+enum Answer {
+    Digest(Digest),
+    Nothing,
+    Failed(Error),
+}
+
+struct Questions<'a> {
+    target: &'a Arc<Peer>,
+    /// Held for one question each, by whoever asks it, and for nothing else.
+    permits: Semaphore,
+}
+
+impl Questions<'_> {
+    async fn permit(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.permits.acquire().await.expect("the semaphore is never closed")
+    }
+
+    async fn resolve_image(&self, request: &Request) -> Found {
+        let at_target = join_all(request.destinations.iter().map(|spot| self.digest_at_target(spot))).await;
+        // A target that cannot be asked cannot be pushed to: the source is left alone.
+        if at_target.iter().all(|answer| matches!(answer, Answer::Failed(_))) {
+            return Found { states: compare(at_target, None), levels: None };
+        }
+        if let Some(wanted) = self.wanted_digest(request, &at_target).await
+            && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
+        {
+            return Found { states: compare(at_target, Some(&wanted)), levels: None };
+        }
+        match self.fetch_tree(&request.source, &request.source.place(&request.reference.spot())).await {
+            Ok(levels) => {
+                let root = levels.last().and_then(|l| l.first()).map(|m| m.digest.clone());
+                let states = compare(at_target, root.as_ref());
+                let levels = states.iter().any(State::is_wanted).then_some(levels);
+                Found { states, levels }
+            }
+            Err(error) => Found {
+                states: at_target.iter().map(|_| State::Failed(error.clone())).collect(),
+                levels: None,
+            },
+        }
+    }
+
+    /// What the target should have, if that can be told without fetching it: by the pin, or by a HEAD at the
+    /// source, which is asked only where the target has something to compare it with.
+    async fn wanted_digest(&self, request: &Request, at_target: &[Answer]) -> Option<Digest> {
+        if let Some(pin) = &request.reference.digest {
+            return Some(pin.clone());
+        }
+        if !at_target.iter().any(|a| matches!(a, Answer::Digest(_))) {
+            return None;
+        }
+        let _permit = self.permit().await;
+        match request.source.peer.head_manifest(&request.source.place(&request.reference.spot())).await {
+            Ok(Head::Found(digest)) => Some(digest),
+            // Some answer a HEAD wrongly; the GET that follows tells.
+            Ok(Head::Absent | Head::Mute) | Err(_) => None,
+        }
+    }
+
+    async fn digest_at_target(&self, spot: &Spot) -> Answer {
+        let _permit = self.permit().await;
+        match self.target.head_manifest(spot).await {
+            Ok(Head::Found(digest)) => Answer::Digest(digest),
+            Ok(Head::Absent) => Answer::Nothing,
+            Ok(Head::Mute) => match self.target.get_manifest(spot, None).await {
+                Ok(manifest) => Answer::Digest(manifest.digest),
+                Err(error) if error.kind == Kind::NotFound => Answer::Nothing,
+                Err(error) => Answer::Failed(error),
+            },
+            // Several registries say so of a repository that is not there yet; the push will show.
+            Err(error) if error.kind == Kind::Denied => Answer::Nothing,
+            Err(error) => Answer::Failed(error),
+        }
+    }
+
+    /// The manifests below `spot`, by level, the root last. Everything after the root is asked for by digest, so
+    /// that a tag that moves meanwhile cannot mix two images.
+    async fn fetch_tree(&self, source: &Place, spot: &Spot) -> Result<Vec<Vec<Arc<Manifest>>>, Error> {
+        let root = {
+            let _permit = self.permit().await;
+            source.peer.get_manifest(spot, None).await?
+        };
+        let mut seen = HashSet::from([root.digest.clone()]);
+        let mut levels = vec![vec![Arc::new(root)]];
+        loop {
+            let above = levels.last().expect("the root's level is there");
+            let mut children: Vec<&Descriptor> = Vec::new();
+            for manifest in above {
+                if let Content::Index(entries) = &manifest.content {
+                    children.extend(entries.iter().filter(|child| seen.insert(child.digest.clone())));
+                }
+            }
+            if children.is_empty() {
+                levels.reverse();
+                return Ok(order(levels));
+            }
+            if levels.len() >= DEPTH_MAX || seen.len() > MANIFESTS_MAX {
+                let why = format!(
+                    "its indexes are nested deeper than {DEPTH_MAX} or name over {MANIFESTS_MAX} manifests"
+                );
+                return Err(source.peer.error(Kind::Invalid, format!("GET manifest {spot}"), why));
+            }
+            let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, spot, c))).await;
+            levels.push(fetched.into_iter().collect::<Result<_, _>>()?);
+        }
+    }
+
+    async fn fetch_child(
+        &self,
+        source: &Place,
+        spot: &Spot,
+        child: &Descriptor,
+    ) -> Result<Arc<Manifest>, Error> {
+        let _permit = self.permit().await;
+        let at = Spot { repository: spot.repository.clone(), name: Name::Digest(child.digest.clone()) };
+        match source.peer.get_manifest(&at, Some(child.size)).await {
+            Ok(manifest) => Ok(Arc::new(manifest)),
+            Err(error) => {
+                let platform = child.platform.as_deref().unwrap_or("no platform");
+                Err(Error { doing: format!("{} ({platform}, a part of {spot})", error.doing), ..error })
+            }
+        }
+    }
+
+    /// Where the target has images whole already, their repositories hold blobs that others need: those need not
+    /// cross the network again. The target's own manifests tell.
+    async fn look_for_held(&self, plan: &mut Plan) {
+        if plan.bytes_to_move() == 0 {
+            return;
+        }
+        let here = Place { peer: self.target.clone(), prefix: None };
+        let present: Vec<Spot> = plan
+            .images
+            .iter()
+            .flat_map(|image| &image.deliveries)
+            .filter_map(|delivery| match &delivery.state {
+                State::Present(digest) => Some(Spot {
+                    repository: delivery.spot.repository.clone(),
+                    name: Name::Digest(digest.clone()),
+                }),
+                _ => None,
+            })
+            .collect();
+        let trees = join_all(present.iter().map(|spot| async {
+            let tree = self.fetch_tree(&here, spot).await;
+            (spot.repository.clone(), tree)
+        }));
+        let mut holders: HashMap<Digest, Repository> = HashMap::new();
+        for (repository, tree) in trees.await {
+            // Not knowing costs bytes, not correctness.
+            for blob in tree.iter().flatten().flatten().flat_map(|manifest| blobs_of(manifest)) {
+                holders.entry(blob.digest.clone()).or_insert_with(|| repository.clone());
+            }
+        }
+        for blob in &mut plan.blobs {
+            blob.held_by = holders.remove(&blob.descriptor.digest);
+        }
+    }
+}
+
+/// Moves every manifest behind all that it names: breadth-first levels put one that is named at two depths too late.
+fn order(levels: Vec<Vec<Arc<Manifest>>>) -> Vec<Vec<Arc<Manifest>>> {
+    let all: HashMap<Digest, Arc<Manifest>> =
+        levels.iter().flatten().map(|m| (m.digest.clone(), m.clone())).collect();
+    let mut heights: HashMap<Digest, usize> = HashMap::new();
+    // Bounded by the depth that fetching allows; a digest cannot name itself.
+    for _ in 0..levels.len() {
+        for manifest in levels.iter().flatten() {
+            let Content::Index(entries) = &manifest.content else { continue };
+            let below = entries.iter().filter(|e| all.contains_key(&e.digest));
+            let height = below.map(|e| heights.get(&e.digest).copied().unwrap_or(0) + 1).max().unwrap_or(0);
+            heights.insert(manifest.digest.clone(), height);
+        }
+    }
+    let mut ordered: BTreeMap<usize, Vec<Arc<Manifest>>> = BTreeMap::new();
+    for manifest in levels.iter().flatten() {
+        let height = heights.get(&manifest.digest).copied().unwrap_or(0);
+        ordered.entry(height).or_default().push(manifest.clone());
+    }
+    ordered.into_values().collect()
+}
+
+/// What each destination lacks, against the digest that it should have.
+fn compare(at_target: Vec<Answer>, wanted: Option<&Digest>) -> Vec<State> {
+    let state = |answer| match answer {
+        Answer::Failed(error) => State::Failed(error),
+        Answer::Nothing => State::Missing,
+        Answer::Digest(digest) if Some(&digest) == wanted => State::Present(digest),
+        Answer::Digest(_) => State::Different,
+    };
+    at_target.into_iter().map(state).collect()
+}
+
+/// The blobs that a manifest needs beside it at the target.
+fn blobs_of(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    let blobs = match &manifest.content {
+        Content::Image(blobs) => blobs.as_slice(),
+        Content::Index(_) => &[],
+    };
+    blobs.iter().filter(|blob| !blob.is_foreign())
+}
+
+/// Brings all answers together: each blob once, with everyone who needs it.
+fn assemble(target: &Peer, requests: &[Request], found: Vec<Found>) -> Plan {
+    let mut plan = Plan { images: Vec::new(), blobs: Vec::new() };
+    let mut numbers: HashMap<Digest, usize> = HashMap::new();
+    for (number, (request, found)) in requests.iter().zip(found).enumerate() {
+        let mut deliveries: Vec<Delivery> = request
+            .destinations
+            .iter()
+            .zip(found.states)
+            .map(|(spot, state)| {
+                let name = format!("{}/{spot}", target.host);
+                Delivery { spot: spot.clone(), name, state }
+            })
+            .collect();
+        let tree = found.levels.map(|levels| Tree { levels, blobs: Vec::new() });
+        let tree =
+            tree.and_then(|tree| match plan.add_blobs(number, request, &deliveries, tree, &mut numbers) {
+                Ok(tree) => Some(tree),
+                Err(error) => {
+                    for delivery in deliveries.iter_mut().filter(|d| d.state.is_wanted()) {
+                        delivery.state = State::Failed(error.clone());
+                    }
+                    None
+                }
+            });
+        plan.images.push(PlannedImage { reference: request.reference.clone(), deliveries, tree });
+    }
+    plan
+}
+
+impl Plan {
+    fn add_blobs(
+        &mut self,
+        image: usize,
+        request: &Request,
+        deliveries: &[Delivery],
+        mut tree: Tree,
+        numbers: &mut HashMap<Digest, usize>,
+    ) -> Result<Tree, Error> {
+        let mut unique: Vec<Descriptor> = Vec::new();
+        let mut sizes: HashMap<&Digest, u64> = HashMap::new();
+        for blob in tree.manifests().flat_map(|m| blobs_of(m)) {
+            let known = numbers.get(&blob.digest).map(|n| self.blobs[*n].descriptor.size);
+            let known = known.or_else(|| sizes.get(&blob.digest).copied());
+            if known.is_some_and(|size| size != blob.size) {
+                let why = format!("its manifests disagree about the size of {}", blob.digest);
+                return Err(request.source.peer.error(
+                    Kind::Invalid,
+                    format!("plan {}", request.reference),
+                    why,
+                ));
+            }
+            if sizes.insert(&blob.digest, blob.size).is_none() {
+                unique.push(blob.clone());
+            }
+        }
+        let repository = request.source.place(&request.reference.spot()).repository;
+        for descriptor in unique {
+            let number = *numbers.entry(descriptor.digest.clone()).or_insert_with(|| {
+                self.blobs.push(PlannedBlob { descriptor, sources: vec![], needs: vec![], held_by: None });
+                self.blobs.len() - 1
+            });
+            let blob = &mut self.blobs[number];
+            let source = (request.source.peer.clone(), repository.clone());
+            if !blob.sources.iter().any(|(p, r)| p.host == source.0.host && *r == source.1) {
+                blob.sources.push(source);
+            }
+            for (which, delivery) in deliveries.iter().enumerate().filter(|(_, d)| d.state.is_wanted()) {
+                blob.need(&delivery.spot.repository, (image, which));
+            }
+            tree.blobs.push(number);
+        }
+        Ok(tree)
+    }
+}
+
+impl PlannedBlob {
+    fn need(&mut self, repository: &Repository, delivery: (usize, usize)) {
+        match self.needs.iter_mut().find(|need| need.repository == *repository) {
+            Some(need) => need.deliveries.push(delivery),
+            None => self.needs.push(Need { repository: repository.clone(), deliveries: vec![delivery] }),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Bars on a terminal: one for all, and one for each transfer that takes a while, as many as there is room for.
+
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Picture;
+
+/// Most transfers that have a line of their own.
+const LINES_MAX: usize = 16;
+/// Below this width, in columns, there is room for words only.
+const WIDTH_FOR_BARS: u16 = 50;
+
+#[derive(Clone)]
+pub(super) struct Bars {
+    screen: MultiProgress,
+    overall: ProgressBar,
+    lines: Vec<ProgressBar>,
+}
+
+impl Bars {
+    pub fn new() -> Self {
+        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+        let overall = screen.add(ProgressBar::new(1000));
+        overall.set_style(style("{bar:24} {wide_msg}"));
+        Self { screen, overall, lines: Vec::new() }
+    }
+
+    /// Does something to the terminal while the bars are away.
+    pub fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.screen.suspend(write)
+    }
+
+    pub fn draw(&mut self, picture: &Picture) {
+        let room = rows().saturating_sub(4).min(LINES_MAX);
+        let shown = picture.transfers.len().min(room);
+        let more = picture.transfers.len() - shown;
+        self.overall.set_position(picture.permille);
+        self.overall.set_message(match more {
+            0 => picture.overall.clone(),
+            more => format!("{} (and {more} more transfers)", picture.overall),
+        });
+        while self.lines.len() > shown {
+            if let Some(line) = self.lines.pop() {
+                line.finish_and_clear();
+                self.screen.remove(&line);
+            }
+        }
+        while self.lines.len() < shown {
+            let line = self.screen.add(ProgressBar::new(1000));
+            line.set_style(style("  {bar:16} {wide_msg}"));
+            self.lines.push(line);
+        }
+        for (line, transfer) in self.lines.iter().zip(&picture.transfers) {
+            line.set_position(transfer.permille);
+            line.set_message(transfer.text.clone());
+        }
+        // Nothing moves by itself here; a tick draws what was set.
+        self.overall.tick();
+    }
+
+    pub fn clear(&self) {
+        self.overall.finish_and_clear();
+        let _ = self.screen.clear();
+        self.screen.set_draw_target(ProgressDrawTarget::hidden());
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let narrow = Term::stderr().size_checked().is_some_and(|(_, columns)| columns < WIDTH_FOR_BARS);
+    let template = if narrow { "{wide_msg}" } else { template };
+    ProgressStyle::with_template(template).expect("the template is valid").progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+fn rows() -> usize {
+    Term::stderr().size_checked().map_or(24, |(rows, _)| usize::from(rows))
+}

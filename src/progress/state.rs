@@ -1,0 +1,178 @@
+//! The events so far, added up.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::{Moving, Picture, of, permille};
+use crate::events::{Delivered, Event, Outcome, TransferId};
+use crate::text;
+
+/// The rate shown is that of this time past.
+const RATE_OVER: Duration = Duration::from_secs(10);
+/// A transfer is worth a line of its own from this age on; most are over before.
+const WORTH_A_LINE: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub(super) struct State {
+    resolving: Option<(usize, usize)>,
+    planned: Option<Planned>,
+    transfers: BTreeMap<TransferId, Transfer>,
+    /// Bytes of blobs that are there.
+    landed: u64,
+    settled: usize,
+    failed: usize,
+    /// Lines told so far.
+    pub lines: usize,
+    /// Bytes moved at some moments past.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+struct Planned {
+    bytes: u64,
+    deliveries: usize,
+}
+
+struct Transfer {
+    what: String,
+    size: u64,
+    position: u64,
+    began: Instant,
+}
+
+impl State {
+    pub fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Resolving { done, total } => self.resolving = Some((done, total)),
+            Event::Planned { bytes, deliveries } => self.planned = Some(Planned { bytes, deliveries }),
+            Event::Started { transfer, what, size } => {
+                let began = Instant::now();
+                self.transfers.entry(transfer).or_insert(Transfer { what, size, position: 0, began });
+            }
+            Event::Moved { transfer, position } => {
+                if let Some(moving) = self.transfers.get_mut(&transfer) {
+                    moving.position = position;
+                }
+            }
+            Event::Ended { transfer, landed } => {
+                self.transfers.remove(&transfer);
+                self.landed += landed;
+            }
+            Event::Replanned { bytes } => {
+                if let Some(planned) = &mut self.planned {
+                    planned.bytes = planned.bytes.saturating_add_signed(bytes);
+                }
+            }
+            Event::Delivered(told) => {
+                self.settled += 1;
+                self.failed += usize::from(matches!(told.outcome, Outcome::Failed(_)));
+            }
+        }
+    }
+
+    /// `[12/109] copied SOURCE → TARGET (34 MB)`
+    pub fn line_for(&mut self, told: &Delivered) -> String {
+        self.lines += 1;
+        let Delivered { source, target, outcome } = told;
+        let all = self.planned.as_ref().map_or(self.settled, |planned| planned.deliveries);
+        let what = match outcome {
+            Outcome::Copied { size } => format!("copied {source} → {target} ({})", text::bytes(*size)),
+            Outcome::Present => format!("already there {source} → {target}"),
+            Outcome::Failed(error) => format!("FAILED {source} → {target}: {error}"),
+            Outcome::Left(why) => format!("left undone {source} → {target}: {why}"),
+        };
+        format!("[{}/{all}] {what}", self.settled)
+    }
+
+    /// What to show now; `None` while there is nothing.
+    pub fn picture(&mut self) -> Option<Picture> {
+        let Some(planned) = &self.planned else {
+            let (done, total) = self.resolving?;
+            let overall = format!("asking both sides about {total} images: {done} done");
+            return Some(Picture {
+                overall,
+                permille: permille(done as u64, total as u64),
+                transfers: Vec::new(),
+            });
+        };
+        let (whole, all) = (planned.bytes, planned.deliveries);
+        let moved = self.landed + self.transfers.values().map(|t| t.position).sum::<u64>();
+        let rate = self.rate(moved);
+        let mut overall = format!("{} of {all} images, {}", self.settled, of(moved, whole));
+        if rate > 0 {
+            let left = Duration::from_secs(whole.saturating_sub(moved).div_ceil(rate));
+            overall += &format!(", {}/s, {} left", text::bytes(rate), text::duration(left));
+        }
+        if self.failed > 0 {
+            overall += &format!(", {} failed", self.failed);
+        }
+        let transfers =
+            self.transfers.values().filter(|t| t.began.elapsed() >= WORTH_A_LINE).map(|t| Moving {
+                text: format!("{}, {}", t.what, of(t.position, t.size)),
+                permille: permille(t.position, t.size),
+            });
+        Some(Picture { overall, permille: permille(moved, whole), transfers: transfers.collect() })
+    }
+
+    /// Bytes a second, over the last seconds.
+    fn rate(&mut self, moved: u64) -> u64 {
+        let now = Instant::now();
+        self.samples.push_back((now, moved));
+        while self.samples.len() > 2 && self.samples[1].0 + RATE_OVER < now {
+            self.samples.pop_front();
+        }
+        let (since, then) = self.samples[0];
+        let seconds = (now - since).as_secs_f64();
+        if seconds < 0.2 { 0 } else { (moved.saturating_sub(then) as f64 / seconds) as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(events: Vec<Event>) -> State {
+        let mut state = State::default();
+        events.into_iter().for_each(|event| state.take_in(event));
+        state
+    }
+
+    #[test]
+    fn a_restarted_transfer_goes_back_and_nothing_is_counted_twice() {
+        let mut s = state(vec![
+            Event::Planned { bytes: 1000, deliveries: 2 },
+            Event::Started { transfer: 1, what: "a".into(), size: 600 },
+            Event::Moved { transfer: 1, position: 500 },
+            Event::Moved { transfer: 1, position: 0 },
+            Event::Started { transfer: 1, what: "a".into(), size: 600 },
+            Event::Moved { transfer: 1, position: 600 },
+            Event::Ended { transfer: 1, landed: 600 },
+        ]);
+        let picture = s.picture().unwrap();
+        assert_eq!(picture.permille, 600);
+        assert!(picture.overall.starts_with("0 of 2 images, 600 B of 1.00 kB"), "{}", picture.overall);
+    }
+
+    #[test]
+    fn what_need_not_move_leaves_the_total() {
+        let mut s =
+            state(vec![Event::Planned { bytes: 1000, deliveries: 1 }, Event::Replanned { bytes: -400 }]);
+        assert!(s.picture().unwrap().overall.contains("0 B of 600 B"));
+    }
+
+    #[test]
+    fn an_empty_plan_is_complete() {
+        let mut s = state(vec![Event::Planned { bytes: 0, deliveries: 3 }]);
+        assert_eq!(s.picture().unwrap().permille, 1000);
+    }
+
+    #[test]
+    fn each_settled_image_has_a_line_with_its_number() {
+        let told = Delivered {
+            source: "s/a:1".into(),
+            target: "t/a:1".into(),
+            outcome: Outcome::Copied { size: 12_300_000 },
+        };
+        let mut s = state(vec![Event::Planned { bytes: 1, deliveries: 9 }, Event::Delivered(told.clone())]);
+        assert_eq!(s.line_for(&told), "[1/9] copied s/a:1 → t/a:1 (12.3 MB)");
+    }
+}

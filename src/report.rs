@@ -1,0 +1,199 @@
+//! What a run came to: for people, for programs, and as an exit status.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::events::{Delivered, Outcome};
+use crate::mirror::{Finished, Totals};
+use crate::plan::Request;
+use crate::reference::Host;
+use crate::registry::Side;
+use crate::text;
+
+/// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub target: String,
+    pub images: Vec<Line>,
+    pub copied: usize,
+    pub present: usize,
+    pub failed: usize,
+    /// Not tried, because the run ended before.
+    pub left: usize,
+    #[serde(flatten)]
+    pub totals: Totals,
+    pub seconds: f64,
+    pub interrupted: bool,
+    /// The cause for which the target was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
+}
+
+/// One image under one name at the target.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    pub source: String,
+    pub target: String,
+    pub result: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Where the cause lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// Whether running again may help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_pass: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Copied,
+    Present,
+    Failed,
+    Left,
+}
+
+/// The program's exit status, as README and `--help` list it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    SomeFailed = 1,
+    TargetRefused = 3,
+    Interrupted = 130,
+}
+
+impl Report {
+    pub fn new(target: String, finished: Finished, took: Duration) -> Self {
+        let images: Vec<Line> = finished.deliveries.into_iter().map(Line::new).collect();
+        let number = |status| images.iter().filter(|line| line.result == status).count();
+        Self {
+            target,
+            copied: number(Status::Copied),
+            present: number(Status::Present),
+            failed: number(Status::Failed),
+            left: number(Status::Left),
+            images,
+            totals: finished.totals,
+            seconds: took.as_secs_f64(),
+            interrupted: finished.interrupted,
+            gave_up: finished.gave_up.map(|error| error.to_string()),
+        }
+    }
+
+    /// A run that was interrupted before anything was decided.
+    pub fn interrupted_early(target: String, requests: &[Request], host: &Host, took: Duration) -> Self {
+        let left = requests.iter().flat_map(|request| {
+            request.destinations.iter().map(move |spot| Delivered {
+                source: request.reference.to_string(),
+                target: format!("{host}/{spot}"),
+                outcome: Outcome::Left("not done before the interruption".to_owned()),
+            })
+        });
+        let deliveries = left.collect();
+        let finished = Finished { deliveries, totals: Totals::default(), gave_up: None, interrupted: true };
+        Self::new(target, finished, took)
+    }
+
+    pub fn exit(&self) -> Exit {
+        let at_target = |line: &Line| line.side == Some(Side::Target);
+        let none_done = self.copied + self.present == 0;
+        let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
+        match () {
+            () if self.interrupted => Exit::Interrupted,
+            () if self.failed + self.left == 0 => Exit::Done,
+            () if self.gave_up.is_some() || (none_done && failures.all(at_target)) => Exit::TargetRefused,
+            () => Exit::SomeFailed,
+        }
+    }
+
+    /// # Errors
+    /// It cannot be expressed as JSON, which would be a mistake of this program.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).context("cannot write the report as JSON")
+    }
+
+    /// Writes the report to `path` as JSON, readable by the user alone. A report that is there stays whole until
+    /// the new one is.
+    ///
+    /// # Errors
+    /// The directory cannot be written to.
+    pub fn write_to(&self, path: &Path) -> Result<()> {
+        let cannot = || format!("cannot write the report to {}", path.display());
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut file = tempfile::NamedTempFile::new_in(directory).with_context(cannot)?;
+        writeln!(file, "{}", self.to_json()?).with_context(cannot)?;
+        file.as_file().sync_all().with_context(cannot)?;
+        file.persist(path).with_context(cannot)?;
+        Ok(())
+    }
+}
+
+impl Line {
+    fn new(delivered: Delivered) -> Self {
+        let (result, cause, side, may_pass) = match delivered.outcome {
+            Outcome::Copied { .. } => (Status::Copied, None, None, None),
+            Outcome::Present => (Status::Present, None, None, None),
+            Outcome::Failed(error) => {
+                (Status::Failed, Some(error.to_string()), Some(error.side), Some(error.kind.may_pass()))
+            }
+            Outcome::Left(why) => (Status::Left, Some(why), None, Some(true)),
+        };
+        Self { source: delivered.source, target: delivered.target, result, cause, side, may_pass }
+    }
+}
+
+/// The summary for people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        write!(f, "{} at {}: ", text::count(self.images.len(), "image"), self.target)?;
+        let mut parts = vec![format!("{} copied", self.copied), format!("{} already there", self.present)];
+        if self.failed > 0 {
+            parts.push(format!("{} failed", self.failed));
+        }
+        if self.left > 0 {
+            parts.push(format!("{} left undone", self.left));
+        }
+        writeln!(f, "{}", parts.join(", "))?;
+        let moved = totals.bytes_copied + totals.manifest_bytes;
+        write!(f, "{} moved in {}", text::bytes(moved), text::count(totals.blobs_copied, "blob"))?;
+        write!(f, " and {}", text::count(totals.manifests_copied, "manifest"))?;
+        if totals.bytes_shared > 0 {
+            write!(f, ", {} saved by sharing", text::bytes(totals.bytes_shared))?;
+        }
+        if totals.bytes_found > 0 {
+            write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
+        }
+        writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
+        self.write_failures(f)
+    }
+}
+
+impl Report {
+    fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cause) = &self.gave_up {
+            writeln!(f, "Gave up on the target: {cause}")?;
+        }
+        let failed = self.images.iter().filter(|line| line.result == Status::Failed);
+        for (number, line) in failed.enumerate() {
+            if number == 0 {
+                writeln!(f, "Failed:")?;
+            }
+            writeln!(f, "  {} → {}", line.source, line.target)?;
+            writeln!(f, "    {}", line.cause.as_deref().unwrap_or_default())?;
+        }
+        if self.failed + self.left > 0 {
+            writeln!(f, "Run the same command again to do the rest; what is there is not moved again.")?;
+        }
+        Ok(())
+    }
+}
