@@ -1,0 +1,1 @@
+//! Registries of the world as bundles of rules.
