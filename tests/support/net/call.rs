@@ -12,6 +12,7 @@ use hyper::http::request::Parts;
 use super::{Host, Service};
 use crate::support::journal::{Entry, Op, Record};
 
+#[derive(Clone)]
 pub struct Call {
     pub op: Op,
     pub method: String,
@@ -107,7 +108,15 @@ impl Call {
         format!("{}://{}", self.scheme, self.header("host").unwrap_or("localhost"))
     }
 
-    /// Whether the body has the `Range` part of a request for part of a blob.
+    /// What `Content-Length` says; `None` for a chunked body.
+    pub fn body_length(&self) -> Option<u64> {
+        match self.header("content-length") {
+            Some(length) => length.parse().ok(),
+            None if self.headers.contains_key("transfer-encoding") => None,
+            None => Some(0),
+        }
+    }
+
     pub fn has_range(&self) -> bool {
         self.headers.contains_key("range")
     }
