@@ -95,6 +95,8 @@ pub enum Fault {
     AcceptOnly(u64),
     /// A chunked upload keeps only what came last.
     KeepLastPatchOnly,
+    /// A session instead of a mount, as if the registry knew no mounts.
+    IgnoreMount,
     DropSession,
     /// Answers, then forgets the blob in this repository.
     ForgetBlob,
@@ -200,6 +202,11 @@ impl Rule {
         self
     }
 
+    /// Only bodies larger than this, or whose length is not announced.
+    pub fn larger_than(self, bytes: u64) -> Self {
+        self.when(move |call| call.body_length().is_none_or(|length| length > bytes))
+    }
+
     pub fn when(mut self, predicate: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
         self.predicates.push(Arc::new(predicate));
         self
@@ -234,8 +241,8 @@ impl Rule {
     }
 
     /// Adds a fault; several act together.
-    pub fn then(mut self, fault: Fault) -> Self {
-        self.faults.push(fault);
+    pub fn then(mut self, fault: impl Into<Fault>) -> Self {
+        self.faults.push(fault.into());
         self
     }
 

@@ -288,8 +288,8 @@ impl Journal {
         panic!("{claim}\nrequests:\n{}", self.dump());
     }
 
-    /// No manifest was put before everything it refers to was confirmed in that repository, and
-    /// nothing was written in a repository after the last tag it got.
+    /// No manifest was put before everything it refers to was confirmed in that repository, and no
+    /// blob of an image came after its tag.
     #[track_caller]
     pub fn assert_tag_last(&self, host: &str) {
         let entries = self.filter(|entry| entry.host == host);
@@ -315,14 +315,16 @@ impl Journal {
 
     #[track_caller]
     fn check_nothing_after_tags(&self, entries: &[Entry]) {
-        let mut last_tag: BTreeMap<&str, usize> = BTreeMap::new();
-        for entry in entries.iter().filter(|e| e.is_tag_put() && e.succeeded()) {
-            last_tag.insert(&entry.repository, entry.seq);
-        }
-        for entry in entries.iter().filter(|e| e.op.writes() && e.succeeded()) {
-            let tag = last_tag.get(entry.repository.as_str());
-            if tag.is_some_and(|tag| entry.seq > *tag) {
-                self.fail(&format!("request #{} writes after the tag", entry.seq));
+        for tag in entries.iter().filter(|e| e.is_tag_put() && e.succeeded()) {
+            let tree = tree_of(tag, entries);
+            let late = |e: &&Entry| {
+                let blob = matches!(e.op, Op::UploadPut | Op::Mount) && e.status == Some(201);
+                let ours =
+                    e.repository == tag.repository && e.digest.as_ref().is_some_and(|d| tree.contains(d));
+                e.seq > tag.seq && blob && ours
+            };
+            if let Some(late) = entries.iter().find(late) {
+                self.fail(&format!("#{} came after the tag of its image, #{}", late.seq, tag.seq));
             }
         }
     }
@@ -370,4 +372,18 @@ impl Journal {
             }
         }
     }
+}
+
+/// All digests below a manifest, as far as the journal saw them pushed.
+fn tree_of(root: &Entry, entries: &[Entry]) -> BTreeSet<String> {
+    let mut tree = BTreeSet::new();
+    let mut open = root.refers_to.clone();
+    while let Some(digest) = open.pop() {
+        let pushed = |e: &&Entry| e.op == Op::ManifestPut && e.digest.as_ref() == Some(&digest);
+        let below = entries.iter().find(pushed).map(|e| e.refers_to.clone());
+        if tree.insert(digest) {
+            open.extend(below.unwrap_or_default());
+        }
+    }
+    tree
 }

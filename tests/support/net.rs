@@ -7,7 +7,7 @@ mod serve;
 pub(super) mod wire;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use super::fault::{Rule, Rules};
 use super::journal::Journal;
 use super::registry::token::{TokenBuilder, TokenState};
 use super::registry::{RegistryBuilder, RegistryService};
-use super::tls::Ca;
+use super::tls::{Ca, Identity};
 pub(super) use serve::Abort;
 
 pub struct Net {
@@ -118,6 +118,11 @@ impl Net {
         self.shared.hooks.at_request(k, act);
     }
 
+    /// Runs a future in a test that is not async itself.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.as_ref().expect("there until dropped").block_on(future)
+    }
+
     /// A client that trusts this net's CA.
     pub fn client(&self) -> reqwest::Client {
         super::http_client(Some(&self.shared.ca.pem))
@@ -134,12 +139,14 @@ impl Drop for Net {
 }
 
 /// Where and how a host listens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Endpoint {
     pub tls: bool,
     pub ipv6: bool,
     /// Names in the certificate besides loopback.
     pub names: Vec<String>,
+    /// Instead of a certificate for loopback and `names`.
+    pub identity: Option<Arc<Identity>>,
     /// A small buffer makes "stops reading" bite early.
     pub receive_buffer: Option<u32>,
     /// Closes connections that idle for so long, without a word.
@@ -177,7 +184,11 @@ impl Host {
             true => IpAddr::V6(Ipv6Addr::LOCALHOST),
             false => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
-        let (addr, listener) = bind(ip);
+        // Bound here and not in the task, so that the address is known at once.
+        let _runtime = net.handle.enter();
+        let address = SocketAddr::new(ip, 0);
+        let listener = serve::listen(address, endpoint).expect("a free loopback port");
+        let addr = listener.local_addr().expect("a bound socket");
         let host = Arc::new(Self {
             name: name.to_owned(),
             addr,
@@ -209,13 +220,6 @@ impl Host {
             host.up.send_replace(true);
         });
     }
-}
-
-/// Bound here and not in the task, so that the address is known at once.
-fn bind(ip: IpAddr) -> (SocketAddr, TcpListener) {
-    let listener = TcpListener::bind(SocketAddr::new(ip, 0)).expect("a free loopback port");
-    listener.set_nonblocking(true).expect("a fresh socket");
-    (listener.local_addr().expect("a bound socket"), listener)
 }
 
 /// Closes its host when dropped.

@@ -1,6 +1,7 @@
 //! An in-process registry: correct first, and then as wrong as its rules say.
 
 pub mod auth;
+pub(super) mod jwt;
 mod manifests;
 pub(super) mod store;
 pub mod token;
@@ -23,6 +24,7 @@ use super::journal::Op;
 use super::net::call::{Call, RequestBody};
 use super::net::reply::Reply;
 use super::net::{Endpoint, Guard, Host, Service, Shared};
+use super::tls::Identity;
 use store::Store;
 
 pub struct RegistryBuilder {
@@ -84,6 +86,12 @@ impl RegistryBuilder {
     /// TLS with these names in the certificate, besides loopback.
     pub fn tls_names(mut self, names: &[&str]) -> Self {
         self.endpoint.names = names.iter().map(|name| (*name).to_owned()).collect();
+        self.tls()
+    }
+
+    /// TLS with a certificate made for the occasion: expired, or for another name.
+    pub fn tls_identity(mut self, identity: Identity) -> Self {
+        self.endpoint.identity = Some(Arc::new(identity));
         self.tls()
     }
 
@@ -215,6 +223,17 @@ impl Registry {
             blobs: state.blobs.iter().filter_map(|(d, s)| Some((d.clone(), s.blob.clone()?))).collect(),
             manifests: state.manifests.clone().into_iter().collect(),
             repositories: state.repositories.clone(),
+        })
+    }
+
+    /// Tags of images that could not be pulled whole, as `repository:tag`.
+    pub fn incomplete_tags(&self) -> Vec<String> {
+        self.store.read(|state| {
+            let tags = state.repositories.iter().flat_map(|(name, repository)| {
+                repository.tags.iter().map(move |(tag, digest)| (name, tag, digest))
+            });
+            let broken = tags.filter(|(name, _, digest)| !manifests::is_complete(state, name, digest));
+            broken.map(|(name, tag, _)| format!("{name}:{tag}")).collect()
         })
     }
 

@@ -1,7 +1,9 @@
 use std::time::Instant;
 
-use crate::support::content::{Blob, SetOptions, mirror_set, odd_shapes};
+use crate::support::content::{Blob, SetOptions, load, mirror_set, odd_shapes};
 use crate::support::digest::sha256;
+use crate::support::reader::{Depth, Reader};
+use crate::support::{Keep, Net};
 
 pub(super) fn references(count: usize) -> Vec<(String, String, String)> {
     let host = |n: usize| ["quay.io", "registry.k8s.io", "docker.io"][n % 3].to_owned();
@@ -41,4 +43,34 @@ fn the_odd_shapes_have_names_and_digests_of_their_own() {
     digests.sort();
     digests.dedup();
     assert_eq!(digests.len(), shapes.len());
+}
+
+#[test]
+#[ignore = "a measurement: run it in release"]
+fn a_large_set_costs_time_but_no_memory() {
+    let options = SetOptions { layer_size: 5_000_000..=40_000_000, ..SetOptions::default() };
+    let start = Instant::now();
+    let content = mirror_set(&references(30), &options);
+    eprintln!("{} bytes: {:?}", content.blob_bytes(), start.elapsed());
+    eprintln!("{}", peak());
+    let net = Net::new();
+    // A target that keeps no bytes can still serve what another registry here has.
+    let _source = net.registry("source").content(&content).start();
+    let target = net.registry("target").keep(Keep::Digests).start();
+    let start = Instant::now();
+    net.block_on(load(&content, &net.client(), &target.url(), None)).unwrap();
+    eprintln!("{} bytes pushed: {:?}", net.journal().bytes_read("target"), start.elapsed());
+    eprintln!("{}", peak());
+    let start = Instant::now();
+    let reader = Reader::new(net.client(), &target.url());
+    for (repository, tag, _) in content.tags() {
+        net.block_on(reader.read(repository, tag, Depth::Bytes)).unwrap();
+    }
+    eprintln!("{} bytes read: {:?}", net.journal().bytes_written("target"), start.elapsed());
+    eprintln!("{}", peak());
+}
+
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("").to_owned()
 }

@@ -3,7 +3,7 @@
 use crate::support::content::{SetOptions, load, mirror_set, odd_shapes};
 use crate::support::process::{DockerRegistry, Setup, require, skopeo, skopeo_inspect_raw};
 use crate::support::reader::{Depth, Reader};
-use crate::support::{Content, Net};
+use crate::support::{Content, Image, Kind, Net};
 
 use super::content::references;
 
@@ -93,4 +93,51 @@ async fn docker_registry_can_be_read_only() {
     let content = mirror_set(&references(1), &SetOptions::default());
     let error = load(&content, &net.client(), &registry.url(), None).await.unwrap_err();
     assert!(error.to_string().contains("405"), "{error}");
+}
+
+#[tokio::test]
+async fn docker_registry_accepts_signed_tokens_until_they_run_out() {
+    if !require("docker-registry") {
+        return;
+    }
+    let net = Net::new();
+    let tokens = net.token_service("auth").user("u", "p").signed().start();
+    let realm = tokens.realm();
+    let setup = Setup { token: Some(tokens.setup(&realm, "real")), ..Setup::default() };
+    let registry = DockerRegistry::start(&setup).unwrap();
+    let client = net.client();
+    let upload = format!("{}/v2/a/b/blobs/uploads/", registry.url());
+    let refused = client.post(&upload).send().await.unwrap();
+    assert!(refused.headers()["www-authenticate"].to_str().unwrap().contains(&realm));
+    let push = async || {
+        let url = format!("{realm}?service=real&scope=repository:a/b:pull,push");
+        let answer = client.get(url).header("Authorization", "Basic dTpw").send().await.unwrap();
+        let value: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        format!("Bearer {}", value["token"].as_str().unwrap())
+    };
+    let bearer = push().await;
+    let post = || client.post(&upload);
+    assert_eq!(post().header("Authorization", &bearer).send().await.unwrap().status(), 202);
+    tokens.set_lifetime(std::time::Duration::from_secs(1));
+    let short = push().await;
+    assert_eq!(post().header("Authorization", &short).send().await.unwrap().status(), 202);
+    tokio::time::sleep(std::time::Duration::from_millis(2_200)).await;
+    let late = post().header("Authorization", &short).send().await.unwrap();
+    assert_eq!(late.status(), 401);
+}
+
+#[tokio::test]
+async fn docker_registry_runs_out_of_room_and_gets_it_back() {
+    if !require("docker-registry") {
+        return;
+    }
+    let net = Net::new();
+    let setup = Setup { file_limit: Some(100), ..Setup::default() };
+    let mut registry = DockerRegistry::start(&setup).unwrap();
+    let mut content = Content::new();
+    content.add("a", "v1", &Image::generated(Kind::Oci, 1, &[200_000]));
+    let error = load(&content, &net.client(), &registry.url(), None).await.unwrap_err();
+    assert!(error.to_string().contains("500"), "{error}");
+    registry.restart_with_room().unwrap();
+    load(&content, &net.client(), &registry.url(), None).await.unwrap();
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::content::{SetOptions, load, media, mirror_set, odd_shapes};
 use crate::support::reader::{Depth, Reader};
-use crate::support::{Auth, Blob, Content, Image, Keep, Kind, Net, Op};
+use crate::support::{Auth, Blob, Content, Fault, Image, Keep, Kind, Net, Op, on};
 
 use super::content::references;
 
@@ -256,4 +256,92 @@ fn wait_until(condition: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("did not happen in two seconds");
+}
+
+/// Whether a claim on the journal panics.
+fn is_refused(claim: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+    std::panic::catch_unwind(claim).is_err()
+}
+
+async fn put_tag(net: &Net, base: &str, image: &Image) {
+    let url = format!("{base}/v2/a/b/manifests/v1");
+    let put = net.client().put(url).header("Content-Type", media::OCI_MANIFEST);
+    let answer = put.body(image.manifest.bytes.clone()).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+}
+
+#[tokio::test]
+async fn the_journal_tells_when_the_order_is_wrong() {
+    let net = Net::new();
+    let (content, image) = image();
+    let target = net.registry("target").content(&content).start();
+    let journal = net.journal();
+    put_tag(&net, &target.url(), &image).await;
+    let claim = journal.clone();
+    assert!(is_refused(move || claim.assert_tag_last("target")), "nothing was confirmed before");
+    let claim = journal.clone();
+    assert!(is_refused(move || claim.assert_read_only()));
+    journal.clear();
+    for blob in &image.blobs {
+        let url = format!("{}/v2/a/b/blobs/{}", target.url(), blob.digest);
+        net.client().head(url).send().await.unwrap();
+    }
+    put_tag(&net, &target.url(), &image).await;
+    journal.assert_tag_last("target");
+    let mount = format!("/v2/a/b/blobs/uploads/?mount={}&from=a/b", image.blobs[1].digest);
+    net.client().post(target.url() + &mount).send().await.unwrap();
+    let claim = journal.clone();
+    assert!(is_refused(move || claim.assert_tag_last("target")), "a blob came after the tag");
+}
+
+#[tokio::test]
+async fn the_journal_tells_of_waste_leaks_and_haste() {
+    let net = Net::new();
+    let (content, image) = image();
+    let limited = on(Op::ManifestGet).then(Fault::Status(429));
+    let source = net.registry("source").content(&content).rule(limited).start();
+    let journal = net.journal();
+    let url = format!("{}/v2/a/b/blobs/{}", source.url(), image.blobs[1].digest);
+    for _ in 0..2 {
+        journal.assert_each_blob_fetched_once("source");
+        let get = net.client().get(&url).header("Authorization", "Bearer x");
+        get.send().await.unwrap().bytes().await.unwrap();
+    }
+    let claim = journal.clone();
+    assert!(is_refused(move || claim.assert_each_blob_fetched_once("source")));
+    let claim = journal.clone();
+    assert!(is_refused(move || claim.assert_no_authorization_outside(&["target"])));
+    journal.assert_read_only();
+    for _ in 0..2 {
+        let manifest = format!("{}/v2/a/b/manifests/v1", source.url());
+        net.client().get(manifest).send().await.unwrap();
+    }
+    let claim = journal.clone();
+    assert!(is_refused(move || claim.assert_gap_after("source", 429, Duration::from_secs(1))));
+}
+
+#[test]
+fn an_image_is_complete_or_named() {
+    let net = Net::new();
+    let content = mirror_set(&references(2), &SetOptions::default());
+    let target = net.registry("target").start();
+    net.block_on(load(&content, &net.client(), &target.url(), None)).unwrap();
+    assert!(target.incomplete_tags().is_empty());
+    let (repository, tag, digest) = content.tags().next().unwrap();
+    let blob = content.repositories[repository].blobs.first().unwrap();
+    target.delete_blob(blob);
+    assert_eq!(target.incomplete_tags(), [format!("{repository}:{tag}")], "{digest}");
+}
+
+#[tokio::test]
+async fn a_second_door_opens_on_the_same_store() {
+    let net = Net::new();
+    let (content, image) = image();
+    let front = net.registry("front").content(&content).start();
+    let expired = net.ca().issue_with(&["127.0.0.1".to_owned()], |params| {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let back = net.registry("back").share(&front).tls_identity(expired).start();
+    assert_eq!(back.digest_of("a/b", "v1"), Some(image.digest()));
+    assert!(net.client().get(back.url()).send().await.unwrap_err().is_connect());
 }

@@ -28,7 +28,7 @@ pub struct Early {
 }
 
 impl Answer {
-    fn new(status: u16) -> Self {
+    pub(super) fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: None, early: None }
     }
 

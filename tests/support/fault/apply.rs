@@ -50,12 +50,15 @@ async fn before(
     fault: &Fault,
 ) -> Result<Option<Reply>, Abort> {
     match fault {
-        Fault::Status(_) => {
-            let answer = fault.clone().header("x-scripted", "1");
-            let Fault::Answer(answer) = answer else { return Ok(None) };
+        Fault::Status(status) => {
+            let answer = Answer::new(*status);
             return scripted(control, body, &answer).await.map(Some);
         }
         Fault::Answer(answer) => return scripted(control, body, answer).await.map(Some),
+        Fault::IgnoreMount => {
+            let call = Call { op: Op::UploadStart, ..call.clone() };
+            return Ok(Some(host.service.answer(host, &call, body).await));
+        }
         Fault::Redirect(redirect) => {
             body.discard().await.map_err(|_| Abort)?;
             return Ok(Some(redirect.reply(host, call)));
@@ -120,7 +123,7 @@ async fn after(
         Fault::DelayHeaders(time) => tokio::time::sleep(*time).await,
         Fault::StallHeaders => std::future::pending().await,
         Fault::LoseAnswer(how) => return Err(hang_up(control, *how)),
-        Fault::CloseAfterAnswer => control.close_after_answer.store(true, Ordering::SeqCst),
+        Fault::CloseAfterAnswer => control.close_after_answer(),
         Fault::Raw(bytes) => raw(control, reply, bytes.clone()),
         Fault::CloseDelimited { after } => close_delimited(control, reply, *after),
         Fault::ForgetBlob => {
@@ -139,7 +142,12 @@ fn change_reply(call: &Call, fault: &Fault, reply: &mut Reply) {
     match fault {
         Fault::SetHeader(name, value) => reply.set(name, value),
         Fault::RemoveHeader(name) => remove_header(call, name, reply),
-        Fault::ClaimLength(length) => reply.set("Content-Length", length),
+        Fault::ClaimLength(length) => {
+            reply.set("Content-Length", length);
+            // Cut by us, since hyper would throw away what it has not sent yet.
+            let real = reply.body.length();
+            reply.plan.cut = (*length > real).then_some((real, Cut::Fin));
+        }
         Fault::Location(form) => {
             if let Some(location) = reply.header("location") {
                 let location = form.write(location);

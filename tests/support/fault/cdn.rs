@@ -65,10 +65,6 @@ impl Redirect {
         self
     }
 
-    pub fn fault(self) -> Fault {
-        Fault::Redirect(self)
-    }
-
     pub(super) fn reply(&self, host: &Host, call: &Call) -> Reply {
         let location = match &self.target {
             Target::Url(url) => url.clone(),
@@ -97,6 +93,12 @@ impl Redirect {
             expires: self.ttl.map(|ttl| Instant::now() + ttl),
             get_only: self.get_only,
         }))
+    }
+}
+
+impl From<Redirect> for Fault {
+    fn from(redirect: Redirect) -> Self {
+        Self::Redirect(redirect)
     }
 }
 

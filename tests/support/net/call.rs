@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::HeaderMap;
 use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::{Host, Service};
 use crate::support::journal::{Entry, Op, Record};
 
+#[derive(Clone)]
 pub struct Call {
     pub op: Op,
     pub method: String,
@@ -30,7 +31,7 @@ impl Call {
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().map(str::to_owned),
-            headers: parts.headers.clone(),
+            headers: copied(&parts.headers),
             repository: String::new(),
             reference: String::new(),
             scheme: host.scheme(),
@@ -107,7 +108,15 @@ impl Call {
         format!("{}://{}", self.scheme, self.header("host").unwrap_or("localhost"))
     }
 
-    /// Whether the body has the `Range` part of a request for part of a blob.
+    /// What `Content-Length` says; `None` for a chunked body.
+    pub fn body_length(&self) -> Option<u64> {
+        match self.header("content-length") {
+            Some(length) => length.parse().ok(),
+            None if self.headers.contains_key("transfer-encoding") => None,
+            None => Some(0),
+        }
+    }
+
     pub fn has_range(&self) -> bool {
         self.headers.contains_key("range")
     }
@@ -133,6 +142,15 @@ impl Call {
             written: 0,
         }
     }
+}
+
+/// hyper's headers are slices of its read buffer, which the journal would keep alive whole.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let copy = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("valid before");
+        (name, HeaderValue::from_bytes(value.as_bytes()).expect("valid before"))
+    };
+    headers.iter().map(copy).collect()
 }
 
 fn operation(method: &str, marker: &str, mount: bool) -> Op {

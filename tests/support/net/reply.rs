@@ -110,6 +110,7 @@ impl Reply {
         }
         if call.method == "HEAD" || bodiless {
             self.body = Payload::Bytes(Bytes::new());
+            self.plan = Box::default();
         }
         self
     }

@@ -1,6 +1,7 @@
 //! The accept loop, and the way of one request through rules, service and journal.
 
-use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,20 +18,12 @@ use tokio_rustls::TlsAcceptor;
 use super::call::{Call, RequestBody};
 use super::reply::{Outgoing, Reply};
 use super::wire::{Control, Transport, Wire, lock};
-use super::{Host, Service};
+use super::{Endpoint, Host, Service};
 use crate::support::fault::apply;
 
-pub(super) async fn run(host: Arc<Host>, listener: std::net::TcpListener) {
+pub(super) async fn run(host: Arc<Host>, mut listener: TcpListener) {
     let acceptor = host.endpoint.tls.then(|| acceptor(&host));
     let mut up = host.up.subscribe();
-    // The first listener reserved the port; a smaller buffer needs another.
-    let mut listener = match host.endpoint.receive_buffer {
-        Some(_) => {
-            drop(listener);
-            rebind(&host).await
-        }
-        None => TcpListener::from_std(listener).expect("a listener made for this"),
-    };
     loop {
         accept_until_down(&host, &listener, acceptor.as_ref(), &mut up).await;
         drop(listener);
@@ -40,23 +33,31 @@ pub(super) async fn run(host: Arc<Host>, listener: std::net::TcpListener) {
 }
 
 fn acceptor(host: &Host) -> TlsAcceptor {
+    if let Some(identity) = &host.endpoint.identity {
+        return TlsAcceptor::from(identity.server_config());
+    }
     let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let names = [&loopback, host.endpoint.names.as_slice()].concat();
     TlsAcceptor::from(host.net.ca.issue(&names).server_config())
 }
 
+pub(super) fn listen(address: SocketAddr, endpoint: &Endpoint) -> io::Result<TcpListener> {
+    let socket = match address.is_ipv6() {
+        true => TcpSocket::new_v6()?,
+        false => TcpSocket::new_v4()?,
+    };
+    socket.set_reuseaddr(true)?;
+    if let Some(size) = endpoint.receive_buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// Connections of before may keep the address busy for a moment.
 async fn rebind(host: &Host) -> TcpListener {
     loop {
-        let socket = match host.addr.is_ipv6() {
-            true => TcpSocket::new_v6(),
-            false => TcpSocket::new_v4(),
-        }
-        .expect("a socket");
-        socket.set_reuseaddr(true).expect("a fresh socket");
-        if let Some(size) = host.endpoint.receive_buffer {
-            socket.set_recv_buffer_size(size).expect("a fresh socket");
-        }
-        match socket.bind(host.addr).and_then(|()| socket.listen(1024)) {
+        match listen(host.addr, &host.endpoint) {
             Ok(listener) => return listener,
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
@@ -115,7 +116,8 @@ async fn connection(host: Arc<Host>, stream: TcpStream, acceptor: Option<TlsAcce
                 close(parts.io.into_inner(), &control).await;
             }
         }
-        () = closing_time(&host, &control) => {}
+        () = idle_too_long(&host, &control) => {}
+        () = control.asked_to_close() => {}
     }
 }
 
@@ -131,18 +133,13 @@ async fn close(mut wire: Wire, control: &Control) {
     }
 }
 
-/// Ends when the connection should be closed from this side without a word.
-async fn closing_time(host: &Host, control: &Control) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        let idle = control.idle_for();
-        let after_answer = control.close_after_answer.load(Ordering::SeqCst);
-        if after_answer && idle >= Duration::from_millis(10) {
-            return;
-        }
-        if host.endpoint.idle_close.is_some_and(|time| idle >= time) {
-            return;
-        }
+/// Ends when the connection has been idle for longer than this host allows.
+async fn idle_too_long(host: &Host, control: &Control) {
+    let Some(limit) = host.endpoint.idle_close else {
+        return std::future::pending().await;
+    };
+    while control.idle_for() < limit {
+        tokio::time::sleep(limit / 8 + Duration::from_millis(1)).await;
     }
 }
 
@@ -208,9 +205,3 @@ impl std::fmt::Display for Abort {
 }
 
 impl std::error::Error for Abort {}
-
-impl From<Infallible> for Abort {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}

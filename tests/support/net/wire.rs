@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
 /// How the request handler steers the connection it runs on.
 pub struct Control {
     pub id: u64,
     pub reset: AtomicBool,
-    /// Close, without having announced it, once the answer is out.
-    pub close_after_answer: AtomicBool,
+    close_soon: Notify,
     /// Go on reading and discarding before the close, so that an early answer survives.
     pub linger: Mutex<Option<Duration>>,
     pub in_flight: AtomicUsize,
@@ -31,7 +31,7 @@ impl Control {
         Self {
             id,
             reset: AtomicBool::new(false),
-            close_after_answer: AtomicBool::new(false),
+            close_soon: Notify::new(),
             linger: Mutex::new(None),
             in_flight: AtomicUsize::new(0),
             last_activity: Mutex::new(Instant::now()),
@@ -48,6 +48,18 @@ impl Control {
     pub fn answer_raw(&self, bytes: Bytes) {
         *lock(&self.raw) = Some(bytes);
         self.raw_mode.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes the connection, without having announced it, once the answer is out.
+    pub fn close_after_answer(&self) {
+        self.close_soon.notify_one();
+    }
+
+    pub async fn asked_to_close(&self) {
+        self.close_soon.notified().await;
+        while self.idle_for() < Duration::from_millis(10) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub fn touch(&self) {

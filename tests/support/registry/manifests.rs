@@ -131,6 +131,19 @@ fn missing(state: &State, repository: &str, refers: &[(Refers, String)]) -> Vec<
     absent.map(|(_, digest)| digest.clone()).collect()
 }
 
+/// Whether a manifest is there with everything below it, whole.
+pub fn is_complete(state: &State, repository: &str, digest: &str) -> bool {
+    let held = state.repositories.get(repository).is_some_and(|r| r.manifests.contains(digest));
+    let Some(manifest) = state.manifests.get(digest).filter(|_| held) else {
+        return false;
+    };
+    let value = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
+    references(&value).iter().all(|(what, digest)| match what {
+        Refers::Blob => state.blob(repository, digest).is_some_and(|blob| blob.served() == blob.size),
+        Refers::Manifest => is_complete(state, repository, digest),
+    })
+}
+
 fn contradiction(value: &Value, media_type: &str) -> Option<String> {
     if value["mediaType"].as_str().is_some_and(|inner| inner != media_type) {
         return Some("media type in body and Content-Type differ".to_owned());

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::auth::{Scope, basic_credentials};
+use super::jwt::Signer;
 use crate::support::fault::Rule;
 use crate::support::net::call::{Call, RequestBody};
 use crate::support::net::reply::Reply;
 use crate::support::net::{Endpoint, Guard, Host, Service, Shared};
+use crate::support::process::TokenSetup;
 
 pub struct TokenBuilder {
     net: Arc<Shared>,
@@ -60,6 +62,13 @@ impl TokenBuilder {
         self
     }
 
+    /// Signs tokens that a docker-registry child accepts. It allows a minute of leeway, so a
+    /// lifetime below that counts from a minute ago.
+    pub fn signed(mut self) -> Self {
+        self.state.signer = Some(Signer::new(&self.name));
+        self
+    }
+
     /// Never grants this action there.
     pub fn deny(self, repository: &str, action: &str) -> Self {
         let denied = (repository.to_owned(), action.to_owned());
@@ -103,6 +112,12 @@ impl TokenService {
         format!("{}/token", self.inner.url())
     }
 
+    /// What docker-registry has to be told to trust a `signed` service.
+    pub fn setup<'a>(&'a self, realm: &'a str, service: &'a str) -> TokenSetup<'a> {
+        let signer = self.state.signer.as_ref().expect("a signed token service");
+        TokenSetup { realm, service, issuer: &signer.issuer, certificates: &signer.certificate_pem }
+    }
+
     pub fn fault(&self, rule: Rule) -> &Self {
         self.inner.rules.add(rule);
         self
@@ -138,6 +153,7 @@ pub struct TokenState {
     identity: Option<String>,
     anonymous_pull: bool,
     no_oauth2: bool,
+    signer: Option<Signer>,
     /// Milliseconds; zero stands for five minutes.
     lifetime: AtomicU64,
     denied: Mutex<Vec<Scope>>,
@@ -238,12 +254,20 @@ impl TokenState {
         };
         let scopes: Vec<_> = asked.filter(allowed).collect();
         let number = self.next.fetch_add(1, Ordering::SeqCst) + 1;
-        let token = format!("t0ken-canary-{number:06}");
+        let token = match &self.signer {
+            Some(signer) => signer.sign(&service_of(params), &scopes, self.lifetime()),
+            None => format!("t0ken-canary-{number:06}"),
+        };
         let expires = Instant::now() + self.lifetime();
         let mut tokens = self.tokens.lock().expect("nothing panics here");
         tokens.insert(token.clone(), Grant { scopes, expires });
         token
     }
+}
+
+fn service_of(params: &[(String, String)]) -> String {
+    let service = params.iter().find(|(key, _)| key == "service");
+    service.map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
 /// `repository:a/b:pull,push`; the name may hold a colon with a port.

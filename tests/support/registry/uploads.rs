@@ -13,6 +13,8 @@ pub struct Session {
     step: u64,
     hasher: Hasher,
     size: u64,
+    /// What the client was told; more than `size` if a fault lost some of it.
+    claimed: u64,
     bytes: BytesMut,
 }
 
@@ -25,6 +27,7 @@ impl Session {
     async fn append(&mut self, body: &mut RequestBody, keep: Keep) -> Result<(), Broken> {
         while let Some(piece) = body.next().await? {
             self.size += piece.len() as u64;
+            self.claimed += piece.len() as u64;
             self.hasher.update(&piece);
             if keep == Keep::Bytes {
                 self.bytes.extend_from_slice(&piece);
@@ -34,7 +37,7 @@ impl Session {
     }
 
     fn range(&self) -> String {
-        format!("0-{}", self.size.saturating_sub(1))
+        format!("0-{}", self.claimed.saturating_sub(1))
     }
 }
 
@@ -162,8 +165,8 @@ impl Store {
     pub fn empty_session(&self, id: &str) {
         self.write(|state| {
             if let Some(Some(session)) = state.sessions.get_mut(id) {
-                let step = session.step;
-                *session = Session { step, ..Session::default() };
+                let (step, claimed) = (session.step, session.claimed);
+                *session = Session { step, claimed, ..Session::default() };
             }
         });
     }
@@ -190,7 +193,7 @@ fn bad_content_range(call: &Call, session: &Session) -> Option<Reply> {
     let text = call.header("content-range")?;
     let bounds = text.split_once('-').map(|(a, b)| (a.parse::<u64>(), b.parse::<u64>()));
     match bounds {
-        Some((Ok(first), Ok(_))) if first == session.size => None,
+        Some((Ok(first), Ok(_))) if first == session.claimed => None,
         Some((Ok(_), Ok(_))) => {
             let range = session.range();
             Some(progress(416, call, &call.reference, session).with("Range", range))
