@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::HeaderMap;
 use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::{Host, Service};
@@ -31,7 +31,7 @@ impl Call {
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().map(str::to_owned),
-            headers: parts.headers.clone(),
+            headers: copied(&parts.headers),
             repository: String::new(),
             reference: String::new(),
             scheme: host.scheme(),
@@ -142,6 +142,15 @@ impl Call {
             written: 0,
         }
     }
+}
+
+/// hyper's headers are slices of its read buffer, which the journal would keep alive whole.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let copy = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("valid before");
+        (name, HeaderValue::from_bytes(value.as_bytes()).expect("valid before"))
+    };
+    headers.iter().map(copy).collect()
 }
 
 fn operation(method: &str, marker: &str, mount: bool) -> Op {
