@@ -155,7 +155,14 @@ impl Line {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let totals = &self.totals;
-        write!(f, "{} at {}: ", text::count(self.images.len(), "image"), self.target)?;
+        let mut sources: Vec<&str> = self.images.iter().map(|line| line.source.as_str()).collect();
+        sources.dedup();
+        write!(f, "{}", text::count(sources.len(), "image"))?;
+        if sources.len() != self.images.len() {
+            // CoreDNS has two.
+            write!(f, " under {}", text::count(self.images.len(), "name"))?;
+        }
+        write!(f, " at {}: ", self.target)?;
         let mut parts = vec![format!("{} copied", self.copied), format!("{} already there", self.present)];
         if self.failed > 0 {
             parts.push(format!("{} failed", self.failed));
@@ -179,17 +186,32 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Failures that have one cause in common are told together, in the order in which causes first appear.
+    fn failures_by_cause(&self) -> Vec<(&str, Vec<&Line>)> {
+        let mut causes: Vec<(&str, Vec<&Line>)> = Vec::new();
+        for line in self.images.iter().filter(|line| line.result == Status::Failed) {
+            let cause = line.cause.as_deref().unwrap_or_default();
+            match causes.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, lines)) => lines.push(line),
+                None => causes.push((cause, vec![line])),
+            }
+        }
+        causes
+    }
+
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(cause) = &self.gave_up {
             writeln!(f, "Gave up on the target: {cause}")?;
         }
-        let failed = self.images.iter().filter(|line| line.result == Status::Failed);
-        for (number, line) in failed.enumerate() {
-            if number == 0 {
-                writeln!(f, "Failed:")?;
+        for (cause, lines) in self.failures_by_cause() {
+            if lines.len() == self.images.len() {
+                writeln!(f, "All failed: {cause}")?;
+                continue;
             }
-            writeln!(f, "  {} → {}", line.source, line.target)?;
-            writeln!(f, "    {}", line.cause.as_deref().unwrap_or_default())?;
+            writeln!(f, "Failed: {cause}")?;
+            for line in lines {
+                writeln!(f, "  {} → {}", line.source, line.target)?;
+            }
         }
         if self.failed + self.left > 0 {
             writeln!(f, "Run the same command again to do the rest; what is there is not moved again.")?;

@@ -631,17 +631,20 @@ fn sensitive(secret: &Secret) -> HeaderValue {
     value
 }
 
-/// The TLS library's own error somewhere inside; io errors hide it from the chain of sources.
+/// The TLS library's own error, somewhere inside.
 fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
             return Some(tls.clone());
         }
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && let Some(tls) = io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
-            return Some(tls.clone());
+        // An io error hides what it wraps from the chain, at times several times over.
+        let mut io = inner.downcast_ref::<std::io::Error>();
+        while let Some(wrapped) = io.and_then(std::io::Error::get_ref) {
+            if let Some(tls) = wrapped.downcast_ref::<rustls::Error>() {
+                return Some(tls.clone());
+            }
+            io = wrapped.downcast_ref::<std::io::Error>();
         }
         source = inner.source();
     }

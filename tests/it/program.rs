@@ -1,0 +1,99 @@
+//! The built program, run as a user runs it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A command line of the program, in an environment that has nothing of the machine's own.
+pub struct Program {
+    command: Command,
+    home: tempfile::TempDir,
+}
+
+/// What a finished run said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    pub fn new(arguments: &[&str]) -> Self {
+        let home = tempfile::tempdir().expect("a directory for the program's home");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mirror-images"));
+        command.args(arguments).env_clear().env("HOME", home.path()).stdin(Stdio::null());
+        Self { command, home }
+    }
+
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn run(mut self) -> Ended {
+        Ended::from(self.command.output().expect("the program can be started"))
+    }
+
+    /// Starts it without waiting; its output is read by [`Running::wait`].
+    pub fn start(mut self) -> Running {
+        let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Running { child: child.expect("the program can be started"), _home: self.home }
+    }
+}
+
+pub struct Running {
+    pub child: Child,
+    _home: tempfile::TempDir,
+}
+
+impl Running {
+    pub fn wait(self) -> Ended {
+        Ended::from(self.child.wait_with_output().expect("the program can be waited for"))
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+}
+
+impl Ended {
+    /// The JSON report of `-o json`.
+    pub fn report(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("no report ({e}): {self:?}"))
+    }
+
+    pub fn number(&self, field: &str) -> u64 {
+        self.report()[field].as_u64().unwrap_or_else(|| panic!("no number {field}: {self:?}"))
+    }
+
+    /// The lines of the report by result: `copied`, `present`, `failed`, `left`.
+    pub fn sources_by_result(&self) -> BTreeMap<String, Vec<String>> {
+        let mut lines = BTreeMap::<String, Vec<String>>::new();
+        for line in self.report()["images"].as_array().expect("the report lists images") {
+            let text = |key: &str| line[key].as_str().expect("a text").to_owned();
+            lines.entry(text("result")).or_default().push(text("source"));
+        }
+        lines
+    }
+
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
