@@ -30,6 +30,7 @@ const AFTER_HELP: &str = "\
 Examples:
   mirror-images --filter base --kubernetes-versions v1.36.3 registry.example.com:5000
   mirror-images --dry-run -k 1.35 registry.example.com:5000/kubeone
+  mirror-images --check --images-from list.txt registry.example.com
   mirror-images --source-mirror docker.io=cache.example.com/dockerhub --ca-file ca.pem registry.example.com
 
 Environment:
@@ -39,7 +40,7 @@ Environment:
 
 Exit status:
   0    all done
-  1    some images failed
+  1    some images failed, or --check found something to do
   2    wrong use; nothing was requested
   3    the target refused everything (credentials, read-only, unreachable)
   130  interrupted (143 by SIGTERM)";
@@ -60,6 +61,15 @@ pub struct SelectionArgs {
     /// release that supports it
     #[arg(long, value_name = "RELEASE")]
     pub kubeone_version: Option<String>,
+
+    /// This image, named in full or as docker takes it (repeatable). Beside other flags of this section it adds to
+    /// the selection; alone it is the selection
+    #[arg(long, value_name = "REF")]
+    pub image: Vec<String>,
+
+    /// The images of this list, one reference a line, # for comments; - is standard input (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub images_from: Vec<PathBuf>,
 
     /// The same as TARGET, as kubeone mirror-images spells it
     #[arg(long, value_name = "TARGET")]
@@ -84,6 +94,11 @@ pub struct TransferArgs {
     /// Print one SOURCE → TARGET line for each image and stop: no network
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Read both sides, write nothing: what is there, missing or different, and what a run would move. Exit 1
+    /// where there is something to do
+    #[arg(long, conflicts_with = "dry_run")]
+    pub check: bool,
 
     /// Images in flight
     #[arg(short, long, visible_alias = "parallel-image-copy-limit", default_value = "10", value_name = "N")]

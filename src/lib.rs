@@ -8,6 +8,8 @@ pub mod options;
 pub mod report;
 
 pub mod catalog;
+pub mod check;
+pub mod image_list;
 pub mod mirror;
 pub mod plan;
 pub mod upstreams;
@@ -23,24 +25,38 @@ pub mod text;
 
 use std::fmt::Write as _;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::catalog::{Catalog, Selection};
+use crate::catalog::{Catalog, SelectedImage, Selection};
+use crate::check::Check;
 use crate::events::{Event, Listener};
 use crate::mirror::{Limits, carry_out};
 use crate::options::Options;
-use crate::plan::{Request, resolve};
+use crate::plan::{Plan, Request, look_for_found, resolve};
+use crate::reference::check_collisions;
+use crate::registry::Peer;
 use crate::report::Report;
 use crate::upstreams::{Hosts, destinations};
 
-/// The images that the options choose.
+/// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// A version or release that the catalog does not know, with those that it does.
+/// A version or release that the catalog does not know, with those that it does; two images that would overwrite
+/// each other at the target.
 pub fn select(options: &Options) -> Result<Selection> {
-    let selection = Catalog::embedded()?.select(&options.query)?;
+    let mut selection = match &options.query {
+        Some(query) => Catalog::embedded()?.select(query)?,
+        None => Selection { images: Vec::new(), warnings: Vec::new(), kubernetes: Vec::new() },
+    };
+    for reference in &options.images {
+        if !selection.images.iter().any(|image| image.reference == *reference) {
+            selection.images.push(SelectedImage { reference: reference.clone(), reasons: Vec::new() });
+        }
+    }
+    check_collisions(selection.images.iter().map(|image| &image.reference))?;
     for warning in &selection.warnings {
         tracing::warn!("{warning}");
     }
@@ -56,22 +72,37 @@ pub async fn run(
 ) -> Report {
     let began = Instant::now();
     let limits = Limits::for_images(options.parallel);
-    let mut hosts = Hosts::new(options);
-    let requests: Vec<Request> =
-        selection.images.iter().map(|image| hosts.request(&image.reference)).collect();
+    let (target, requests) = requests(options, selection);
     tokio::pin!(interrupted);
+    let plan = tokio::select! {
+        plan = make_plan(&target, &requests, limits, &listener) => plan,
+        () = &mut interrupted => return Report::interrupted_early(&options.target, &requests, began.elapsed()),
+    };
+    let finished = carry_out(&plan, target, limits, listener, interrupted).await;
+    Report::new(&options.target, finished, began.elapsed())
+}
 
+/// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
+pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
+    let limits = Limits::for_images(options.parallel);
+    let (target, requests) = requests(options, selection);
+    let mut plan = make_plan(&target, &requests, limits, &listener).await;
+    look_for_found(&mut plan, &target, limits.small).await;
+    Check::new(options.target.to_string(), &plan)
+}
+
+fn requests(options: &Options, selection: &Selection) -> (Arc<Peer>, Vec<Request>) {
+    let mut hosts = Hosts::new(options);
+    let requests = selection.images.iter().map(|image| hosts.request(&image.reference)).collect();
+    (hosts.target, requests)
+}
+
+async fn make_plan(target: &Arc<Peer>, requests: &[Request], limits: Limits, listener: &Listener) -> Plan {
     let total = requests.len();
     let heard = |done| listener(Event::Resolving { done, total });
-    let plan = tokio::select! {
-        plan = resolve(&requests, &hosts.target, limits.small, heard) => plan,
-        () = &mut interrupted => {
-            return Report::interrupted_early(options.target.to_string(), &requests, &hosts.target.host, began.elapsed());
-        }
-    };
+    let plan = resolve(requests, target, limits.small, heard).await;
     listener(Event::Planned { bytes: plan.bytes_to_move(), deliveries: plan.deliveries() });
-    let finished = carry_out(&plan, hosts.target, limits, listener, interrupted).await;
-    Report::new(options.target.to_string(), finished, began.elapsed())
+    plan
 }
 
 /// One `SOURCE → TARGET` line for each image and name.

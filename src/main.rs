@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result};
+use mirror_images::catalog::Selection;
 use mirror_images::cli::{Cli, Format};
-use mirror_images::options::{Options, OutputOptions};
+use mirror_images::options::{Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
 use mirror_images::report::Exit;
-use mirror_images::{dry_run, dry_run_json, run, select};
+use mirror_images::{check, dry_run, dry_run_json, run, select};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -33,7 +35,7 @@ fn start(cli: Cli) -> Result<u8> {
     let display = Display::new(&options.output);
     start_logging(&options.output, display.log_writer());
     let selection = select(&options)?;
-    if options.dry_run {
+    if options.mode == Mode::DryRun {
         let text = match options.output.format {
             Format::Text => dry_run(&options, &selection),
             Format::Json => dry_run_json(&options, &selection),
@@ -41,21 +43,37 @@ fn start(cli: Cli) -> Result<u8> {
         print(&text);
         return Ok(Exit::Done as u8);
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
-    let report = runtime.block_on(run(&options, &selection, display.listener(), interrupted));
-    display.finish();
-    runtime.shutdown_background();
-    match options.output.format {
-        Format::Text => print(&report.to_string()),
-        Format::Json => print(&format!("{}\n", report.to_json()?)),
+    let runtime = Runtime::new().context("cannot start the async runtime")?;
+    match options.mode {
+        Mode::Check => {
+            let found = runtime.block_on(check(&options, &selection, display.listener()));
+            display.finish();
+            print(&show(&options, &found)?);
+            Ok(found.exit() as u8)
+        }
+        Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
     }
+}
+
+fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
+    let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
+    let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
+    display.finish();
+    print(&show(options, &report)?);
     if let Some(path) = &options.output.report {
         report.write_to(path)?;
     }
     Ok(match report.exit() {
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
+    })
+}
+
+/// The result in the form that the user asked for.
+fn show<T: std::fmt::Display + serde::Serialize>(options: &Options, result: &T) -> Result<String> {
+    Ok(match options.output.format {
+        Format::Text => result.to_string(),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(result)?),
     })
 }
 

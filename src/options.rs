@@ -8,7 +8,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::catalog::{Group, Query};
 use crate::cli::{Cli, Filter, Format, ProgressMode, SelectionArgs};
-use crate::reference::{Host, Target};
+use crate::image_list;
+use crate::reference::{Host, Reference, Target};
 use crate::registry::Scheme;
 use crate::registry::credentials::Logins;
 use crate::registry::retry::{Policy, Timing};
@@ -17,16 +18,29 @@ use crate::registry::tls::Trust;
 /// Everything that a run depends on.
 #[derive(Debug)]
 pub struct Options {
-    pub query: Query,
+    /// What to take from the catalog; nothing where the user named images alone.
+    pub query: Option<Query>,
+    /// Images that the user named, in any case.
+    pub images: Vec<Reference>,
     pub target: Target,
     pub target_scheme: Scheme,
     pub source_mirrors: Vec<SourceMirror>,
-    pub dry_run: bool,
+    pub mode: Mode,
     pub parallel: NonZeroUsize,
     pub policy: Policy,
     pub trust: Trust,
     pub logins: Logins,
     pub output: OutputOptions,
+}
+
+/// How far to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Name what would be done, without the network.
+    DryRun,
+    /// Find out what there is to do, and write nothing.
+    Check,
+    Mirror,
 }
 
 /// How the program talks.
@@ -77,19 +91,26 @@ impl Options {
         if let Some(path) = &cli.transfer.ca_file {
             trust = trust.with_bundle(path).context("--ca-file")?;
         }
-        if !cli.transfer.dry_run {
+        let mode = match (cli.transfer.dry_run, cli.transfer.check) {
+            (true, _) => Mode::DryRun,
+            (false, true) => Mode::Check,
+            (false, false) => Mode::Mirror,
+        };
+        if mode != Mode::DryRun {
             Trust::check_environment()?;
         }
+        let images = images(&cli.selection)?;
         Ok(Self {
             query: query(cli.selection, &get)?,
+            images,
             target_scheme: if cli.transfer.insecure { Scheme::Insecure } else { Scheme::Https },
             target,
             source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,
-            dry_run: cli.transfer.dry_run,
+            mode,
             parallel: cli.transfer.parallel,
             policy: Policy { retries: cli.transfer.retries, timing: Timing::default() },
             trust,
-            logins: if cli.transfer.dry_run { Logins::default() } else { Logins::from_docker_config()? },
+            logins: if mode == Mode::DryRun { Logins::default() } else { Logins::from_docker_config()? },
             output: OutputOptions {
                 format: cli.output.output,
                 report: cli.output.report,
@@ -115,7 +136,19 @@ fn target(argument: Option<&str>, flag: Option<&str>, get: Environment<'_>) -> R
     Ok(text.trim().parse()?)
 }
 
-fn query(selection: SelectionArgs, get: Environment<'_>) -> Result<Query> {
+fn images(selection: &SelectionArgs) -> Result<Vec<Reference>> {
+    let mut images = Vec::new();
+    for text in &selection.image {
+        images.push(text.trim().parse().context("--image")?);
+    }
+    for path in &selection.images_from {
+        images.append(&mut image_list::read(path).context("--images-from")?);
+    }
+    Ok(images)
+}
+
+/// `None` where images are named and nothing else is asked for.
+fn query(selection: SelectionArgs, get: Environment<'_>) -> Result<Option<Query>> {
     let mut kubernetes = selection.kubernetes_versions;
     if kubernetes.is_empty()
         && let Some(versions) = get("KUBERNETES_VERSIONS").or_else(|| get("KUBERNETES_VERSION"))
@@ -124,7 +157,16 @@ fn query(selection: SelectionArgs, get: Environment<'_>) -> Result<Query> {
     }
     let kubernetes: Vec<String> = kubernetes.iter().map(|v| v.trim().to_owned()).collect();
     ensure!(!kubernetes.iter().any(String::is_empty), "an empty Kubernetes version is named");
-    Ok(Query { groups: groups(&selection.filter, get)?, kubernetes, kubeone: selection.kubeone_version })
+    let named = !selection.image.is_empty() || !selection.images_from.is_empty();
+    let asked = !selection.filter.is_empty() || !kubernetes.is_empty() || selection.kubeone_version.is_some();
+    if named && !asked {
+        return Ok(None);
+    }
+    Ok(Some(Query {
+        groups: groups(&selection.filter, get)?,
+        kubernetes,
+        kubeone: selection.kubeone_version,
+    }))
 }
 
 fn groups(filter: &[Filter], get: Environment<'_>) -> Result<Vec<Group>> {

@@ -172,6 +172,22 @@ pub async fn resolve(
     plan
 }
 
+/// Looks which of the blobs that are to be moved the target has from an interrupted run, as a run itself would find
+/// out while it moves them.
+pub async fn look_for_found(plan: &mut Plan, target: &Arc<Peer>, parallel: NonZeroUsize) {
+    let permits = Semaphore::new(parallel.get());
+    let permits = &permits;
+    let looks = plan.blobs.iter_mut().filter(|blob| blob.held_by.is_none()).map(|blob| async move {
+        let _permit = permits.acquire().await.expect("the semaphore is never closed");
+        let repository = &blob.needs[0].repository;
+        let size = target.blob_size(repository, &blob.descriptor.digest).await;
+        if matches!(size, Ok(Some(size)) if size == blob.descriptor.size) {
+            blob.held_by = Some(repository.clone());
+        }
+    });
+    join_all(looks).await;
+}
+
 /// What asking about one image brought.
 struct Found {
     states: Vec<State>,

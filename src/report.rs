@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::events::{Delivered, Outcome};
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
-use crate::reference::Host;
+use crate::reference::Target;
 use crate::registry::Side;
 use crate::text;
 
@@ -69,11 +69,11 @@ pub enum Exit {
 }
 
 impl Report {
-    pub fn new(target: String, finished: Finished, took: Duration) -> Self {
+    pub fn new(target: &Target, finished: Finished, took: Duration) -> Self {
         let images: Vec<Line> = finished.deliveries.into_iter().map(Line::new).collect();
         let number = |status| images.iter().filter(|line| line.result == status).count();
         Self {
-            target,
+            target: target.to_string(),
             copied: number(Status::Copied),
             present: number(Status::Present),
             failed: number(Status::Failed),
@@ -87,7 +87,8 @@ impl Report {
     }
 
     /// A run that was interrupted before anything was decided.
-    pub fn interrupted_early(target: String, requests: &[Request], host: &Host, took: Duration) -> Self {
+    pub fn interrupted_early(target: &Target, requests: &[Request], took: Duration) -> Self {
+        let host = &target.host;
         let left = requests.iter().flat_map(|request| {
             request.destinations.iter().map(move |spot| Delivered {
                 source: request.reference.to_string(),

@@ -24,8 +24,9 @@ fn the_environment_of_image_loader_sh_is_enough() {
     ];
     let o = options_in(&[], &loader).unwrap();
     assert_eq!(o.target.to_string(), "127.0.0.1:5000");
-    assert_eq!(o.query.kubernetes, ["v1.36.3"]);
-    assert_eq!(o.query.groups, [Group::Base, Group::ControlPlane]);
+    let query = o.query.unwrap();
+    assert_eq!(query.kubernetes, ["v1.36.3"]);
+    assert_eq!(query.groups, [Group::Base, Group::ControlPlane]);
 }
 
 #[test]
@@ -37,13 +38,14 @@ fn a_flag_beats_its_variable() {
     ];
     let o = options_in(&["-k", "1.36.1", "--filter", "optional", "b.example.com"], &variables).unwrap();
     assert_eq!(o.target.to_string(), "b.example.com");
-    assert_eq!(o.query.kubernetes, ["1.36.1"]);
-    assert_eq!(o.query.groups, [Group::Optional]);
+    let query = o.query.unwrap();
+    assert_eq!(query.kubernetes, ["1.36.1"]);
+    assert_eq!(query.groups, [Group::Optional]);
 }
 
 #[test]
 fn filters_are_lists_and_none_means_all() {
-    let groups = |filter: &[&str]| options(&[filter, &["r"]].concat()).unwrap().query.groups;
+    let groups = |filter: &[&str]| options(&[filter, &["r"]].concat()).unwrap().query.unwrap().groups;
     assert_eq!(groups(&["--filter", "base,control-plane"]), [Group::Base, Group::ControlPlane]);
     assert_eq!(groups(&["--filter", "base", "--filter", "optional"]), [Group::Base, Group::Optional]);
     assert_eq!(groups(&["--filter", "none"]), []);
@@ -92,4 +94,17 @@ fn none_at_a_time_is_refused() {
     assert!(error(&["-p", "0", "r"]).contains("-p") || error(&["-p", "0", "r"]).contains("parallel"));
     let limit = options(&["--parallel-image-copy-limit", "3", "r"]).unwrap().parallel;
     assert_eq!(limit.get(), 3);
+}
+
+#[test]
+fn named_images_are_the_selection_alone_and_add_to_it_beside_others() {
+    let o = options(&["--image", "alpine:3", "r"]).unwrap();
+    assert!(o.query.is_none());
+    assert_eq!(o.images[0].to_string(), "docker.io/library/alpine:3");
+    assert!(options(&["--image", "alpine:3", "-k", "1.36", "r"]).unwrap().query.is_some());
+    assert!(
+        options_in(&["--image", "alpine:3", "r"], &[("KUBERNETES_VERSION", "1.36")]).unwrap().query.is_some()
+    );
+    assert!(error(&["--image", "Not:an:image", "r"]).contains("--image"));
+    assert!(error(&["--images-from", "/nowhere/list", "r"]).contains("cannot read /nowhere/list"));
 }

@@ -395,14 +395,21 @@ impl Peer {
     async fn send(&self, request: reqwest::RequestBuilder, doing: &str) -> Result<Response, Error> {
         self.wait_until_open().await;
         let limit = self.policy.timing.answer;
-        match timeout(limit, request.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(self.transport_error(doing, &error)),
+        let began = Instant::now();
+        let error = match timeout(limit, request.send()).await {
+            Ok(Ok(response)) => {
+                let host = text::printable(response.url().host_str().unwrap_or_default());
+                tracing::debug!("{doing}: {} by {host} in {:?}", response.status(), began.elapsed());
+                return Ok(response);
+            }
+            Ok(Err(error)) => self.transport_error(doing, &error),
             Err(_) => {
                 let why = format!("no answer within {}", text::duration(limit));
-                Err(self.error(Kind::Transient, doing.to_owned(), why))
+                self.error(Kind::Transient, doing.to_owned(), why)
             }
-        }
+        };
+        tracing::debug!("{error}");
+        Err(error)
     }
 
     /// Success, or the error that the answer stands for.

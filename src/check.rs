@@ -1,0 +1,181 @@
+//! What there is to do, without doing it.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::plan::{Plan, State};
+use crate::reference::{Digest, Repository};
+use crate::registry::Side;
+use crate::report::Exit;
+use crate::text;
+
+/// Both sides compared, and what a run would move. As JSON it is what `--check -o json` gives.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    pub target: String,
+    pub images: Vec<Line>,
+    pub there: usize,
+    pub missing: usize,
+    pub different: usize,
+    /// Could not be found out.
+    pub failed: usize,
+    #[serde(flatten)]
+    pub work: Work,
+}
+
+/// One image under one name at the target.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    pub source: String,
+    pub target: String,
+    pub state: Found,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    There,
+    Missing,
+    Different,
+    Failed,
+}
+
+/// What a run would move, in numbers and bytes, in the same terms as the report of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Blobs to pull and to push, each once.
+    pub blobs_to_copy: usize,
+    pub bytes_to_copy: u64,
+    /// Blobs to mount from other repositories of the target, and the bytes that this saves.
+    pub blobs_to_mount: usize,
+    pub bytes_to_mount: u64,
+    /// Manifests to push.
+    pub manifests_to_copy: usize,
+    pub manifest_bytes: u64,
+}
+
+impl Check {
+    /// Reads the answer off the plan.
+    pub fn new(target: String, plan: &Plan) -> Self {
+        let lines = plan.images.iter().flat_map(|image| {
+            image.deliveries.iter().map(|delivery| {
+                let (state, error) = match &delivery.state {
+                    State::Present(_) => (Found::There, None),
+                    State::Missing => (Found::Missing, None),
+                    State::Different => (Found::Different, None),
+                    State::Failed(error) => (Found::Failed, Some(error)),
+                };
+                Line {
+                    source: image.reference.to_string(),
+                    target: delivery.name.clone(),
+                    state,
+                    cause: error.map(ToString::to_string),
+                    side: error.map(|error| error.side),
+                }
+            })
+        });
+        let images: Vec<Line> = lines.collect();
+        let number = |state| images.iter().filter(|line| line.state == state).count();
+        Self {
+            target,
+            there: number(Found::There),
+            missing: number(Found::Missing),
+            different: number(Found::Different),
+            failed: number(Found::Failed),
+            work: Work::of(plan),
+            images,
+        }
+    }
+
+    pub fn exit(&self) -> Exit {
+        let refused = |line: &Line| line.state == Found::Failed && line.side == Some(Side::Target);
+        match () {
+            () if self.there == self.images.len() => Exit::Done,
+            () if self.images.iter().all(refused) => Exit::TargetRefused,
+            () => Exit::SomeFailed,
+        }
+    }
+}
+
+impl Work {
+    fn of(plan: &Plan) -> Self {
+        let mut work = Self::default();
+        for blob in &plan.blobs {
+            let size = blob.descriptor.size;
+            let copied = usize::from(blob.held_by.is_none());
+            // Of a blob that is there, the repository that has it may be among those that need it.
+            let found =
+                blob.needs.iter().filter(|need| Some(&need.repository) == blob.held_by.as_ref()).count();
+            let mounted = blob.needs.len() - copied - found;
+            work.blobs_to_copy += copied;
+            work.bytes_to_copy += size * copied as u64;
+            work.blobs_to_mount += mounted;
+            work.bytes_to_mount += size * mounted as u64;
+        }
+        work.add_manifests(plan);
+        work
+    }
+
+    fn add_manifests(&mut self, plan: &Plan) {
+        let mut put: HashSet<(&Repository, &Digest)> = HashSet::new();
+        for image in &plan.images {
+            let Some(tree) = &image.tree else { continue };
+            for delivery in image.deliveries.iter().filter(|delivery| delivery.state.is_wanted()) {
+                for manifest in tree.manifests() {
+                    // A root is put under each of its names.
+                    let news = put.insert((&delivery.spot.repository, &manifest.digest));
+                    if news || manifest.digest == tree.root().digest {
+                        self.manifests_to_copy += 1;
+                        self.manifest_bytes += manifest.bytes.len() as u64;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For people: a line for each name, then the sums.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.images {
+            let state = match line.state {
+                Found::There => "there",
+                Found::Missing => "missing",
+                Found::Different => "different",
+                Found::Failed => "FAILED",
+            };
+            write!(f, "{state:<10}{} → {}", line.source, line.target)?;
+            match &line.cause {
+                Some(cause) => writeln!(f, ": {cause}")?,
+                None => writeln!(f)?,
+            }
+        }
+        writeln!(f)?;
+        let (there, missing, different) = (self.there, self.missing, self.different);
+        write!(f, "{}: {there} there, {missing} missing, {different} different", self.target)?;
+        match self.failed {
+            0 => writeln!(f)?,
+            failed => writeln!(f, ", {failed} failed")?,
+        }
+        let work = &self.work;
+        if self.missing + self.different > 0 {
+            writeln!(
+                f,
+                "A run would pull and push {} in {}, mount {} ({}) and push {} ({}).",
+                text::bytes(work.bytes_to_copy),
+                text::count(work.blobs_to_copy, "blob"),
+                text::count(work.blobs_to_mount, "blob"),
+                text::bytes(work.bytes_to_mount),
+                text::count(work.manifests_to_copy, "manifest"),
+                text::bytes(work.manifest_bytes),
+            )?;
+        }
+        Ok(())
+    }
+}
