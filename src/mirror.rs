@@ -10,7 +10,7 @@ mod publish;
 mod queue;
 mod transfer;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use self::transfer::{Landing, Lesson, Opening, Transfer};
 use crate::events::{Delivered, Event, Listener, Outcome, TransferId};
 use crate::manifest::Manifest;
 use crate::plan::{Plan, State};
-use crate::reference::{Digest, Repository, Spot};
-use crate::registry::{Error, Kind, Peer, Side};
+use crate::reference::{Digest, Host, Repository, Spot};
+use crate::registry::{Error, Kind, Peer, REQUESTS_PER_HOST, Side};
 
 /// Deliveries that failed at the target for one cause, with none that succeeded between, until it is given up.
 const REFUSALS_MAX: u32 = 3;
@@ -159,6 +159,8 @@ struct Run<'p> {
     tasks: JoinSet<Done>,
     large_under_way: usize,
     small_under_way: usize,
+    /// Transfers under way by the host they come from.
+    busy: HashMap<&'p Host, usize>,
     last_id: TransferId,
     lore: Lore,
     /// Manifests that are there, by this run's doing.
@@ -191,6 +193,7 @@ impl<'p> Run<'p> {
             tasks: JoinSet::new(),
             large_under_way: 0,
             small_under_way: 0,
+            busy: HashMap::new(),
             last_id: 0,
             lore: Lore::default(),
             put: HashSet::new(),
@@ -275,15 +278,28 @@ impl<'p> Run<'p> {
                 self.publish(delivery);
             } else if let Some(mount) = self.lore.may_mount_now().then(|| self.queue.next_mount()).flatten() {
                 self.begin(mount, Lane::Small);
-            } else if let Some(blob) = self.may_upload_now().then(|| self.queue.next_small()).flatten() {
+            } else if let Some(blob) = self.next_blob(Lane::Small) {
                 self.begin(blob, Lane::Small);
             } else {
                 break;
             }
         }
-        while self.large_under_way < self.limits.large.get() && self.may_upload_now() {
-            let Some(blob) = self.queue.next_large() else { break };
+        while self.large_under_way < self.limits.large.get() {
+            let Some(blob) = self.next_blob(Lane::Large) else { break };
             self.begin(blob, Lane::Large);
+        }
+    }
+
+    /// The next blob whose source is not busy with too many others.
+    fn next_blob(&mut self, lane: Lane) -> Option<Bring> {
+        if !self.may_upload_now() {
+            return None;
+        }
+        let fits =
+            |bring: &Bring| self.busy.get(source_of(self.plan, bring)).is_none_or(|n| *n < REQUESTS_PER_HOST);
+        match lane {
+            Lane::Large => self.queue.next_large(fits),
+            Lane::Small => self.queue.next_small(fits),
         }
     }
 
@@ -308,6 +324,7 @@ impl<'p> Run<'p> {
             Lane::Large => self.large_under_way += 1,
             Lane::Small => self.small_under_way += 1,
         }
+        *self.busy.entry(source_of(self.plan, &bring)).or_default() += 1;
         let (listener, size) = (self.listener.clone(), transfer.blob.size);
         self.tasks.spawn(async move {
             let result = transfer.run().await;
@@ -367,6 +384,9 @@ impl<'p> Run<'p> {
         match done {
             Ok(Done::Brought(transfer, bring, lane, result)) => {
                 self.lore.ended(transfer);
+                if let Some(number) = self.busy.get_mut(source_of(self.plan, &bring)) {
+                    *number -= 1;
+                }
                 match lane {
                     Lane::Large => self.large_under_way -= 1,
                     Lane::Small => self.small_under_way -= 1,
@@ -589,4 +609,10 @@ impl<'p> Run<'p> {
         let separately: u64 = copied.map(|number| self.size_of(number)).sum();
         separately.saturating_sub(self.totals.bytes_copied + self.totals.bytes_found)
     }
+}
+
+/// The host that a blob most likely comes from.
+fn source_of<'p>(plan: &'p Plan, bring: &Bring) -> &'p Host {
+    let (peer, _) = plan.blobs[bring.blob].sources.first().expect("a planned blob has a source");
+    &peer.host
 }

@@ -15,7 +15,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 pub use self::blob::BlobReader;
 pub use self::error::{Error, Kind, Side};
-pub use self::exchange::{Peer, Scheme};
+pub use self::exchange::{Peer, REQUESTS_PER_HOST, Scheme};
 
 use self::auth::Scopes;
 use self::error::Purpose;

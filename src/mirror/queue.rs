@@ -61,12 +61,25 @@ impl Queue {
         self.mounts.pop_front()
     }
 
-    pub fn next_small(&mut self) -> Option<Bring> {
-        self.small.pop_front()
+    /// The first small blob that `fits`, e.g. because its source is not busy.
+    pub fn next_small(&mut self, fits: impl Fn(&Bring) -> bool) -> Option<Bring> {
+        let at = self.small.iter().position(fits)?;
+        self.small.remove(at)
     }
 
-    pub fn next_large(&mut self) -> Option<Bring> {
-        self.large.pop().map(|heavy| heavy.bring)
+    /// The largest blob that `fits`.
+    pub fn next_large(&mut self, fits: impl Fn(&Bring) -> bool) -> Option<Bring> {
+        let mut passed_over = Vec::new();
+        let mut found = None;
+        while let Some(heavy) = self.large.pop() {
+            if fits(&heavy.bring) {
+                found = Some(heavy.bring);
+                break;
+            }
+            passed_over.push(heavy);
+        }
+        self.large.extend(passed_over);
+        found
     }
 
     /// There will be no more mounts: what waits for one has to be streamed.
@@ -111,8 +124,21 @@ mod tests {
         for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, 5 * SMALL), (3, SMALL)] {
             queue.add(size, Bring { blob, need: 0, session: None, plainly: false });
         }
-        let order: Vec<usize> = std::iter::from_fn(|| queue.next_large()).map(|bring| bring.blob).collect();
+        let order: Vec<usize> =
+            std::iter::from_fn(|| queue.next_large(|_| true)).map(|bring| bring.blob).collect();
         assert_eq!(order, [1, 0, 2]);
-        assert_eq!(queue.next_small().map(|bring| bring.blob), Some(3));
+        assert_eq!(queue.next_small(|_| true).map(|bring| bring.blob), Some(3));
+    }
+
+    #[test]
+    fn what_does_not_fit_now_keeps_its_place() {
+        let mut queue = Queue::default();
+        for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, SMALL), (3, SMALL)] {
+            queue.add(size, Bring { blob, need: 0, session: None, plainly: false });
+        }
+        assert_eq!(queue.next_large(|bring| bring.blob != 1).map(|bring| bring.blob), Some(0));
+        assert_eq!(queue.next_large(|_| true).map(|bring| bring.blob), Some(1));
+        assert_eq!(queue.next_small(|bring| bring.blob != 2).map(|bring| bring.blob), Some(3));
+        assert_eq!(queue.next_small(|_| true).map(|bring| bring.blob), Some(2));
     }
 }

@@ -29,6 +29,9 @@ pub enum Kind {
     Unauthorized,
     /// 403.
     Denied,
+    /// The storage service that the registry redirects to refuses: its signed addresses run out, its regions lag
+    /// behind. The registry may name a better one.
+    Storage,
     /// The manifest, blob or repository does not exist.
     NotFound,
     /// The registry does not do this at all: 405, 501, `UNSUPPORTED`.
@@ -50,7 +53,7 @@ pub enum Kind {
 impl Kind {
     /// Whether the same request may succeed a little later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Kind::Transient | Kind::Unreachable | Kind::RateLimited(_))
+        matches!(self, Kind::Transient | Kind::Unreachable | Kind::Storage | Kind::RateLimited(_))
     }
 }
 
@@ -208,6 +211,17 @@ pub(super) fn classify(
         (405 | 415 | 501, _) => Kind::Unsupported,
         (408 | 425 | 499 | 500 | 502..=504 | 520..=524, _) => Kind::Transient,
         _ => Kind::Invalid,
+    }
+}
+
+/// What a refusal means that does not come from the registry itself but from where it redirects to. That there is no
+/// such manifest is believed from there as well.
+pub(super) fn classify_elsewhere(purpose: Purpose, kind: Kind) -> Kind {
+    match (kind, purpose) {
+        (Kind::Unauthorized | Kind::Denied | Kind::Invalid, _) | (Kind::NotFound, Purpose::Blob) => {
+            Kind::Storage
+        }
+        (kind, _) => kind,
     }
 }
 

@@ -9,17 +9,19 @@ use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Method, Response, StatusCode, Url};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::{Challenge, Scopes, Session, Token, TokenCell, Useless, token_url};
 use super::credentials::{Login, Secret};
-use super::error::{Answer, Error, Kind, Purpose, Side, classify, describe};
+use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
 use super::retry::{Patience, Policy, retry_after};
 use super::tls::Clients;
 use crate::reference::{DOCKER_HUB, Host};
 use crate::text;
 
+/// Most requests that one host is busy with at a time; blobs that stream are counted by who starts them.
+pub const REQUESTS_PER_HOST: usize = 64;
 /// Most redirects that one request follows.
 const HOPS_MAX: usize = 5;
 /// Largest error answer that is read, in bytes.
@@ -44,6 +46,8 @@ pub struct Peer {
     contact: watch::Sender<Contact>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
+    /// Held for one small request each, and for nothing else.
+    slots: Semaphore,
 }
 
 /// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
@@ -120,6 +124,7 @@ impl Peer {
             session: Session::new(login),
             contact: watch::Sender::new(Contact::Unknown),
             closed_until: Mutex::default(),
+            slots: Semaphore::new(REQUESTS_PER_HOST),
         }
     }
 
@@ -131,7 +136,11 @@ impl Peer {
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, Error> {
         let mut patience = Patience::new(&self.policy);
         loop {
-            let error = match self.ask_once(ask, &mut patience).await {
+            let result = {
+                let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+                self.ask_once(ask, &mut patience).await
+            };
+            let error = match result {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -424,17 +433,25 @@ impl Peer {
         let status = response.status();
         let wish = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
-        let from = text::printable(response.url().host_str().unwrap_or_default());
+        let storage = self.storage_host(response.url()).filter(|_| purpose != Purpose::Token);
         let body = self.read_body(response, ERROR_BODY_MAX, &doing).await.unwrap_or_default();
         let answer = Answer::parse(&body);
-        let kind = classify(purpose, status, &answer, wish);
+        let mut kind = classify(purpose, status, &answer, wish);
         let mut why = describe(status, &answer);
-        let elsewhere = !self.bases.iter().any(|base| base.host_str() == Some(from.as_str()));
-        if elsewhere && purpose != Purpose::Token {
-            why = format!("{why} (said by {from}, where it redirects to)");
+        if let Some(storage) = storage {
+            kind = classify_elsewhere(purpose, kind);
+            why = format!("{why} (said by {storage}, where it redirects to)");
         }
         let hint = self.hint(&kind);
         Error { status: Some(status.as_u16()), hint, ..self.error(kind, doing, why) }
+    }
+
+    /// The host of `url` if that is not this one but one that it redirected to.
+    fn storage_host(&self, url: &Url) -> Option<String> {
+        let own = self.bases.iter().any(|base| {
+            base.host() == url.host() && base.port_or_known_default() == url.port_or_known_default()
+        });
+        (!own).then(|| text::printable(url.host_str().unwrap_or_default()))
     }
 
     fn hint(&self, kind: &Kind) -> Option<String> {

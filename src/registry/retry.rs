@@ -45,6 +45,9 @@ impl Default for Timing {
     }
 }
 
+/// Tries beyond the first where a storage service behind a registry refuses.
+const STORAGE_RETRIES_MAX: u32 = 2;
+
 /// How often and how patiently.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -72,7 +75,12 @@ impl Patience {
             self.waited = self.waited.saturating_add(*wish);
             return (self.waited <= self.policy.timing.longest_wait).then_some(*wish);
         }
-        if !kind.may_pass() || self.failures >= self.policy.retries {
+        let retries = match kind {
+            // A new redirect helps at once or not at all.
+            Kind::Storage => self.policy.retries.min(STORAGE_RETRIES_MAX),
+            _ => self.policy.retries,
+        };
+        if !kind.may_pass() || self.failures >= retries {
             return None;
         }
         self.failures += 1;
@@ -123,6 +131,13 @@ mod tests {
         assert!(patience.next(&Kind::Transient).is_none());
         patience.restore();
         assert!(patience.next(&Kind::Transient).is_some());
+    }
+
+    #[test]
+    fn a_storage_service_that_refuses_is_asked_three_times_at_most() {
+        let mut patience = Patience::new(&policy(9));
+        assert!(patience.next(&Kind::Storage).is_some() && patience.next(&Kind::Storage).is_some());
+        assert!(patience.next(&Kind::Storage).is_none());
     }
 
     #[test]
