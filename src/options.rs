@@ -1,19 +1,24 @@
 //! What the user wants, resolved: every default and every rule between flags and environment is here.
 
+use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::catalog::{Group, Query};
-use crate::cli::{Cli, Filter, Format, ProgressMode, SelectionArgs};
+use crate::cli::{Cli, Filter, Format, ProgressMode, SelectionArgs, TransferArgs};
 use crate::image_list;
 use crate::reference::{Host, Reference, Target};
 use crate::registry::Scheme;
-use crate::registry::credentials::Logins;
+use crate::registry::credentials::{Given, Keyring, Login, Secret};
 use crate::registry::retry::{Policy, Timing};
 use crate::registry::tls::Trust;
+
+/// Longest password that is read, in bytes.
+const PASSWORD_MAX: u64 = 64 << 10;
 
 /// Everything that a run depends on.
 #[derive(Debug)]
@@ -29,7 +34,7 @@ pub struct Options {
     pub parallel: NonZeroUsize,
     pub policy: Policy,
     pub trust: Trust,
-    pub logins: Logins,
+    pub keyring: Arc<Keyring>,
     pub output: OutputOptions,
 }
 
@@ -100,6 +105,10 @@ impl Options {
             Trust::check_environment()?;
         }
         let images = images(&cli.selection)?;
+        let keyring = match mode {
+            Mode::DryRun => Keyring::default(),
+            Mode::Check | Mode::Mirror => Keyring::new(given(&cli.transfer, &target)?, &get)?,
+        };
         Ok(Self {
             query: query(cli.selection, &get)?,
             images,
@@ -110,7 +119,7 @@ impl Options {
             parallel: cli.transfer.parallel,
             policy: Policy { retries: cli.transfer.retries, timing: Timing::default() },
             trust,
-            logins: if mode == Mode::DryRun { Logins::default() } else { Logins::from_docker_config()? },
+            keyring: Arc::new(keyring),
             output: OutputOptions {
                 format: cli.output.output,
                 report: cli.output.report,
@@ -187,6 +196,28 @@ fn groups(filter: &[Filter], get: Environment<'_>) -> Result<Vec<Group>> {
         Filter::None => None,
     };
     Ok(filter.iter().filter_map(group).collect())
+}
+
+/// What the command line says of logins. The password comes by standard input, never as an argument, which every
+/// process on the machine can read.
+fn given(transfer: &TransferArgs, target: &Target) -> Result<Given> {
+    let login = match &transfer.username {
+        None => None,
+        Some(user) => {
+            let mut password = String::new();
+            let read = std::io::stdin().lock().take(PASSWORD_MAX).read_to_string(&mut password);
+            read.context("cannot read the password from standard input")?;
+            let password = password.trim_end_matches(['\r', '\n']);
+            ensure!(!password.is_empty(), "--password-stdin: standard input holds no password");
+            Some(Login {
+                user: user.clone(),
+                password: Secret::new(password.to_owned()),
+                identity_token: None,
+                origin: "--username".to_owned(),
+            })
+        }
+    };
+    Ok(Given { target: login.map(|login| (target.host.clone(), login)), authfile: transfer.authfile.clone() })
 }
 
 fn source_mirrors(texts: &[String]) -> Result<Vec<SourceMirror>> {

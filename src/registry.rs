@@ -5,8 +5,10 @@ mod blob;
 pub mod credentials;
 mod error;
 mod exchange;
+mod login;
 pub mod retry;
 pub mod tls;
+mod transport;
 
 use std::time::Duration;
 
@@ -116,6 +118,7 @@ impl Peer {
             purpose: Purpose::Manifest,
             method,
             at: At::Path(format!("/v2/{}/manifests/{}", spot.repository, spot.name.as_str())),
+            repository: &spot.repository,
             scopes: &self.scopes(&spot.repository),
             headers,
             body: None,
@@ -137,6 +140,7 @@ impl Peer {
             purpose: Purpose::ManifestPut,
             method: Method::PUT,
             at: At::Path(format!("/v2/{}/manifests/{}", spot.repository, spot.name.as_str())),
+            repository: &spot.repository,
             scopes: &self.scopes(&spot.repository),
             headers,
             body: Some(manifest.bytes.clone()),
@@ -163,6 +167,7 @@ impl Peer {
             purpose: Purpose::Blob,
             method: Method::HEAD,
             at: At::Path(format!("/v2/{repository}/blobs/{digest}")),
+            repository,
             scopes: &self.scopes(repository),
             headers: HeaderMap::new(),
             body: None,
@@ -213,6 +218,7 @@ impl Peer {
             purpose: Purpose::Upload,
             method: Method::POST,
             at: At::Path(path),
+            repository,
             scopes: &scopes,
             headers: HeaderMap::new(),
             body: None,

@@ -56,8 +56,8 @@ impl<'o> Hosts<'o> {
 }
 
 fn peer(options: &Options, clients: &Arc<Clients>, side: Side, host: &Host, scheme: Scheme) -> Arc<Peer> {
-    let login = options.logins.find(host);
-    Arc::new(Peer::new(side, host.clone(), scheme, login, clients.clone(), options.policy.clone()))
+    let (keyring, policy) = (options.keyring.clone(), options.policy.clone());
+    Arc::new(Peer::new(side, host.clone(), scheme, keyring, clients.clone(), policy))
 }
 
 /// The names of `reference` at the target, with the target's path in front.

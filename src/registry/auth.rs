@@ -215,28 +215,19 @@ impl Token {
 pub type TokenCell = Arc<OnceCell<Token>>;
 
 /// What one host has taught so far about getting in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Session {
-    pub login: Option<Login>,
     challenge: Mutex<Option<Challenge>>,
     tokens: Mutex<HashMap<Scopes, TokenCell>>,
     /// More than was asked for at first, by what a host said it wanted.
     widened: Mutex<HashMap<Scopes, Scopes>>,
-    /// The login was refused here: it is not tried again, so that no account gets locked.
-    refused: Mutex<bool>,
+    /// Logins that were refused here: they are not tried again, so that no account gets locked.
+    refused: Mutex<Vec<Login>>,
+    /// Origins of logins that were told to the user.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
-    pub fn new(login: Option<Login>) -> Self {
-        Self {
-            login,
-            challenge: Mutex::default(),
-            tokens: Mutex::default(),
-            widened: Mutex::default(),
-            refused: Mutex::default(),
-        }
-    }
-
     pub fn challenge(&self) -> Option<Challenge> {
         lock(&self.challenge).clone()
     }
@@ -245,21 +236,25 @@ impl Session {
         *lock(&self.challenge) = Some(challenge);
     }
 
-    /// The login, unless it was refused before.
-    pub fn usable_login(&self) -> Option<&Login> {
-        self.login.as_ref().filter(|_| !*lock(&self.refused))
+    pub fn is_refused(&self, login: &Login) -> bool {
+        lock(&self.refused).contains(login)
     }
 
-    /// Notes that the login was refused; true if that is news.
-    pub fn refuse_login(&self) -> bool {
+    /// Notes that a login was refused; true if that is news.
+    pub fn refuse(&self, login: &Login) -> bool {
         let mut refused = lock(&self.refused);
-        let news = !*refused && self.login.is_some();
-        *refused = true;
-        // Tokens that the login bought are worth nothing now.
+        let news = !refused.contains(login);
         if news {
+            refused.push(login.clone());
+            // Tokens that it bought are worth nothing now.
             lock(&self.tokens).clear();
         }
         news
+    }
+
+    /// Whether the user has not yet been told that a login from here is used.
+    pub fn is_news(&self, origin: &str) -> bool {
+        lock(&self.told).insert(origin.to_owned())
     }
 
     /// What to ask the token service for, and the cell that its answer goes into.
@@ -290,19 +285,26 @@ impl Session {
     }
 }
 
-/// Where the token for `scopes` is to be had: the realm with `service` and one `scope` for each.
-pub fn token_url(realm: &Url, service: Option<&str>, scopes: &Scopes) -> Url {
-    let mut url = realm.clone();
-    {
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = service {
-            query.append_pair("service", service);
-        }
-        for scope in &scopes.0 {
-            query.append_pair("scope", scope);
-        }
-    }
-    url
+/// The question for a token: `service` and one `scope` for each, as pairs for a query or a form.
+pub fn token_question<'a>(service: Option<&'a str>, scopes: &'a Scopes) -> Vec<(&'static str, &'a str)> {
+    let service = service.map(|service| ("service", service));
+    service.into_iter().chain(scopes.0.iter().map(|scope| ("scope", scope.as_str()))).collect()
+}
+
+/// The form of an OAuth2 exchange (distribution's token specification, "POST /token"): one `scope`, space-separated.
+pub fn exchange_form<'a>(
+    service: Option<&'a str>,
+    scopes: &'a Scopes,
+    identity_token: &'a Secret,
+) -> Vec<(&'static str, String)> {
+    let all: Vec<&str> = scopes.0.iter().map(String::as_str).collect();
+    vec![
+        ("grant_type", "refresh_token".to_owned()),
+        ("client_id", "mirror-images".to_owned()),
+        ("service", service.unwrap_or_default().to_owned()),
+        ("scope", all.join(" ")),
+        ("refresh_token", identity_token.reveal().to_owned()),
+    ]
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -392,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_wider_scope_is_asked_for_once_it_is_wanted() {
-        let session = Session::new(None);
+        let session = Session::default();
         let scopes = Scopes::push("a/b");
         let (asked, cell) = session.cell(&scopes);
         assert_eq!(asked, scopes);

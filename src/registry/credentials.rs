@@ -1,21 +1,24 @@
-//! Logins that the user has, as `docker login` leaves them.
+//! Logins that the user has, as `docker login`, `podman login` and their relatives leave them.
 //!
-//! Read is the `auths` section of docker's `config.json` (`$DOCKER_CONFIG/config.json` or
-//! `~/.docker/config.json`), in the form of containers-auth.json(5).
+//! Files are in the form of docker's `config.json` and containers-auth.json(5). They are read in the order that
+//! podman and docker document; the first that has a login for a repository gives it. A login is looked up only once
+//! a registry has asked for one.
+
+mod file;
+mod helper;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use serde::Deserialize;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::OnceCell;
 
-use crate::reference::Host;
-
-/// Largest configuration file that is read, in bytes.
-const FILE_MAX: u64 = 4 << 20;
+use self::file::AuthFile;
+use crate::reference::{Host, Repository};
 
 /// Something that must not be seen: neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,11 +41,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A user's login at one registry.
+/// What a user shows a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     pub user: String,
     pub password: Secret,
+    /// Exchanged for tokens where there is one, instead of the password (docker's `identitytoken`).
+    pub identity_token: Option<Secret>,
     /// Where it was found, for messages.
     pub origin: String,
 }
@@ -50,156 +55,122 @@ pub struct Login {
 impl Login {
     /// The value of an `Authorization: Basic` header (RFC 7617).
     pub fn basic(&self) -> Secret {
-        Secret(format!("Basic {}", STANDARD.encode(format!("{}:{}", self.user, self.password.0))))
+        let pair = match &self.identity_token {
+            Some(token) if self.password.0.is_empty() => format!("{}:{}", self.user_or_token(), token.0),
+            _ => format!("{}:{}", self.user, self.password.0),
+        };
+        Secret(format!("Basic {}", STANDARD.encode(pair)))
+    }
+
+    fn user_or_token(&self) -> &str {
+        if self.user.is_empty() { "<token>" } else { &self.user }
     }
 }
 
-/// The logins of one file.
+/// Where logins may come from besides the usual files, by the command line.
 #[derive(Debug, Default)]
-pub struct Logins {
-    origin: String,
-    /// By key, reduced to host and port.
-    by_host: HashMap<String, Entry>,
+pub struct Given {
+    /// `--username` and `--password-stdin`, for this host alone.
+    pub target: Option<(Host, Login)>,
+    /// `--authfile`
+    pub authfile: Option<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
-struct File {
-    #[serde(default)]
-    auths: Option<HashMap<String, Entry>>,
+/// All logins of a user. Looked up by host and repository, since a key may be scoped to a path.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    target: Option<(Host, Login)>,
+    files: Vec<AuthFile>,
+    /// What helpers said, by helper and server: each is asked once.
+    asked: Mutex<HashMap<(String, String), Answer>>,
 }
 
-#[derive(Deserialize, Clone, Default)]
-struct Entry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-}
+type Answer = Arc<OnceCell<Option<Login>>>;
 
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Entry(***)")
-    }
-}
-
-impl Logins {
-    /// The logins in docker's configuration; none where there is no such file.
+impl Keyring {
+    /// Reads the files that there are. `environment` gives variables, of the process or of a test.
     ///
     /// # Errors
-    /// The file is there but cannot be read or is not what docker writes.
-    pub fn from_docker_config() -> Result<Self> {
-        let path = match std::env::var_os("DOCKER_CONFIG").filter(|d| !d.is_empty()) {
-            Some(dir) => PathBuf::from(dir).join("config.json"),
-            None => match std::env::home_dir() {
-                Some(home) => home.join(".docker/config.json"),
-                None => return Ok(Self::default()),
-            },
-        };
-        match path.exists() {
-            true => Self::from_file(&path),
-            false => Ok(Self::default()),
+    /// A file that the user named is missing; any file is unreadable or malformed. The message never quotes it.
+    pub fn new(given: Given, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut files = Vec::new();
+        let get = |name: &str| environment(name).filter(|value| !value.is_empty());
+        for (place, named) in places(given.authfile, &get) {
+            match place {
+                Place::Text(text) => {
+                    files.push(AuthFile::parse(text.as_bytes(), "DOCKER_AUTH_CONFIG".to_owned())?)
+                }
+                Place::File(path) if named || path.exists() => {
+                    let file = AuthFile::read(&path);
+                    files.push(file.with_context(|| format!("cannot use the logins in {}", path.display()))?);
+                }
+                Place::File(_) => {}
+            }
         }
+        Ok(Self { target: given.target, files, asked: Mutex::default() })
     }
 
+    /// The login for `repository` at `host`; `None` means that the user has none.
+    ///
     /// # Errors
-    /// The file cannot be read, is too large, or is not JSON of docker's form. The message never quotes it.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let origin = path.display().to_string();
-        let size = std::fs::metadata(path).with_context(|| format!("cannot read {origin}"))?.len();
-        ensure!(size <= FILE_MAX, "{origin} is too large for a docker configuration ({size} bytes)");
-        let text = std::fs::read(path).with_context(|| format!("cannot read {origin}"))?;
-        let file: File = serde_json::from_slice(&text).map_err(|e| {
-            anyhow::anyhow!(
-                "{origin} is not a docker configuration: line {}, column {}",
-                e.line(),
-                e.column()
-            )
-        })?;
-        let mut entries: Vec<_> = file.auths.unwrap_or_default().into_iter().collect();
-        // Several keys may mean one host; which of them wins must not change from run to run.
-        entries.sort_by(|a, b| b.0.cmp(&a.0));
-        let by_host = entries.into_iter().map(|(key, entry)| (host_of_key(&key), entry)).collect();
-        Ok(Self { origin, by_host })
+    /// A credential helper failed, in words for the user.
+    pub async fn find(&self, host: &Host, repository: &Repository) -> Result<Option<Login>, String> {
+        if let Some((target, login)) = &self.target
+            && target == host
+        {
+            return Ok(Some(login.clone()));
+        }
+        for file in &self.files {
+            if let Some(helper) = file.helper_for(host) {
+                match self.ask(&helper, host, file).await? {
+                    Some(login) => return Ok(Some(login)),
+                    None if file.helper_is_exclusive(host) => continue,
+                    None => {}
+                }
+            }
+            if let Some(login) = file.login_for(host, repository) {
+                return Ok(Some(login));
+            }
+        }
+        Ok(None)
     }
 
-    /// The login for `host`, if there is one that can be used.
-    pub fn find(&self, host: &Host) -> Option<Login> {
-        let key = if host.is_docker_hub() { "index.docker.io" } else { host.as_str() };
-        let entry = self.by_host.get(key)?;
-        let (user, password) = match (&entry.auth, &entry.username, &entry.password) {
-            (Some(auth), _, _) if !auth.is_empty() => decode(auth)?,
-            (_, Some(user), Some(password)) => (user.clone(), password.clone()),
-            _ => return None,
-        };
-        Some(Login { user, password: Secret(password), origin: self.origin.clone() })
+    async fn ask(&self, helper: &str, host: &Host, file: &AuthFile) -> Result<Option<Login>, String> {
+        let server = file.server_name(host);
+        let key = (helper.to_owned(), server.clone());
+        let cell = self
+            .asked
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .entry(key)
+            .or_default()
+            .clone();
+        cell.get_or_try_init(|| helper::get(helper, &server)).await.cloned()
     }
 }
 
-/// docker writes base64 of `user:password`, at times with a NUL behind it.
-fn decode(auth: &str) -> Option<(String, String)> {
-    let auth = auth.trim();
-    let bytes = STANDARD.decode(auth).or_else(|_| STANDARD_NO_PAD.decode(auth)).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
+enum Place {
+    /// JSON in a variable.
+    Text(String),
+    File(PathBuf),
 }
 
-/// `https://index.docker.io/v1/` → `index.docker.io`, `host:5000` → itself; all of docker's names are one.
-fn host_of_key(key: &str) -> String {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let host = bare.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    match host.as_str() {
-        "docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => "index.docker.io".to_owned(),
-        _ => host,
-    }
+/// The places to look in, first to last, and whether the user named them (then they have to be there).
+fn places(authfile: Option<PathBuf>, get: &dyn Fn(&str) -> Option<String>) -> Vec<(Place, bool)> {
+    let mut places = Vec::new();
+    let mut file = |path: Option<PathBuf>, named| places.extend(path.map(|path| (Place::File(path), named)));
+    file(authfile, true);
+    file(get("REGISTRY_AUTH_FILE").map(PathBuf::from), true);
+    places.extend(get("DOCKER_AUTH_CONFIG").map(|text| (Place::Text(text), true)));
+    let mut file = |path: Option<PathBuf>| places.extend(path.map(|path| (Place::File(path), false)));
+    let home = get("HOME").map(PathBuf::from).or_else(std::env::home_dir);
+    let config = get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".config")));
+    file(get("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json")));
+    file(config.map(|dir| dir.join("containers/auth.json")));
+    let docker = get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home?.join(".docker")));
+    file(docker.map(|dir| dir.join("config.json")));
+    places
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn logins(json: &str) -> Logins {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.json");
-        std::fs::write(&path, json).unwrap();
-        Logins::from_file(&path).unwrap()
-    }
-
-    fn found(logins: &Logins, host: &str) -> Option<(String, String)> {
-        logins.find(&host.parse().unwrap()).map(|l| (l.user, l.password.0))
-    }
-
-    #[test]
-    fn keys_are_found_as_docker_writes_them() {
-        let pair = |u: &str, p: &str| Some((u.to_owned(), p.to_owned()));
-        let l = logins(
-            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnNlY3JldA=="},
-                "reg.example.com:5000":{"auth":"dTpwOnEA"},"https://b.example.com/v2/":{"username":"b","password":"c"},
-                "empty.example.com":{}},"credsStore":"x"}"#,
-        );
-        assert_eq!(found(&l, "docker.io"), pair("hub", "secret"));
-        assert_eq!(found(&l, "reg.example.com:5000"), pair("u", "p:q"));
-        assert_eq!(found(&l, "reg.example.com"), None);
-        assert_eq!(found(&l, "b.example.com"), pair("b", "c"));
-        assert_eq!(found(&l, "empty.example.com"), None);
-    }
-
-    #[test]
-    fn nothing_secret_is_printed() {
-        let l = logins(r#"{"auths":{"a.example.com":{"auth":"dXNlcjpodW50ZXIy"}}}"#);
-        let login = l.find(&"a.example.com".parse().unwrap()).unwrap();
-        let shown = format!("{l:?} {login:?} {:?}", login.basic());
-        assert!(!shown.contains("hunter2") && !shown.contains("dXNlcjpodW50ZXIy"), "{shown}");
-    }
-
-    #[test]
-    fn a_broken_file_is_named_and_not_quoted() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.json");
-        std::fs::write(&path, "{\"auths\":{\"a\":{\"auth\":hunter2}}}").unwrap();
-        let told = format!("{:#}", Logins::from_file(&path).unwrap_err());
-        assert!(
-            told.contains("config.json") && told.contains("line 1") && !told.contains("hunter2"),
-            "{told}"
-        );
-    }
-}
+mod tests;

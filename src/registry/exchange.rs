@@ -1,23 +1,22 @@
 //! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
 
-use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
-};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::auth::{Challenge, Scopes, Session, Token, TokenCell, Useless, token_url};
-use super::credentials::{Login, Secret};
+use super::auth::{Challenge, Scopes, Session};
+use super::credentials::{Keyring, Secret};
 use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
+use super::login::{Proof, sensitive};
 use super::retry::{Patience, Policy, retry_after};
 use super::tls::Clients;
-use crate::reference::{DOCKER_HUB, Host};
+use super::transport::{NO_TLS, root_cause};
+use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
 /// Most requests that one host is busy with at a time; blobs that stream are counted by who starts them.
@@ -26,8 +25,6 @@ pub const REQUESTS_PER_HOST: usize = 64;
 const HOPS_MAX: usize = 5;
 /// Largest error answer that is read, in bytes.
 const ERROR_BODY_MAX: usize = 64 << 10;
-/// Largest answer of a token service that is read, in bytes.
-const TOKEN_BODY_MAX: usize = 1 << 20;
 /// An announced pause shorter than this is not worth a line.
 const PAUSE_WORTH_TELLING: Duration = Duration::from_secs(1);
 
@@ -39,11 +36,12 @@ pub struct Peer {
     /// Any certificate will do, and plain HTTP as well.
     insecure: bool,
     /// The addresses it may have, best first.
-    bases: Vec<Url>,
+    pub(super) bases: Vec<Url>,
     clients: Arc<Clients>,
     pub(super) policy: Policy,
-    session: Session,
-    contact: watch::Sender<Contact>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) session: Session,
+    pub(super) contact: watch::Sender<Contact>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
     /// Held for one small request each, and for nothing else.
@@ -53,7 +51,7 @@ pub struct Peer {
 /// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
 /// challenge is answered once and a dead host is waited for once.
 #[derive(Debug, Clone)]
-enum Contact {
+pub(super) enum Contact {
     Unknown,
     Trying,
     Known(Url),
@@ -65,6 +63,8 @@ pub(super) struct Ask<'a> {
     pub purpose: Purpose,
     pub method: Method,
     pub at: At,
+    /// Whose login it takes.
+    pub repository: &'a Repository,
     pub scopes: &'a Scopes,
     pub headers: HeaderMap,
     pub body: Option<Bytes>,
@@ -79,28 +79,12 @@ pub(super) enum At {
     Url(Url),
 }
 
-/// What was sent as `Authorization`, to know what to make of a 401.
-enum Proof {
-    Nothing,
-    Login(Secret),
-    Token(Secret, TokenCell),
-}
-
-impl Proof {
-    fn header(&self) -> Option<&Secret> {
-        match self {
-            Proof::Nothing => None,
-            Proof::Login(secret) | Proof::Token(secret, _) => Some(secret),
-        }
-    }
-}
-
 impl Peer {
     pub fn new(
         side: Side,
         host: Host,
         scheme: Scheme,
-        login: Option<Login>,
+        keyring: Arc<Keyring>,
         clients: Arc<Clients>,
         policy: Policy,
     ) -> Self {
@@ -121,7 +105,8 @@ impl Peer {
             bases,
             clients,
             policy,
-            session: Session::new(login),
+            keyring,
+            session: Session::default(),
             contact: watch::Sender::new(Contact::Unknown),
             closed_until: Mutex::default(),
             slots: Semaphore::new(REQUESTS_PER_HOST),
@@ -252,94 +237,12 @@ impl Peer {
                     self.session.renew(ask.scopes, spent, &challenge);
                     self.session.learn(challenge);
                 }
-                (Proof::Login(_), _) if self.may_go_on_anonymously() => introduced = true,
-                (_, challenge) => return Err(self.not_let_in(ask, response, challenge.err()).await),
+                (Proof::Login(_, login), _) if self.may_go_on_without(login) => introduced = true,
+                (proof, challenge) => {
+                    return Err(self.not_let_in(ask, response, proof, challenge.err()).await);
+                }
             }
         }
-    }
-
-    /// A source that refuses the login may still serve everyone; a target never does.
-    fn may_go_on_anonymously(&self) -> bool {
-        let Some(login) = self.session.usable_login() else { return false };
-        let origin = login.origin.clone();
-        if self.session.refuse_login() && self.side == Side::Source {
-            tracing::warn!("{} refuses the login from {origin}; going on without it", self.host);
-        }
-        self.side == Side::Source
-    }
-
-    async fn not_let_in(&self, ask: &Ask<'_>, response: Response, why: Option<Useless>) -> Error {
-        let mut error = self.failure(ask.purpose, ask.doing.clone(), response).await;
-        error.hint = Some(match (why, &self.session.login) {
-            (Some(Useless::Unknown(schemes)), _) => {
-                format!("it offers only {}, which this program does not speak", text::list(&schemes))
-            }
-            (Some(Useless::Realm), _) => "its challenge names no usable token service".to_owned(),
-            (_, Some(login)) => format!("the login from {} is not enough for this", login.origin),
-            (_, None) => format!("no login is known for it; try docker login {}", self.host),
-        });
-        error
-    }
-
-    /// What to show the host, as far as it has said what it wants to see.
-    async fn proof(&self, ask: &Ask<'_>) -> Result<Proof, Error> {
-        match self.session.challenge() {
-            None => Ok(Proof::Nothing),
-            Some(Challenge::Basic) => Ok(match self.session.usable_login() {
-                Some(login) => Proof::Login(login.basic()),
-                None => Proof::Nothing,
-            }),
-            Some(Challenge::Bearer { realm, service, .. }) => {
-                let (wanted, cell) = self.session.cell(ask.scopes);
-                let token = cell
-                    .get_or_try_init(|| self.fetch_token(&realm, service.as_deref(), &wanted, &ask.doing))
-                    .await?;
-                Ok(Proof::Token(token.header(), cell.clone()))
-            }
-        }
-    }
-
-    /// A token for `scopes` from the service that the host named; anonymous where there is no login.
-    async fn fetch_token(
-        &self,
-        realm: &Url,
-        service: Option<&str>,
-        scopes: &Scopes,
-        doing: &str,
-    ) -> Result<Token, Error> {
-        if realm.scheme() == "http" && !self.bases.iter().any(|base| base.scheme() == "http") {
-            let why =
-                "its token service is at a plain HTTP address, which could be read on the way".to_owned();
-            return Err(self.error(Kind::Untrusted, doing.to_owned(), why));
-        }
-        let url = token_url(realm, service, scopes);
-        // Tries beyond this one are the request's own, so that they do not multiply.
-        match self.try_token(&url, self.session.usable_login(), doing).await {
-            Err(e) if matches!(e.kind, Kind::Unauthorized | Kind::Denied) && self.may_go_on_anonymously() => {
-                self.try_token(&url, None, doing).await
-            }
-            result => result,
-        }
-    }
-
-    async fn try_token(&self, url: &Url, login: Option<&Login>, doing: &str) -> Result<Token, Error> {
-        let service = text::printable(url.host_str().unwrap_or_default());
-        let doing = || format!("{doing}, asking {service} for a token");
-        let request = self.client(url, &doing())?.get(url.clone());
-        let request = match login {
-            Some(login) => request.header(AUTHORIZATION, sensitive(&login.basic())),
-            None => request,
-        };
-        let response = self.send(request.header(ACCEPT_ENCODING, "identity"), &doing()).await?;
-        if !response.status().is_success() {
-            let mut error = self.failure(Purpose::Token, doing(), response).await;
-            if let (Some(login), Kind::Unauthorized | Kind::Denied) = (login, &error.kind) {
-                error.hint = Some(format!("the login from {} was refused", login.origin));
-            }
-            return Err(error);
-        }
-        let body = self.read_body(response, TOKEN_BODY_MAX, &doing()).await?;
-        Token::parse(&body).map_err(|why| self.error(Kind::Invalid, doing(), why.to_owned()))
     }
 
     /// Sends the request and follows redirects, by hand: the proof is for this host alone, wherever it points to.
@@ -401,7 +304,11 @@ impl Peer {
     }
 
     /// Sends, waiting for the head of the answer only so long, and not before the host wants to be asked again.
-    async fn send(&self, request: reqwest::RequestBuilder, doing: &str) -> Result<Response, Error> {
+    pub(super) async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        doing: &str,
+    ) -> Result<Response, Error> {
         self.wait_until_open().await;
         let limit = self.policy.timing.answer;
         let began = Instant::now();
@@ -482,39 +389,6 @@ impl Peer {
         }
     }
 
-    /// What a failed connection or a broken transfer means.
-    pub(super) fn transport_error(&self, doing: &str, error: &reqwest::Error) -> Error {
-        let tls = tls_error(error);
-        let (kind, why) = match &tls {
-            Some(rustls::Error::InvalidCertificate(reason)) => {
-                (Kind::Untrusted, format!("its certificate is not trusted: {reason}"))
-            }
-            Some(rustls::Error::InvalidMessage(_)) => (Kind::Untrusted, NO_TLS.to_owned()),
-            Some(other) => (Kind::Untrusted, format!("TLS: {other}")),
-            None if error.is_dns() => match root_cause(error) {
-                cause if cause.contains("Temporary failure") => (Kind::Unreachable, cause),
-                cause => (Kind::Invalid, format!("no such host: {cause}")),
-            },
-            None if error.is_connect() => {
-                (Kind::Unreachable, format!("cannot connect: {}", root_cause(error)))
-            }
-            None => (Kind::Transient, root_cause(error)),
-        };
-        let hint = match (self.side, &tls) {
-            (Side::Target, Some(rustls::Error::InvalidMessage(_))) => {
-                Some("--insecure allows plain HTTP".to_owned())
-            }
-            (Side::Target, Some(_)) => {
-                Some("--ca-file names the authority to trust, --insecure does without".to_owned())
-            }
-            (Side::Source, Some(rustls::Error::InvalidCertificate(_))) => {
-                Some("--ca-file names the authority to trust".to_owned())
-            }
-            _ => None,
-        };
-        Error { hint, ..self.error(kind, doing.to_owned(), text::printable(&why)) }
-    }
-
     /// A body of at most `limit` bytes, which must keep coming.
     pub(super) async fn read_body(
         &self,
@@ -541,24 +415,6 @@ impl Peer {
                 Some(chunk) => body.extend_from_slice(&chunk),
             }
         }
-    }
-
-    /// The `Authorization` header for a request that cannot be repeated by itself, such as an upload's body.
-    pub(super) async fn authorization(&self, ask: &Ask<'_>, url: &Url) -> Result<Option<HeaderValue>, Error> {
-        let Contact::Known(base) = self.contact.borrow().clone() else { return Ok(None) };
-        if base.origin() != url.origin() {
-            return Ok(None);
-        }
-        Ok(self.proof(ask).await?.header().map(sensitive))
-    }
-
-    /// A 401 came to such a request: next time there will be a new token. False if there is nothing to renew.
-    pub(super) fn renew_after(&self, scopes: &Scopes, headers: &HeaderMap) -> bool {
-        let Ok(challenge @ Challenge::Bearer { .. }) = Challenge::from_headers(headers) else { return false };
-        let (_, cell) = self.session.cell(scopes);
-        self.session.renew(scopes, &cell, &challenge);
-        self.session.learn(challenge);
-        true
     }
 
     /// An address that the host gave, relative to `from`, made safe: on HTTPS it stays on HTTPS.
@@ -626,8 +482,6 @@ pub enum Scheme {
     Insecure,
 }
 
-const NO_TLS: &str = "it does not speak TLS";
-
 /// Whose turn it is.
 enum Turn<'a> {
     Known(Url),
@@ -646,44 +500,5 @@ impl Drop for FirstContact<'_> {
             }
             trying
         });
-    }
-}
-
-fn sensitive(secret: &Secret) -> HeaderValue {
-    let mut value = HeaderValue::from_str(secret.reveal()).unwrap_or_else(|_| HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
-}
-
-/// The TLS library's own error, somewhere inside.
-fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return Some(tls.clone());
-        }
-        // An io error hides what it wraps from the chain, at times several times over.
-        let mut io = inner.downcast_ref::<std::io::Error>();
-        while let Some(wrapped) = io.and_then(std::io::Error::get_ref) {
-            if let Some(tls) = wrapped.downcast_ref::<rustls::Error>() {
-                return Some(tls.clone());
-            }
-            io = wrapped.downcast_ref::<std::io::Error>();
-        }
-        source = inner.source();
-    }
-    None
-}
-
-/// The innermost reason; the layers around it repeat themselves and quote URLs.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    match error.source() {
-        Some(_) => cause.to_string(),
-        // An error of reqwest's own prints its URL, which may be signed.
-        None => "the request failed".to_owned(),
     }
 }

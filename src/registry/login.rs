@@ -1,0 +1,210 @@
+//! Getting in: which login to show a host, and the tokens that it buys.
+
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Response, Url};
+
+use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, token_question};
+use super::credentials::{Login, Secret};
+use super::error::{Error, Kind, Purpose, Side};
+use super::exchange::{Ask, Contact, Peer};
+use crate::text;
+
+/// Largest answer of a token service that is read, in bytes.
+const TOKEN_BODY_MAX: usize = 1 << 20;
+
+/// What was sent as `Authorization`, to know what to make of a 401.
+pub(super) enum Proof {
+    Nothing,
+    Login(Secret, Login),
+    Token(Secret, TokenCell),
+}
+
+impl Proof {
+    pub fn header(&self) -> Option<&Secret> {
+        match self {
+            Proof::Nothing => None,
+            Proof::Login(secret, _) | Proof::Token(secret, _) => Some(secret),
+        }
+    }
+}
+
+/// What a token service is asked.
+struct TokenQuestion<'a> {
+    realm: &'a Url,
+    service: Option<&'a str>,
+    scopes: &'a Scopes,
+    doing: &'a str,
+}
+
+impl Peer {
+    /// A source that refuses the login may still serve everyone; a target never does.
+    pub(super) fn may_go_on_without(&self, login: &Login) -> bool {
+        if self.session.refuse(login) && self.side == Side::Source {
+            let origin = &login.origin;
+            tracing::warn!(
+                "{} refuses the login from {origin}: it may be stale; going on without it",
+                self.host
+            );
+        }
+        self.side == Side::Source
+    }
+
+    pub(super) async fn not_let_in(
+        &self,
+        ask: &Ask<'_>,
+        response: Response,
+        proof: &Proof,
+        why: Option<Useless>,
+    ) -> Error {
+        let mut error = self.failure(ask.purpose, ask.doing.clone(), response).await;
+        error.hint = Some(match (why, proof) {
+            (Some(Useless::Unknown(schemes)), _) => {
+                format!("it offers only {}, which this program does not speak", text::list(&schemes))
+            }
+            (Some(Useless::Realm), _) => "its challenge names no usable token service".to_owned(),
+            (_, Proof::Login(_, login)) => format!("the login from {} was refused", login.origin),
+            (_, Proof::Token(..)) => match self.keyring.find(&self.host, ask.repository).await {
+                Ok(Some(login)) => format!("the login from {} is not enough for this", login.origin),
+                _ => self.no_login(),
+            },
+            (_, Proof::Nothing) => self.no_login(),
+        });
+        error
+    }
+
+    fn no_login(&self) -> String {
+        format!("no login for it is known; try docker login {}", self.host)
+    }
+
+    /// The user's login for this host, unless it was refused before.
+    async fn login(&self, ask: &Ask<'_>) -> Result<Option<Login>, Error> {
+        let found = self.keyring.find(&self.host, ask.repository).await;
+        let login =
+            found.map_err(|why| self.error(Kind::Unauthorized, ask.doing.clone(), text::printable(&why)))?;
+        let usable = login.filter(|login| !self.session.is_refused(login));
+        if let Some(login) = usable.as_ref().filter(|login| self.session.is_news(&login.origin)) {
+            tracing::info!("{}: using the login from {}", self.host, login.origin);
+        }
+        Ok(usable)
+    }
+
+    /// What to show the host, as far as it has said what it wants to see.
+    pub(super) async fn proof(&self, ask: &Ask<'_>) -> Result<Proof, Error> {
+        match self.session.challenge() {
+            None => Ok(Proof::Nothing),
+            Some(Challenge::Basic) => Ok(match self.login(ask).await? {
+                Some(login) => Proof::Login(login.basic(), login),
+                None => Proof::Nothing,
+            }),
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                let (wanted, cell) = self.session.cell(ask.scopes);
+                let service = service.as_deref();
+                let token = cell.get_or_try_init(|| self.fetch_token(&realm, service, &wanted, ask)).await?;
+                Ok(Proof::Token(token.header(), cell.clone()))
+            }
+        }
+    }
+
+    /// A token for `scopes` from the service that the host named; anonymous where there is no login.
+    async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scopes: &Scopes,
+        ask: &Ask<'_>,
+    ) -> Result<Token, Error> {
+        if realm.scheme() == "http" && !self.bases.iter().any(|base| base.scheme() == "http") {
+            let why =
+                "its token service is at a plain HTTP address, which could be read on the way".to_owned();
+            return Err(self.error(Kind::Untrusted, ask.doing.clone(), why));
+        }
+        // Tries beyond this one are the request's own, so that they do not multiply.
+        let question = TokenQuestion { realm, service, scopes, doing: &ask.doing };
+        let Some(login) = self.login(ask).await? else { return self.try_token(&question, None).await };
+        match self.try_token(&question, Some(&login)).await {
+            Err(e)
+                if matches!(e.kind, Kind::Unauthorized | Kind::Denied) && self.may_go_on_without(&login) =>
+            {
+                self.try_token(&question, None).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_token(&self, question: &TokenQuestion<'_>, login: Option<&Login>) -> Result<Token, Error> {
+        let service = text::printable(question.realm.host_str().unwrap_or_default());
+        let doing = format!("{}, asking {service} for a token", question.doing);
+        let mut response = None;
+        if let Some(identity_token) = login.and_then(|login| login.identity_token.as_ref()) {
+            let answer = self.send(self.exchange_request(question, identity_token, &doing)?, &doing).await?;
+            // Services that know only the older way say so like this.
+            let unknown = matches!(answer.status().as_u16(), 404 | 405);
+            response = Some(answer).filter(|_| !unknown);
+        }
+        let response = match response {
+            Some(response) => response,
+            None => self.send(self.token_request(question, login, &doing)?, &doing).await?,
+        };
+        if !response.status().is_success() {
+            let mut error = self.failure(Purpose::Token, doing, response).await;
+            if let (Some(login), Kind::Unauthorized | Kind::Denied) = (login, &error.kind) {
+                error.hint = Some(format!("the login from {} was refused", login.origin));
+            }
+            return Err(error);
+        }
+        let body = self.read_body(response, TOKEN_BODY_MAX, &doing).await?;
+        Token::parse(&body).map_err(|why| self.error(Kind::Invalid, doing, why.to_owned()))
+    }
+
+    fn token_request(
+        &self,
+        question: &TokenQuestion<'_>,
+        login: Option<&Login>,
+        doing: &str,
+    ) -> Result<reqwest::RequestBuilder, Error> {
+        let mut url = question.realm.clone();
+        url.query_pairs_mut().extend_pairs(token_question(question.service, question.scopes));
+        let request = self.client(&url, doing)?.get(url).header(ACCEPT_ENCODING, "identity");
+        Ok(match login {
+            Some(login) => request.header(AUTHORIZATION, sensitive(&login.basic())),
+            None => request,
+        })
+    }
+
+    fn exchange_request(
+        &self,
+        question: &TokenQuestion<'_>,
+        identity_token: &Secret,
+        doing: &str,
+    ) -> Result<reqwest::RequestBuilder, Error> {
+        let form = exchange_form(question.service, question.scopes, identity_token);
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self.client(question.realm, doing)?.post(question.realm.clone());
+        let request = request.header(ACCEPT_ENCODING, "identity");
+        Ok(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body))
+    }
+
+    /// The `Authorization` header for a request that cannot be repeated by itself, such as an upload's body.
+    pub(super) async fn authorization(&self, ask: &Ask<'_>, url: &Url) -> Result<Option<HeaderValue>, Error> {
+        let Contact::Known(base) = self.contact.borrow().clone() else { return Ok(None) };
+        if base.origin() != url.origin() {
+            return Ok(None);
+        }
+        Ok(self.proof(ask).await?.header().map(sensitive))
+    }
+
+    /// A 401 came to such a request: next time there will be a new token. False if there is nothing to renew.
+    pub(super) fn renew_after(&self, scopes: &Scopes, headers: &HeaderMap) -> bool {
+        let Ok(challenge @ Challenge::Bearer { .. }) = Challenge::from_headers(headers) else { return false };
+        let (_, cell) = self.session.cell(scopes);
+        self.session.renew(scopes, &cell, &challenge);
+        self.session.learn(challenge);
+        true
+    }
+}
+
+pub(super) fn sensitive(secret: &Secret) -> HeaderValue {
+    let mut value = HeaderValue::from_str(secret.reveal()).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
