@@ -6,3 +6,4 @@ mod support;
 mod main_job;
 mod program;
 mod support_works;
+mod trial;

@@ -1,9 +1,8 @@
 //! The main job against real registries: the whole selection of one Kubernetes version.
 
 use crate::program::Program;
-use crate::support::content::{self, Content, SetOptions, mirror_set};
+use crate::support::content::{SetOptions, mirror_set};
 use crate::support::net::Net;
-use crate::support::process::{DockerRegistry, Setup, require, skopeo_inspect_raw};
 
 /// The hosts that the catalog's images come from.
 const UPSTREAMS: [&str; 8] = [

@@ -1,4 +1,5 @@
 //! The built program, run as a user runs it.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
