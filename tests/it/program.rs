@@ -1,8 +1,9 @@
 //! The built program, run as a user runs it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+
+use base64::Engine as _;
 
 /// A command line of the program, in an environment that has nothing of the machine's own.
 pub struct Program {
@@ -36,8 +37,14 @@ impl Program {
         self
     }
 
-    pub fn home(&self) -> &Path {
-        self.home.path()
+    /// What `docker login` leaves behind, for one host.
+    pub fn login(self, host: &str, user: &str, password: &str) -> Self {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let config = serde_json::json!({ "auths": { host: { "auth": pair } } });
+        let directory = self.home.path().join(".docker");
+        std::fs::create_dir(&directory).expect("no login before");
+        std::fs::write(directory.join("config.json"), config.to_string()).expect("a file of one's own");
+        self
     }
 
     pub fn run(mut self) -> Ended {
