@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use mirror_images::cli::{Cli, Format};
 use mirror_images::options::{Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
-use mirror_images::report::Exit;
+use mirror_images::report::{Exit, check_place};
 use mirror_images::{dry_run, dry_run_json, run, select};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -40,6 +40,9 @@ fn start(cli: Cli) -> Result<u8> {
         };
         print(&text);
         return Ok(Exit::Done as u8);
+    }
+    if let Some(path) = &options.output.report {
+        check_place(path)?;
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
