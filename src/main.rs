@@ -11,7 +11,7 @@ use mirror_images::catalog::Selection;
 use mirror_images::cli::{Cli, Format};
 use mirror_images::options::{Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
-use mirror_images::report::Exit;
+use mirror_images::report::{Exit, check_place};
 use mirror_images::{check, dry_run, dry_run_json, run, select};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,8 +43,11 @@ fn start(cli: Cli) -> Result<u8> {
         print(&text);
         return Ok(Exit::Done as u8);
     }
+    if let Some(path) = &options.output.report {
+        check_place(path)?;
+    }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
-    match options.mode {
+    let status = match options.mode {
         Mode::Check => {
             let found = runtime.block_on(check(&options, &selection, display.listener()));
             display.finish();
@@ -52,7 +55,10 @@ fn start(cli: Cli) -> Result<u8> {
             Ok(found.exit() as u8)
         }
         Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
-    }
+    };
+    // A name that is still being looked up is nothing to wait for.
+    runtime.shutdown_background();
+    status
 }
 
 fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {

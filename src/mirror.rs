@@ -111,7 +111,8 @@ pub async fn carry_out(
 /// What a task brings back.
 enum Done {
     Brought(TransferId, Bring, Lane, Result<Landing, Error>),
-    Published(usize, Published),
+    /// A delivery, what it was to put below its root, what it did put.
+    Published(usize, Vec<(Repository, Digest)>, Published),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,15 @@ struct Whereabouts {
     spread: bool,
 }
 
+/// The manifests below the root, in their repository.
+fn parts(
+    repository: &Repository,
+    levels: &[Vec<Arc<Manifest>>],
+) -> impl Iterator<Item = (Repository, Digest)> {
+    let below = levels.split_last().map_or(&[][..], |(_, below)| below);
+    below.iter().flatten().map(|manifest| (repository.clone(), manifest.digest.clone()))
+}
+
 struct Run<'p> {
     plan: &'p Plan,
     target: Arc<Peer>,
@@ -165,6 +175,9 @@ struct Run<'p> {
     lore: Lore,
     /// Manifests that are there, by this run's doing.
     put: HashSet<(Repository, Digest)>,
+    /// Those on their way there, and the deliveries that wait for one of them.
+    putting: HashSet<(Repository, Digest)>,
+    put_later: Vec<usize>,
     totals: Totals,
     /// How many deliveries the target refused in a row, and for what.
     refusals: (u32, Option<Kind>),
@@ -197,6 +210,8 @@ impl<'p> Run<'p> {
             last_id: 0,
             lore: Lore::default(),
             put: HashSet::new(),
+            putting: HashSet::new(),
+            put_later: Vec::new(),
             totals: Totals::default(),
             refusals: (0, None),
             gave_up: None,
@@ -375,9 +390,19 @@ impl<'p> Run<'p> {
         let below = below.iter().map(|level| level.iter().filter(|m| !is_there(m)).cloned().collect());
         // The root is put in any case, under its name.
         let levels: Vec<Vec<Arc<Manifest>>> = below.chain([root.clone()]).collect();
+        let parts: Vec<_> = parts(&delivery.spot.repository, &levels).collect();
+        if parts.iter().any(|part| self.putting.contains(part)) {
+            // Another tag of the same image is about to bring what they share.
+            self.put_later.push(number);
+            return;
+        }
+        self.putting.extend(parts.iter().cloned());
         let (target, spot) = (self.target.clone(), delivery.spot.clone());
         self.small_under_way += 1;
-        self.tasks.spawn(async move { Done::Published(number, put_manifests(&target, &spot, levels).await) });
+        self.tasks.spawn(async move {
+            let published = put_manifests(&target, &spot, levels).await;
+            Done::Published(number, parts, published)
+        });
     }
 
     fn take_in(&mut self, done: Result<Done, JoinError>) {
@@ -393,8 +418,10 @@ impl<'p> Run<'p> {
                 }
                 self.take_in_blob(&bring, result);
             }
-            Ok(Done::Published(delivery, published)) => {
+            Ok(Done::Published(delivery, parts, published)) => {
                 self.small_under_way -= 1;
+                parts.iter().for_each(|part| _ = self.putting.remove(part));
+                std::mem::take(&mut self.put_later).into_iter().for_each(|d| self.queue.add_publication(d));
                 self.take_in_manifests(delivery, published);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

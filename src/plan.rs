@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::manifest::{Content, Descriptor, Manifest};
-use crate::reference::{Digest, Name, Reference, Repository, Spot};
+use crate::reference::{Digest, Host, Name, Reference, Repository, Spot};
 use crate::registry::{Error, Head, Kind, Peer};
 
 /// Deepest nesting of indexes that is followed.
@@ -150,7 +150,7 @@ pub async fn resolve(
     parallel: NonZeroUsize,
     progress: impl Fn(usize),
 ) -> Plan {
-    let questions = Questions { target, permits: Semaphore::new(parallel.get()) };
+    let questions = Questions { target, permits: Semaphore::new(parallel.get()), fetched: Mutex::default() };
     let mut asked: FuturesUnordered<_> = requests
         .iter()
         .enumerate()
@@ -205,7 +205,12 @@ struct Questions<'a> {
     target: &'a Arc<Peer>,
     /// Held for one question each, by whoever asks it, and for nothing else.
     permits: Semaphore,
+    /// What indexes name, so that two tags of one image fetch it once.
+    fetched: Mutex<HashMap<Named, Arc<OnceCell<Arc<Manifest>>>>>,
 }
+
+/// A manifest as an index names it: where, which, and how many bytes it should have.
+type Named = (Host, Repository, Digest, u64);
 
 impl Questions<'_> {
     async fn permit(&self) -> tokio::sync::SemaphorePermit<'_> {
@@ -308,10 +313,21 @@ impl Questions<'_> {
         spot: &Spot,
         child: &Descriptor,
     ) -> Result<Arc<Manifest>, Error> {
-        let _permit = self.permit().await;
         let at = Spot { repository: spot.repository.clone(), name: Name::Digest(child.digest.clone()) };
-        match source.peer.get_manifest(&at, Some(child.size)).await {
-            Ok(manifest) => Ok(Arc::new(manifest)),
+        let named = (source.peer.host.clone(), at.repository.clone(), child.digest.clone(), child.size);
+        let cell = self
+            .fetched
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .entry(named)
+            .or_default()
+            .clone();
+        let fetch = || async {
+            let _permit = self.permit().await;
+            source.peer.get_manifest(&at, Some(child.size)).await.map(Arc::new)
+        };
+        match cell.get_or_try_init(fetch).await {
+            Ok(manifest) => Ok(manifest.clone()),
             Err(error) => {
                 let platform = child.platform.as_deref().unwrap_or("no platform");
                 Err(Error { doing: format!("{} ({platform}, a part of {spot})", error.doing), ..error })

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::events::{Delivered, Outcome};
@@ -125,17 +125,34 @@ impl Report {
     /// # Errors
     /// The directory cannot be written to.
     pub fn write_to(&self, path: &Path) -> Result<()> {
-        let cannot = || format!("cannot write the report to {}", path.display());
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(directory).with_context(cannot)?;
+        let cannot = || cannot_write(path);
+        let mut file = file_beside(path)?;
         writeln!(file, "{}", self.to_json()?).with_context(cannot)?;
         file.as_file().sync_all().with_context(cannot)?;
         file.persist(path).with_context(cannot)?;
         Ok(())
     }
+}
+
+/// Finds out before a run whether its report can be written at the end.
+///
+/// # Errors
+/// It cannot.
+pub fn check_place(path: &Path) -> Result<()> {
+    ensure!(!path.is_dir(), "{}: it is a directory", cannot_write(path));
+    file_beside(path).map(drop)
+}
+
+fn file_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    tempfile::NamedTempFile::new_in(directory).with_context(|| cannot_write(path))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write the report to {}", path.display())
 }
 
 impl Line {

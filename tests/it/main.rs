@@ -3,7 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod main_job;
 mod program;
+mod stage;
+
+mod efficiency;
+mod main_job;
+mod output;
 mod support_works;
 mod trial;

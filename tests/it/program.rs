@@ -2,8 +2,9 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+
+use base64::Engine as _;
 
 /// A command line of the program, in an environment that has nothing of the machine's own.
 pub struct Program {
@@ -37,8 +38,14 @@ impl Program {
         self
     }
 
-    pub fn home(&self) -> &Path {
-        self.home.path()
+    /// What `docker login` leaves behind, for one host.
+    pub fn login(self, host: &str, user: &str, password: &str) -> Self {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let config = serde_json::json!({ "auths": { host: { "auth": pair } } });
+        let directory = self.home.path().join(".docker");
+        std::fs::create_dir(&directory).expect("no login before");
+        std::fs::write(directory.join("config.json"), config.to_string()).expect("a file of one's own");
+        self
     }
 
     pub fn run(mut self) -> Ended {

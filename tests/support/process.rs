@@ -92,7 +92,7 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts it and waits until it answers.
     pub fn start(setup: &Setup<'_>) -> Result<Self, Failure> {
-        let directory = tempfile::tempdir()?;
+        let directory = short_lived_directory()?;
         let mut registry = Self {
             child: None,
             addr: free_port()?,
@@ -215,6 +215,11 @@ impl Drop for DockerRegistry {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// In memory where that can be had: the thousands of files of a registry cost a disk half a minute to delete.
+fn short_lived_directory() -> std::io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
 fn free_port() -> Result<SocketAddr, Failure> {
