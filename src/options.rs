@@ -92,7 +92,7 @@ impl Options {
     pub fn new(cli: Cli, environment: Environment<'_>) -> Result<Self> {
         let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         let target = target(cli.target.as_deref(), cli.selection.registry.as_deref(), &get)?;
-        let mut trust = Trust::default();
+        let mut trust = Trust::default().with_usual_directories();
         if let Some(path) = &cli.transfer.ca_file {
             trust = trust.with_bundle(path).context("--ca-file")?;
         }

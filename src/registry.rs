@@ -6,6 +6,7 @@ pub mod credentials;
 mod error;
 mod exchange;
 mod login;
+mod reach;
 pub mod retry;
 pub mod tls;
 mod transport;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Peer;
 use super::auth::Scopes;
 use super::error::{Error, Kind, Purpose};
-use super::exchange::{Ask, At};
+use super::exchange::{Ask, At, Role};
 use super::retry::Patience;
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Hasher, Repository};
@@ -340,7 +340,8 @@ impl Peer {
         let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
         let source_trouble = Arc::new(Mutex::new(None));
         let body = body(reader, blob.size, meter.clone(), source_trouble.clone(), moved);
-        let mut request = self.client(&url, &doing)?.request(Method::PUT, url);
+        let client = self.client(&url, Role::Registry, &doing).await?;
+        let mut request = client.request(Method::PUT, url);
         request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
         if let Some(proof) = proof {
             request = request.header(reqwest::header::AUTHORIZATION, proof);

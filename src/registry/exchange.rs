@@ -6,16 +6,17 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::{Challenge, Scopes, Session};
 use super::credentials::{Keyring, Secret};
 use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
 use super::login::{Proof, sensitive};
+use super::reach::{Allowed, FORBIDDEN, Reach, reach_of_host};
 use super::retry::{Patience, Policy, retry_after};
-use super::tls::Clients;
-use super::transport::{NO_TLS, root_cause};
+use super::tls::{Clients, Partner};
+use super::transport::NO_TLS;
 use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
@@ -46,6 +47,17 @@ pub struct Peer {
     closed_until: Mutex<Option<Instant>>,
     /// Held for one small request each, and for nothing else.
     slots: Semaphore,
+    /// How near the host is, once someone had to know.
+    reach: OnceCell<Reach>,
+}
+
+/// What a URL is used as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The registry itself, or the storage that it points to.
+    Registry,
+    /// Gets the login.
+    TokenService,
 }
 
 /// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
@@ -110,6 +122,7 @@ impl Peer {
             contact: watch::Sender::new(Contact::Unknown),
             closed_until: Mutex::default(),
             slots: Semaphore::new(REQUESTS_PER_HOST),
+            reach: OnceCell::new(),
         }
     }
 
@@ -262,7 +275,8 @@ impl Peer {
         };
         for _ in 0..=HOPS_MAX {
             let own = url.origin() == base.origin();
-            let mut request = self.client(&url, &ask.doing)?.request(ask.method.clone(), url.clone());
+            let mut request =
+                self.client(&url, Role::Registry, &ask.doing).await?.request(ask.method.clone(), url.clone());
             request = request.headers(ask.headers.clone()).header(ACCEPT_ENCODING, "identity");
             if let Some(proof) = proof.filter(|_| own) {
                 request = request.header(AUTHORIZATION, sensitive(proof));
@@ -296,10 +310,32 @@ impl Peer {
     }
 
     /// The client for `url`. What the user allowed to be insecure is this host, not where it points to.
-    pub(super) fn client(&self, url: &Url, doing: &str) -> Result<reqwest::Client, Error> {
-        let this_host = self.bases.iter().any(|base| base.host() == url.host());
-        self.clients.client(url, self.insecure && this_host).map_err(|e| {
-            self.error(Kind::Invalid, doing.to_owned(), format!("cannot set up TLS: {}", root_cause(&e)))
+    ///
+    /// # Errors
+    /// TLS cannot be set up, or `url` is at an address that this host may not point to.
+    pub(super) async fn client(&self, url: &Url, role: Role, doing: &str) -> Result<reqwest::Client, Error> {
+        let named = self.bases.iter().any(|base| base.host() == url.host());
+        let partner = match named {
+            true => Partner::Registry { host: &self.host, unverified: self.insecure },
+            false => {
+                let own = *self.reach.get_or_init(|| reach_of_host(&self.bases[0])).await;
+                let allowed = match role {
+                    Role::TokenService => Allowed::as_token_service(own),
+                    Role::Registry => Allowed::as_storage(own),
+                };
+                if !allowed.takes_literal(url) {
+                    let host = text::printable(url.host_str().unwrap_or_default());
+                    return Err(self.error(
+                        Kind::Invalid,
+                        doing.to_owned(),
+                        format!("it points to {host}: {FORBIDDEN}"),
+                    ));
+                }
+                Partner::Stranger(allowed)
+            }
+        };
+        self.clients.client(url, partner).map_err(|e| {
+            self.error(Kind::Invalid, doing.to_owned(), text::printable(&format!("cannot set up TLS: {e:#}")))
         })
     }
 

@@ -6,7 +6,8 @@ use reqwest::{Response, Url};
 use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, token_question};
 use super::credentials::{Login, Secret};
 use super::error::{Error, Kind, Purpose, Side};
-use super::exchange::{Ask, Contact, Peer};
+use super::exchange::{Ask, Contact, Peer, Role};
+use super::tls::is_loopback;
 use crate::text;
 
 /// Largest answer of a token service that is read, in bytes.
@@ -113,11 +114,7 @@ impl Peer {
         scopes: &Scopes,
         ask: &Ask<'_>,
     ) -> Result<Token, Error> {
-        if realm.scheme() == "http" && !self.bases.iter().any(|base| base.scheme() == "http") {
-            let why =
-                "its token service is at a plain HTTP address, which could be read on the way".to_owned();
-            return Err(self.error(Kind::Untrusted, ask.doing.clone(), why));
-        }
+        self.check_realm(realm, &ask.doing)?;
         // Tries beyond this one are the request's own, so that they do not multiply.
         let question = TokenQuestion { realm, service, scopes, doing: &ask.doing };
         let Some(login) = self.login(ask).await? else { return self.try_token(&question, None).await };
@@ -131,19 +128,31 @@ impl Peer {
         }
     }
 
+    /// A token service gets the login, and its answer is worth as much: plain HTTP is only for where the user has
+    /// allowed it, which is this very host, or this machine.
+    fn check_realm(&self, realm: &Url, doing: &str) -> Result<(), Error> {
+        let mut plain = self.bases.iter().filter(|base| base.scheme() == "http");
+        if realm.scheme() == "https" || plain.any(|base| base.host() == realm.host() || is_loopback(realm)) {
+            return Ok(());
+        }
+        let why = "its token service is at a plain HTTP address, which could be read on the way".to_owned();
+        Err(self.error(Kind::Untrusted, doing.to_owned(), why))
+    }
+
     async fn try_token(&self, question: &TokenQuestion<'_>, login: Option<&Login>) -> Result<Token, Error> {
         let service = text::printable(question.realm.host_str().unwrap_or_default());
         let doing = format!("{}, asking {service} for a token", question.doing);
         let mut response = None;
         if let Some(identity_token) = login.and_then(|login| login.identity_token.as_ref()) {
-            let answer = self.send(self.exchange_request(question, identity_token, &doing)?, &doing).await?;
+            let answer =
+                self.send(self.exchange_request(question, identity_token, &doing).await?, &doing).await?;
             // Services that know only the older way say so like this.
             let unknown = matches!(answer.status().as_u16(), 404 | 405);
             response = Some(answer).filter(|_| !unknown);
         }
         let response = match response {
             Some(response) => response,
-            None => self.send(self.token_request(question, login, &doing)?, &doing).await?,
+            None => self.send(self.token_request(question, login, &doing).await?, &doing).await?,
         };
         if !response.status().is_success() {
             let mut error = self.failure(Purpose::Token, doing, response).await;
@@ -156,7 +165,7 @@ impl Peer {
         Token::parse(&body).map_err(|why| self.error(Kind::Invalid, doing, why.to_owned()))
     }
 
-    fn token_request(
+    async fn token_request(
         &self,
         question: &TokenQuestion<'_>,
         login: Option<&Login>,
@@ -164,14 +173,15 @@ impl Peer {
     ) -> Result<reqwest::RequestBuilder, Error> {
         let mut url = question.realm.clone();
         url.query_pairs_mut().extend_pairs(token_question(question.service, question.scopes));
-        let request = self.client(&url, doing)?.get(url).header(ACCEPT_ENCODING, "identity");
+        let client = self.client(&url, Role::TokenService, doing).await?;
+        let request = client.get(url).header(ACCEPT_ENCODING, "identity");
         Ok(match login {
             Some(login) => request.header(AUTHORIZATION, sensitive(&login.basic())),
             None => request,
         })
     }
 
-    fn exchange_request(
+    async fn exchange_request(
         &self,
         question: &TokenQuestion<'_>,
         identity_token: &Secret,
@@ -179,7 +189,8 @@ impl Peer {
     ) -> Result<reqwest::RequestBuilder, Error> {
         let form = exchange_form(question.service, question.scopes, identity_token);
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.client(question.realm, doing)?.post(question.realm.clone());
+        let client = self.client(question.realm, Role::TokenService, doing).await?;
+        let request = client.post(question.realm.clone());
         let request = request.header(ACCEPT_ENCODING, "identity");
         Ok(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body))
     }

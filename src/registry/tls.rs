@@ -1,23 +1,86 @@
 //! Whom to trust, and the HTTP clients that follow from it: one for each way to speak to a host.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use reqwest::{Certificate, Client, ClientBuilder, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
+
+use super::reach::{Allowed, Guard, proxies_of_environment};
+use crate::reference::Host;
 
 /// Largest certificate bundle that is read, in bytes; the public roots together are 0.2 MB.
 const BUNDLE_MAX: u64 = 16 << 20;
+
+/// Where docker and podman users put the certificates of one registry, in a directory of its name
+/// (containers-certs.d(5)).
+const DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// Certificates beyond the system's.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     authorities: Vec<Certificate>,
+    /// Directories that have a directory for each registry.
+    directories: Vec<PathBuf>,
+}
+
+/// What the user has put down for one registry.
+#[derive(Debug, Default)]
+struct HostTrust {
+    authorities: Vec<Certificate>,
+    /// Our own certificate and its key, where the registry wants to see one.
+    identity: Option<Identity>,
+}
+
+impl HostTrust {
+    fn identify(&self, builder: ClientBuilder) -> ClientBuilder {
+        match &self.identity {
+            Some(identity) => builder.identity(identity.clone()),
+            None => builder,
+        }
+    }
 }
 
 impl Trust {
+    /// The directories of docker and podman users, the user's own first.
+    #[must_use]
+    pub fn with_usual_directories(mut self) -> Self {
+        let own = std::env::home_dir().map(|home| home.join(".config/containers/certs.d"));
+        self.directories = own.into_iter().chain(DIRECTORIES.map(PathBuf::from)).collect();
+        self
+    }
+
+    fn directory(&self, host: &Host) -> Option<PathBuf> {
+        self.directories.iter().map(|directory| directory.join(host.as_str())).find(|path| path.is_dir())
+    }
+
+    fn has_directory(&self, host: &Host) -> bool {
+        self.directory(host).is_some()
+    }
+
+    /// Reads the directory of `host`: `*.crt` are authorities, a `*.cert` with a `*.key` beside it is our own.
+    fn for_host(&self, host: &Host) -> Result<HostTrust> {
+        let Some(directory) = self.directory(host) else { return Ok(HostTrust::default()) };
+        let listing =
+            std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        let mut files: Vec<PathBuf> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.sort();
+        let mut trust = HostTrust::default();
+        for file in files {
+            match file.extension().and_then(|e| e.to_str()) {
+                Some("crt") => trust.authorities.append(&mut read_bundle(&file)?),
+                Some("cert") => trust.identity = Some(read_identity(&file)?),
+                Some("key") if !file.with_extension("cert").exists() => {
+                    bail!("{} has no certificate beside it (a .cert of the same name)", file.display());
+                }
+                _ => {}
+            }
+        }
+        Ok(trust)
+    }
+
     /// Reads a PEM bundle of certificate authorities.
     ///
     /// # Errors
@@ -37,6 +100,14 @@ impl Trust {
     }
 }
 
+fn read_identity(certificate: &Path) -> Result<Identity> {
+    let key = certificate.with_extension("key");
+    ensure!(key.exists(), "{} has no key beside it (a .key of the same name)", certificate.display());
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let pem = [read(certificate)?, b"\n".to_vec(), read(&key)?].concat();
+    Identity::from_pem(&pem).with_context(|| format!("{} and its key are of no use", certificate.display()))
+}
+
 fn read_bundle(path: &Path) -> Result<Vec<Certificate>> {
     let shown = path.display();
     let size = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
@@ -49,21 +120,34 @@ fn read_bundle(path: &Path) -> Result<Vec<Certificate>> {
     Ok(certificates)
 }
 
-/// How a connection is made; each has a client with a pool of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// How a connection is made; each way has a client with a pool of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Profile {
     security: Security,
     /// Loopback is this very machine: no proxy can reach it.
     direct: bool,
+    /// Where the host may be, if the user did not name it.
+    allowed: Option<Allowed>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Security {
     /// No TLS, so no roots need to be loaded (10 ms and more).
     Plain,
     Verified,
+    /// Verified with what the user has put down for this registry.
+    VerifiedAs(Host),
     /// Any certificate will do: the user said `--insecure`, for the target.
-    Unverified,
+    Unverified(Host),
+}
+
+/// What is asked of a connection, besides its URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Partner<'a> {
+    /// A registry that the user named.
+    Registry { host: &'a Host, unverified: bool },
+    /// Wherever a registry points to.
+    Stranger(Allowed),
 }
 
 /// HTTP clients by profile, made when first needed.
@@ -71,6 +155,7 @@ enum Security {
 pub struct Clients {
     trust: Trust,
     connect: Duration,
+    proxies: Arc<HashSet<String>>,
     made: Mutex<HashMap<Profile, Client>>,
 }
 
@@ -78,45 +163,68 @@ impl Clients {
     pub fn new(trust: Trust, connect: Duration) -> Self {
         // reqwest is built without a cryptography provider of its own; a second call finds it there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { trust, connect, made: Mutex::new(HashMap::new()) }
+        Self { trust, connect, proxies: Arc::new(proxies_of_environment()), made: Mutex::default() }
     }
 
-    /// The client for `url`. `unverified` accepts any certificate.
+    /// The client for `url`.
     ///
     /// # Errors
     /// The TLS library cannot be set up, e.g. for a malformed certificate.
-    pub fn client(&self, url: &Url, unverified: bool) -> reqwest::Result<Client> {
-        let security = match (url.scheme(), unverified) {
-            ("http", _) => Security::Plain,
-            (_, true) => Security::Unverified,
-            (_, false) => Security::Verified,
+    pub(super) fn client(&self, url: &Url, partner: Partner<'_>) -> Result<Client> {
+        let (security, allowed) = match (url.scheme(), partner) {
+            ("http", Partner::Registry { .. }) => (Security::Plain, None),
+            ("http", Partner::Stranger(allowed)) => (Security::Plain, Some(allowed)),
+            (_, Partner::Registry { host, unverified: true }) => (Security::Unverified(host.clone()), None),
+            (_, Partner::Registry { host, unverified: false }) => match self.trust.has_directory(host) {
+                true => (Security::VerifiedAs(host.clone()), None),
+                false => (Security::Verified, None),
+            },
+            (_, Partner::Stranger(allowed)) => (Security::Verified, Some(allowed)),
         };
-        let profile = Profile { security, direct: is_loopback(url) };
+        let profile = Profile { security, direct: is_loopback(url), allowed };
         let mut made = self.made.lock().expect("no code panics while it holds this lock");
         if let Some(client) = made.get(&profile) {
             return Ok(client.clone());
         }
-        let client = self.build(profile)?;
+        let client = self.build(&profile)?;
         made.insert(profile, client.clone());
         Ok(client)
     }
 
-    fn build(&self, profile: Profile) -> reqwest::Result<Client> {
-        match profile.security {
-            Security::Plain => self.builder(profile).tls_certs_only([]).build(),
-            Security::Unverified => {
-                self.builder(profile).tls_certs_only([]).tls_danger_accept_invalid_certs(true).build()
+    fn build(&self, profile: &Profile) -> Result<Client> {
+        let builder = || self.builder(profile);
+        Ok(match &profile.security {
+            Security::Plain => builder().tls_certs_only([]).build()?,
+            Security::Verified => self.verified(builder, &self.trust.authorities)?,
+            Security::VerifiedAs(host) => {
+                let own = self.trust.for_host(host)?;
+                let authorities: Vec<Certificate> =
+                    self.trust.authorities.iter().chain(&own.authorities).cloned().collect();
+                self.verified(|| own.identify(builder()), &authorities)?
             }
-            Security::Verified => {
-                let system = self.builder(profile).tls_certs_merge(self.trust.authorities.clone()).build();
-                // A machine without any root (an empty container) gets the public ones that we carry.
-                system.or_else(|_| self.builder(profile).tls_certs_only(self.carried_roots()).build())
+            Security::Unverified(host) => {
+                let builder = self.trust.for_host(host)?.identify(builder());
+                builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true).build()?
             }
-        }
+        })
     }
 
-    fn builder(&self, profile: Profile) -> ClientBuilder {
-        let builder = Client::builder()
+    fn verified(
+        &self,
+        builder: impl Fn() -> ClientBuilder,
+        authorities: &[Certificate],
+    ) -> reqwest::Result<Client> {
+        let system = builder().tls_certs_merge(authorities.iter().cloned()).build();
+        // A machine without any root (an empty container) gets the public ones that we carry.
+        system.or_else(|_| {
+            let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+            let public = public.filter_map(|der| Certificate::from_der(der).ok());
+            builder().tls_certs_only(public.chain(authorities.iter().cloned())).build()
+        })
+    }
+
+    fn builder(&self, profile: &Profile) -> ClientBuilder {
+        let mut builder = Client::builder()
             .user_agent(concat!("mirror-images/", env!("CARGO_PKG_VERSION")))
             // HTTP/1.1 moves blobs about twice as fast as HTTP/2, whose flow control costs CPU and round trips.
             .http1_only()
@@ -125,13 +233,10 @@ impl Clients {
             .retry(reqwest::retry::never())
             .connect_timeout(self.connect)
             .tcp_keepalive(Duration::from_secs(30));
+        if let Some(allowed) = profile.allowed {
+            builder = builder.dns_resolver(Arc::new(Guard { allowed, proxies: self.proxies.clone() }));
+        }
         if profile.direct { builder.no_proxy() } else { builder }
-    }
-
-    fn carried_roots(&self) -> Vec<Certificate> {
-        let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
-        let public = public.iter().filter_map(|der| Certificate::from_der(der).ok());
-        public.chain(self.trust.authorities.iter().cloned()).collect()
     }
 }
 
@@ -163,12 +268,34 @@ mod tests {
     #[test]
     fn each_way_to_speak_has_one_client() {
         let clients = Clients::new(Trust::default(), Duration::from_secs(1));
-        for (url, unverified) in
-            [("http://127.0.0.1:1/", false), ("https://127.0.0.1:1/", true), ("https://example.com/", false)]
-        {
-            clients.client(&url.parse().unwrap(), unverified).unwrap();
-            clients.client(&url.parse().unwrap(), unverified).unwrap();
+        let host: Host = "example.com".parse().unwrap();
+        let storage = Partner::Stranger(Allowed { private: true, loopback: false });
+        let named = |unverified| Partner::Registry { host: &host, unverified };
+        for (url, partner) in [
+            ("http://127.0.0.1:1/", named(false)),
+            ("https://127.0.0.1:1/", named(true)),
+            ("https://example.com/", named(false)),
+            ("https://example.com/", storage),
+        ] {
+            clients.client(&url.parse().unwrap(), partner).unwrap();
+            clients.client(&url.parse().unwrap(), partner).unwrap();
         }
-        assert_eq!(clients.made.lock().unwrap().len(), 3);
+        assert_eq!(clients.made.lock().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_directory_for_a_registry_is_read_whole_or_not_at_all() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("r.example.com:5000");
+        std::fs::create_dir(&directory).unwrap();
+        let trust = Trust { directories: vec![home.path().to_owned()], ..Trust::default() };
+        let host: Host = "r.example.com:5000".parse().unwrap();
+        assert!(trust.has_directory(&host) && !trust.has_directory(&"r.example.com".parse().unwrap()));
+        std::fs::write(directory.join("client.key"), "x").unwrap();
+        let told = format!("{:#}", trust.for_host(&host).unwrap_err());
+        assert!(told.contains("no certificate beside it"), "{told}");
+        std::fs::write(directory.join("client.cert"), "x").unwrap();
+        let told = format!("{:#}", trust.for_host(&host).unwrap_err());
+        assert!(told.contains("of no use"), "{told}");
     }
 }

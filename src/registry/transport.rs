@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use super::error::{Error, Kind, Side};
 use super::exchange::Peer;
+use super::reach::FORBIDDEN;
 use crate::text;
 
 /// How it is said that a host answers, but not with TLS.
@@ -19,6 +20,10 @@ impl Peer {
             }
             Some(rustls::Error::InvalidMessage(_)) => (Kind::Untrusted, NO_TLS.to_owned()),
             Some(other) => (Kind::Untrusted, format!("TLS: {other}")),
+            None if root_cause(error).contains(FORBIDDEN) => (Kind::Invalid, root_cause(error)),
+            None if root_cause(error).contains("tunnel error") => {
+                (Kind::Unreachable, format!("the proxy does not let it through: {}", root_cause(error)))
+            }
             None if error.is_dns() => match root_cause(error) {
                 cause if cause.contains("Temporary failure") => (Kind::Unreachable, cause),
                 cause => (Kind::Invalid, format!("no such host: {cause}")),
@@ -65,7 +70,7 @@ fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
 }
 
 /// The innermost reason; the layers around it repeat themselves and quote URLs.
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
