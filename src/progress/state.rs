@@ -99,7 +99,8 @@ impl State {
         let rate = self.rate(moved);
         let mut overall = format!("{} of {all} images, {}", self.settled, of(moved, whole));
         if rate > 0 {
-            let left = Duration::from_secs(whole.saturating_sub(moved).div_ceil(rate));
+            let left = whole.saturating_sub(moved) as f64 / rate as f64;
+            let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
             overall += &format!(", {}/s, {} left", text::bytes(rate), text::duration(left));
         }
         if self.failed > 0 {
