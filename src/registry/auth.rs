@@ -214,6 +214,14 @@ impl Token {
 /// A place for one token: whoever comes first fetches it, all others wait for that one request.
 pub type TokenCell = Arc<OnceCell<Token>>;
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    Unknown,
+    Accepted,
+    Refused,
+}
+
 /// What one host has taught so far about getting in.
 #[derive(Debug)]
 pub struct Session {
@@ -222,8 +230,8 @@ pub struct Session {
     tokens: Mutex<HashMap<Scopes, TokenCell>>,
     /// More than was asked for at first, by what a host said it wanted.
     widened: Mutex<HashMap<Scopes, Scopes>>,
-    /// The login was refused here: it is not tried again, so that no account gets locked.
-    refused: Mutex<bool>,
+    /// What the host makes of the login. One that was refused is not tried again, so that no account gets locked.
+    standing: Mutex<Standing>,
 }
 
 impl Session {
@@ -233,7 +241,7 @@ impl Session {
             challenge: Mutex::default(),
             tokens: Mutex::default(),
             widened: Mutex::default(),
-            refused: Mutex::default(),
+            standing: Mutex::default(),
         }
     }
 
@@ -247,19 +255,24 @@ impl Session {
 
     /// The login, unless it was refused before.
     pub fn usable_login(&self) -> Option<&Login> {
-        self.login.as_ref().filter(|_| !*lock(&self.refused))
+        self.login.as_ref().filter(|_| *lock(&self.standing) != Standing::Refused)
     }
 
-    /// Notes that the login was refused; true if that is news.
+    /// Notes that the login has opened something: a later 401 is about what it was to open, not about the login.
+    pub fn accept_login(&self) {
+        *lock(&self.standing) = Standing::Accepted;
+    }
+
+    /// Notes that the login was refused; false if it is known to be good, so that this is about something else.
     pub fn refuse_login(&self) -> bool {
-        let mut refused = lock(&self.refused);
-        let news = !*refused && self.login.is_some();
-        *refused = true;
-        // Tokens that the login bought are worth nothing now.
-        if news {
-            lock(&self.tokens).clear();
+        let mut standing = lock(&self.standing);
+        if *standing == Standing::Accepted {
+            return false;
         }
-        news
+        *standing = Standing::Refused;
+        // Tokens that the login bought are worth nothing now.
+        lock(&self.tokens).clear();
+        true
     }
 
     /// What to ask the token service for, and the cell that its answer goes into.

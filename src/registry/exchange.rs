@@ -42,6 +42,8 @@ pub struct Peer {
     pub(super) policy: Policy,
     session: Session,
     contact: watch::Sender<Contact>,
+    /// What a target said when it refused the login: nothing else will come of it.
+    refusal: Mutex<Option<Error>>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
 }
@@ -119,6 +121,7 @@ impl Peer {
             policy,
             session: Session::new(login),
             contact: watch::Sender::new(Contact::Unknown),
+            refusal: Mutex::default(),
             closed_until: Mutex::default(),
         }
     }
@@ -230,6 +233,9 @@ impl Peer {
             let proof = self.proof(ask).await?;
             let (response, own) = self.follow(base, ask, proof.header()).await?;
             if response.status() != StatusCode::UNAUTHORIZED || !own {
+                if matches!(proof, Proof::Login(_)) && own {
+                    self.session.accept_login();
+                }
                 return self.judge(ask, response).await;
             }
             let challenge = Challenge::from_headers(response.headers());
@@ -244,19 +250,32 @@ impl Peer {
                     self.session.learn(challenge);
                 }
                 (Proof::Login(_), _) if self.may_go_on_anonymously() => introduced = true,
-                (_, challenge) => return Err(self.not_let_in(ask, response, challenge.err()).await),
+                (_, challenge) => {
+                    let error = self.not_let_in(ask, response, challenge.err()).await;
+                    return Err(self.remember_refusal(error));
+                }
             }
         }
     }
 
-    /// A source that refuses the login may still serve everyone; a target never does.
+    /// A source that refuses the login may still serve everyone; a target never does. A login that has opened
+    /// something before is good, so it is not given up.
     fn may_go_on_anonymously(&self) -> bool {
         let Some(login) = self.session.usable_login() else { return false };
         let origin = login.origin.clone();
-        if self.session.refuse_login() && self.side == Side::Source {
+        let on = self.session.refuse_login() && self.side == Side::Source;
+        if on {
             tracing::warn!("{} refuses the login from {origin}; going on without it", self.host);
         }
-        self.side == Side::Source
+        on
+    }
+
+    fn remember_refusal(&self, error: Error) -> Error {
+        if self.side == Side::Target && self.session.login.is_some() && self.session.usable_login().is_none()
+        {
+            lock(&self.refusal).get_or_insert_with(|| error.clone());
+        }
+        error
     }
 
     async fn not_let_in(&self, ask: &Ask<'_>, response: Response, why: Option<Useless>) -> Error {
@@ -274,6 +293,9 @@ impl Peer {
 
     /// What to show the host, as far as it has said what it wants to see.
     async fn proof(&self, ask: &Ask<'_>) -> Result<Proof, Error> {
+        if let Some(refusal) = lock(&self.refusal).clone() {
+            return Err(Error { doing: ask.doing.clone(), ..refusal });
+        }
         match self.session.challenge() {
             None => Ok(Proof::Nothing),
             Some(Challenge::Basic) => Ok(match self.session.usable_login() {
@@ -305,11 +327,24 @@ impl Peer {
         }
         let url = token_url(realm, service, scopes);
         // Tries beyond this one are the request's own, so that they do not multiply.
-        match self.try_token(&url, self.session.usable_login(), doing).await {
-            Err(e) if matches!(e.kind, Kind::Unauthorized | Kind::Denied) && self.may_go_on_anonymously() => {
-                self.try_token(&url, None, doing).await
+        let login = self.session.usable_login();
+        let error = match self.try_token(&url, login, doing).await {
+            Ok(token) => {
+                if login.is_some() {
+                    self.session.accept_login();
+                }
+                return Ok(token);
             }
-            result => result,
+            Err(error) => error,
+        };
+        let doubtful = match self.side {
+            Side::Source => matches!(error.kind, Kind::Unauthorized | Kind::Denied),
+            // A repository may be denied to a good login.
+            Side::Target => error.kind == Kind::Unauthorized,
+        };
+        match doubtful && self.may_go_on_anonymously() {
+            true => self.try_token(&url, None, doing).await,
+            false => Err(self.remember_refusal(error)),
         }
     }
 
@@ -572,7 +607,7 @@ impl Peer {
 
     fn close_for(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        let mut closed = self.closed_until.lock().expect("no code panics while it holds this lock");
+        let mut closed = lock(&self.closed_until);
         let news = closed.is_none_or(|earlier| until > earlier + PAUSE_WORTH_TELLING);
         *closed = Some(closed.map_or(until, |earlier| earlier.max(until)));
         if news && pause >= PAUSE_WORTH_TELLING {
@@ -582,7 +617,7 @@ impl Peer {
 
     pub(super) async fn wait_until_open(&self) {
         loop {
-            let until = *self.closed_until.lock().expect("no code panics while it holds this lock");
+            let until = *lock(&self.closed_until);
             match until {
                 Some(until) if until > Instant::now() => sleep_until(until).await,
                 _ => return,
@@ -623,6 +658,10 @@ impl Drop for FirstContact<'_> {
             trying
         });
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds this lock")
 }
 
 fn sensitive(secret: &Secret) -> HeaderValue {
