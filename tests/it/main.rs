@@ -7,6 +7,7 @@ mod program;
 mod stage;
 
 mod efficiency;
+mod failures;
 mod main_job;
 mod output;
 mod support_works;
