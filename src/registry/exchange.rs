@@ -148,7 +148,9 @@ impl Peer {
     /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
     /// for its outcome.
     pub(super) async fn ask_once(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
-        match self.turn().await? {
+        // A host that is down says so for all; what each of them was doing is its own.
+        let turn = self.turn().await.map_err(|error| Error { doing: ask.doing.clone(), ..error })?;
+        match turn {
             Turn::Known(base) => self.exchange(&base, ask).await,
             Turn::First(first) => self.first_exchange(first, ask, patience).await,
         }
