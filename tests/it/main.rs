@@ -11,3 +11,4 @@ mod failures;
 mod main_job;
 mod output;
 mod support_works;
+mod upstream_names;
