@@ -238,7 +238,7 @@ impl<'p> Run<'p> {
                     outcome: None,
                 });
                 match &delivery.state {
-                    State::Present(_) => self.settle(number, Outcome::Present),
+                    State::Present(_) => _ = self.settle(number, Outcome::Present),
                     State::Failed(error) => self.fail_before_start(number, error),
                     State::Missing | State::Different if missing == 0 => self.queue.add_publication(number),
                     State::Missing | State::Different => {}
@@ -501,10 +501,14 @@ impl<'p> Run<'p> {
         // What no source serves can land nowhere; what one repository refuses, another may take.
         let nowhere = error.side == Side::Source && self.blobs[bring.blob].holder.is_none();
         let concerned = if nowhere { &needs[bring.need..] } else { &needs[bring.need..=bring.need] };
+        let mut news = false;
         for delivery in concerned.iter().flat_map(|need| &need.deliveries) {
-            self.settle(self.number(*delivery), Outcome::Failed(error.clone()));
+            news |= self.settle(self.number(*delivery), Outcome::Failed(error.clone()));
         }
-        self.note_refusal(error);
+        // What else is under way for an image that has failed says nothing new.
+        if news {
+            self.note_refusal(error);
+        }
     }
 
     fn take_in_manifests(&mut self, number: usize, published: Published) {
@@ -579,14 +583,16 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn settle(&mut self, number: usize, outcome: Outcome) {
+    /// False if it is settled already.
+    fn settle(&mut self, number: usize, outcome: Outcome) -> bool {
         let delivery = &mut self.deliveries[number];
         if delivery.outcome.is_some() {
-            return;
+            return false;
         }
         delivery.outcome = Some(outcome.clone());
         let told = Delivered { source: delivery.source.clone(), target: delivery.name.clone(), outcome };
         (self.listener)(Event::Delivered(told));
+        true
     }
 
     fn number(&self, (image, delivery): (usize, usize)) -> usize {

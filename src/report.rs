@@ -12,7 +12,7 @@ use crate::events::{Delivered, Outcome};
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
 use crate::reference::Target;
-use crate::registry::Side;
+use crate::registry::{Error, Side};
 use crate::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
@@ -32,6 +32,9 @@ pub struct Report {
     /// The cause for which the target was given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gave_up: Option<String>,
+    /// The same without what was being done.
+    #[serde(skip)]
+    gave_up_for: Option<String>,
 }
 
 /// One image under one name at the target.
@@ -42,6 +45,9 @@ pub struct Line {
     pub result: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The same without what was being done.
+    #[serde(skip)]
+    reason: String,
     /// Where the cause lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
@@ -82,7 +88,8 @@ impl Report {
             totals: finished.totals,
             seconds: took.as_secs_f64(),
             interrupted: finished.interrupted,
-            gave_up: finished.gave_up.map(|error| error.to_string()),
+            gave_up: finished.gave_up.as_ref().map(ToString::to_string),
+            gave_up_for: finished.gave_up.as_ref().map(Error::reason),
         }
     }
 
@@ -157,15 +164,26 @@ fn cannot_write(path: &Path) -> String {
 
 impl Line {
     fn new(delivered: Delivered) -> Self {
-        let (result, cause, side, may_pass) = match delivered.outcome {
-            Outcome::Copied { .. } => (Status::Copied, None, None, None),
-            Outcome::Present => (Status::Present, None, None, None),
-            Outcome::Failed(error) => {
-                (Status::Failed, Some(error.to_string()), Some(error.side), Some(error.kind.may_pass()))
-            }
-            Outcome::Left(why) => (Status::Left, Some(why), None, Some(true)),
+        let line = |result, cause| Self {
+            source: delivered.source,
+            target: delivered.target,
+            result,
+            cause,
+            reason: String::new(),
+            side: None,
+            may_pass: None,
         };
-        Self { source: delivered.source, target: delivered.target, result, cause, side, may_pass }
+        match delivered.outcome {
+            Outcome::Copied { .. } => line(Status::Copied, None),
+            Outcome::Present => line(Status::Present, None),
+            Outcome::Failed(error) => Self {
+                reason: error.reason(),
+                side: Some(error.side),
+                may_pass: Some(error.kind.may_pass()),
+                ..line(Status::Failed, Some(error.to_string()))
+            },
+            Outcome::Left(why) => Self { may_pass: Some(true), ..line(Status::Left, Some(why)) },
+        }
     }
 }
 
@@ -204,30 +222,37 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// Failures that have one cause in common are told together, in the order in which causes first appear.
-    fn failures_by_cause(&self) -> Vec<(&str, Vec<&Line>)> {
-        let mut causes: Vec<(&str, Vec<&Line>)> = Vec::new();
+    /// Failures that have one reason in common are told together, in the order in which reasons first appear.
+    fn failures_by_reason(&self) -> Vec<(&str, Vec<&Line>)> {
+        let mut reasons: Vec<(&str, Vec<&Line>)> = Vec::new();
         for line in self.images.iter().filter(|line| line.result == Status::Failed) {
-            let cause = line.cause.as_deref().unwrap_or_default();
-            match causes.iter_mut().find(|(known, _)| *known == cause) {
+            match reasons.iter_mut().find(|(known, _)| *known == line.reason) {
                 Some((_, lines)) => lines.push(line),
-                None => causes.push((cause, vec![line])),
+                None => reasons.push((&line.reason, vec![line])),
             }
         }
-        causes
+        reasons
     }
 
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(cause) = &self.gave_up {
             writeln!(f, "Gave up on the target: {cause}")?;
         }
-        for (cause, lines) in self.failures_by_cause() {
-            if lines.len() == self.images.len() {
-                writeln!(f, "All failed: {cause}")?;
+        for (reason, lines) in self.failures_by_reason() {
+            let all = lines.len() == self.images.len();
+            if all && self.gave_up_for.as_deref() == Some(reason) {
                 continue;
             }
-            writeln!(f, "Failed: {cause}")?;
-            for line in lines {
+            let what = if all { "All failed" } else { "Failed" };
+            match lines[0]
+                .cause
+                .as_deref()
+                .filter(|cause| lines.iter().all(|l| l.cause.as_deref() == Some(cause)))
+            {
+                Some(cause) => writeln!(f, "{what}: {cause}")?,
+                None => writeln!(f, "{what} {reason}")?,
+            }
+            for line in lines.iter().filter(|_| !all) {
                 writeln!(f, "  {} → {}", line.source, line.target)?;
             }
         }

@@ -9,8 +9,8 @@ const REFUSALS_MAX: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Lore {
-    /// It has answered the question whether it has a blob. Until then only one upload is begun.
-    answers: bool,
+    /// It has begun an upload, or said that it has the blob. Until then uploads are begun one at a time.
+    accepts: bool,
     /// The last such answer was no: most likely it lacks the next one too.
     lacks: bool,
     /// Nothing that mentions a mount is sent any more.
@@ -23,8 +23,9 @@ pub(super) struct Lore {
 
 impl Lore {
     pub fn learn(&mut self, lesson: Lesson) {
-        self.answers = true;
+        self.accepts |= lesson != Lesson::Objects;
         match lesson {
+            Lesson::Accepts => {}
             Lesson::Asked { there } => self.lacks = !there,
             Lesson::Mounted(true) => {
                 self.mounts_proven = true;
@@ -51,9 +52,10 @@ impl Lore {
         self.mounts() && (self.mounts_proven || self.probing.is_none())
     }
 
-    /// Until the target has answered once, uploads go one at a time: its answer decides how others are begun.
+    /// Until the target has taken one, uploads go one at a time: its answer decides how others are begun, and one
+    /// that takes none is not asked a hundred times at once.
     pub fn may_upload_now(&self, under_way: usize) -> bool {
-        self.answers || !self.mounts() || under_way == 0
+        self.accepts || under_way == 0
     }
 
     /// How to begin the upload of a blob to `repository` that `holder` has already.
@@ -112,6 +114,16 @@ mod tests {
         lore.learn(Lesson::Mounted(true));
         lore.began_mount(2);
         assert!(lore.may_mount_now());
+    }
+
+    #[test]
+    fn uploads_go_one_at_a_time_until_one_is_taken() {
+        let mut lore = Lore::default();
+        assert!(lore.may_upload_now(0) && !lore.may_upload_now(1));
+        lore.learn(Lesson::Objects);
+        assert!(lore.may_upload_now(0) && !lore.may_upload_now(1));
+        lore.learn(Lesson::Accepts);
+        assert!(lore.may_upload_now(1));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Lesson {
     Mounted(bool),
     /// It answers an upload that mentions a mount with an error.
     Objects,
+    /// It began an upload that does not mention one.
+    Accepts,
 }
 
 /// How the request that starts an upload is to be put.
@@ -144,7 +146,8 @@ impl Transfer {
         };
         let result = self.target.start_upload(&self.repository, &self.blob, from).await;
         let lesson = match (&self.opening, &result) {
-            (Opening::Plain, _) => return result,
+            (Opening::Plain, Ok(_)) => Lesson::Accepts,
+            (Opening::Plain, Err(_)) => return result,
             // The answer is an error, but it is an answer: an upload without a mount may still work.
             (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
                 Lesson::Objects
@@ -153,12 +156,20 @@ impl Transfer {
             (Opening::Ask, Ok(start)) => Lesson::Asked { there: matches!(start, Start::There) },
             (Opening::Mount(_), Ok(start)) => Lesson::Mounted(matches!(start, Start::There)),
         };
+        self.teach(lesson);
+        if lesson != Lesson::Objects {
+            return result;
+        }
+        let plain = self.target.start_upload(&self.repository, &self.blob, None).await;
+        if plain.is_ok() {
+            self.teach(Lesson::Accepts);
+        }
+        plain
+    }
+
+    fn teach(&self, lesson: Lesson) {
         // Nobody listens any more once the run is over.
         let _ = self.lessons.send(lesson);
-        match lesson {
-            Lesson::Objects => self.target.start_upload(&self.repository, &self.blob, None).await,
-            _ => result,
-        }
     }
 
     /// The target says that it has the blob. What was there before this run is believed only in the right size

@@ -221,6 +221,8 @@ pub struct Session {
     tokens: Mutex<HashMap<Scopes, TokenCell>>,
     /// More than was asked for at first, by what a host said it wanted.
     widened: Mutex<HashMap<Scopes, Scopes>>,
+    /// Logins that have opened something: a later 401 is about what they were to open, not about them.
+    accepted: Mutex<Vec<Login>>,
     /// Logins that were refused here: they are not tried again, so that no account gets locked.
     refused: Mutex<Vec<Login>>,
     /// Origins of logins that were told to the user.
@@ -240,10 +242,17 @@ impl Session {
         lock(&self.refused).contains(login)
     }
 
-    /// Notes that a login was refused; true if that is news.
+    pub fn accept(&self, login: &Login) {
+        let mut accepted = lock(&self.accepted);
+        if !accepted.contains(login) {
+            accepted.push(login.clone());
+        }
+    }
+
+    /// Notes that a login was refused, unless it is known to be good; true if that is news.
     pub fn refuse(&self, login: &Login) -> bool {
         let mut refused = lock(&self.refused);
-        let news = !refused.contains(login);
+        let news = !refused.contains(login) && !lock(&self.accepted).contains(login);
         if news {
             refused.push(login.clone());
             // Tokens that it bought are worth nothing now.

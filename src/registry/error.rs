@@ -79,15 +79,19 @@ impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.doing, self.reason())
+    }
+}
+
+impl Error {
+    /// Where and why, without what was being done: the same for all that fail for one cause.
+    pub fn reason(&self) -> String {
         let preposition = match self.side {
             Side::Source => "from",
             Side::Target => "at",
         };
-        write!(f, "{} {preposition} {}: {}", self.doing, self.host, self.why)?;
-        match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
-        }
+        let hint = self.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+        format!("{preposition} {}: {}{hint}", self.host, self.why)
     }
 }
 

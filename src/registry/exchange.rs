@@ -43,6 +43,8 @@ pub struct Peer {
     pub(super) keyring: Arc<Keyring>,
     pub(super) session: Session,
     pub(super) contact: watch::Sender<Contact>,
+    /// What a target said when it refused the login: nothing else will come of it.
+    pub(super) refusal: Mutex<Option<Error>>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
     /// Held for one small request each, and for nothing else.
@@ -120,6 +122,7 @@ impl Peer {
             keyring,
             session: Session::default(),
             contact: watch::Sender::new(Contact::Unknown),
+            refusal: Mutex::default(),
             closed_until: Mutex::default(),
             slots: Semaphore::new(REQUESTS_PER_HOST),
             reach: OnceCell::new(),
@@ -152,7 +155,9 @@ impl Peer {
     /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
     /// for its outcome.
     pub(super) async fn ask_once(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
-        match self.turn().await? {
+        // A host that is down says so for all; what each of them was doing is its own.
+        let turn = self.turn().await.map_err(|error| Error { doing: ask.doing.clone(), ..error })?;
+        match turn {
             Turn::Known(base) => self.exchange(&base, ask).await,
             Turn::First(first) => self.first_exchange(first, ask, patience).await,
         }
@@ -237,6 +242,9 @@ impl Peer {
             let proof = self.proof(ask).await?;
             let (response, own) = self.follow(base, ask, proof.header()).await?;
             if response.status() != StatusCode::UNAUTHORIZED || !own {
+                if let (Proof::Login(_, login), true) = (&proof, own) {
+                    self.session.accept(login);
+                }
                 return self.judge(ask, response).await;
             }
             let challenge = Challenge::from_headers(response.headers());
@@ -252,7 +260,12 @@ impl Peer {
                 }
                 (Proof::Login(_, login), _) if self.may_go_on_without(login) => introduced = true,
                 (proof, challenge) => {
-                    return Err(self.not_let_in(ask, response, proof, challenge.err()).await);
+                    let error = self.not_let_in(ask, response, proof, challenge.err()).await;
+                    let login = match proof {
+                        Proof::Login(_, login) => Some(login),
+                        Proof::Nothing | Proof::Token(..) => None,
+                    };
+                    return Err(self.remember_refusal(login, error));
                 }
             }
         }
@@ -488,7 +501,7 @@ impl Peer {
 
     fn close_for(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        let mut closed = self.closed_until.lock().expect("no code panics while it holds this lock");
+        let mut closed = lock(&self.closed_until);
         let news = closed.is_none_or(|earlier| until > earlier + PAUSE_WORTH_TELLING);
         *closed = Some(closed.map_or(until, |earlier| earlier.max(until)));
         if news && pause >= PAUSE_WORTH_TELLING {
@@ -498,7 +511,7 @@ impl Peer {
 
     pub(super) async fn wait_until_open(&self) {
         loop {
-            let until = *self.closed_until.lock().expect("no code panics while it holds this lock");
+            let until = *lock(&self.closed_until);
             match until {
                 Some(until) if until > Instant::now() => sleep_until(until).await,
                 _ => return,
@@ -537,4 +550,8 @@ impl Drop for FirstContact<'_> {
             trying
         });
     }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds this lock")
 }

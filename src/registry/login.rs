@@ -6,7 +6,7 @@ use reqwest::{Response, Url};
 use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, token_question};
 use super::credentials::{Login, Secret};
 use super::error::{Error, Kind, Purpose, Side};
-use super::exchange::{Ask, Contact, Peer, Role};
+use super::exchange::{Ask, Contact, Peer, Role, lock};
 use super::tls::is_loopback;
 use crate::text;
 
@@ -38,16 +38,26 @@ struct TokenQuestion<'a> {
 }
 
 impl Peer {
-    /// A source that refuses the login may still serve everyone; a target never does.
+    /// A source that refuses the login may still serve everyone; a target never does. A login that has opened
+    /// something before is good, so it is not given up.
     pub(super) fn may_go_on_without(&self, login: &Login) -> bool {
-        if self.session.refuse(login) && self.side == Side::Source {
+        let news = self.session.refuse(login);
+        if news && self.side == Side::Source {
             let origin = &login.origin;
             tracing::warn!(
                 "{} refuses the login from {origin}: it may be stale; going on without it",
                 self.host
             );
         }
-        self.side == Side::Source
+        self.side == Side::Source && self.session.is_refused(login)
+    }
+
+    /// A target that has refused the login will not let anything else in.
+    pub(super) fn remember_refusal(&self, login: Option<&Login>, error: Error) -> Error {
+        if self.side == Side::Target && login.is_some_and(|login| self.session.is_refused(login)) {
+            lock(&self.refusal).get_or_insert_with(|| error.clone());
+        }
+        error
     }
 
     pub(super) async fn not_let_in(
@@ -91,6 +101,9 @@ impl Peer {
 
     /// What to show the host, as far as it has said what it wants to see.
     pub(super) async fn proof(&self, ask: &Ask<'_>) -> Result<Proof, Error> {
+        if let Some(refusal) = lock(&self.refusal).clone() {
+            return Err(Error { doing: ask.doing.clone(), ..refusal });
+        }
         match self.session.challenge() {
             None => Ok(Proof::Nothing),
             Some(Challenge::Basic) => Ok(match self.login(ask).await? {
@@ -118,13 +131,21 @@ impl Peer {
         // Tries beyond this one are the request's own, so that they do not multiply.
         let question = TokenQuestion { realm, service, scopes, doing: &ask.doing };
         let Some(login) = self.login(ask).await? else { return self.try_token(&question, None).await };
-        match self.try_token(&question, Some(&login)).await {
-            Err(e)
-                if matches!(e.kind, Kind::Unauthorized | Kind::Denied) && self.may_go_on_without(&login) =>
-            {
-                self.try_token(&question, None).await
+        let error = match self.try_token(&question, Some(&login)).await {
+            Ok(token) => {
+                self.session.accept(&login);
+                return Ok(token);
             }
-            result => result,
+            Err(error) => error,
+        };
+        let doubtful = match self.side {
+            Side::Source => matches!(error.kind, Kind::Unauthorized | Kind::Denied),
+            // A repository may be denied to a good login.
+            Side::Target => error.kind == Kind::Unauthorized,
+        };
+        match doubtful && self.may_go_on_without(&login) {
+            true => self.try_token(&question, None).await,
+            false => Err(self.remember_refusal(Some(&login), error)),
         }
     }
 

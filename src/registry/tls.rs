@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::reach::{Allowed, Guard, proxies_of_environment};
 use crate::reference::Host;
@@ -113,11 +116,16 @@ fn read_bundle(path: &Path) -> Result<Vec<Certificate>> {
     let size = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
     ensure!(size <= BUNDLE_MAX, "{shown} is too large for a certificate bundle ({size} bytes)");
     let pem = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-    let certificates = Certificate::from_pem_bundle(&pem).with_context(|| format!("{shown} is not PEM"))?;
-    if certificates.is_empty() {
-        bail!("{shown} holds no certificate (expected PEM: -----BEGIN CERTIFICATE-----)");
+    let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{shown} is not PEM"))?;
+    // The TLS library passes over what it cannot parse, and then trusts nobody.
+    let usable = |der: &&CertificateDer<'_>| RootCertStore::empty().add((*der).clone()).is_ok();
+    let usable: Vec<_> = certificates.iter().filter(usable).map(|der| Certificate::from_der(der)).collect();
+    if usable.is_empty() {
+        bail!("{shown} holds no certificate that can be used (expected PEM: -----BEGIN CERTIFICATE-----)");
     }
-    Ok(certificates)
+    usable.into_iter().collect::<reqwest::Result<_>>().with_context(|| format!("{shown} cannot be used"))
 }
 
 /// How a connection is made; each way has a client with a pool of its own.

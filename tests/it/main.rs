@@ -7,7 +7,9 @@ mod program;
 mod stage;
 
 mod efficiency;
+mod failures;
 mod main_job;
 mod output;
 mod support_works;
 mod trial;
+mod upstream_names;

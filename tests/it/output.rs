@@ -3,14 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::program::{Ended, Program};
-use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, Stage, lines_of};
+use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, Stage, closed_port, lines_of};
 use crate::support::{Fault, Net, Op, on};
-
-/// A port where nobody listens.
-fn closed_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket").to_string()
-}
 
 #[test]
 fn a_dry_run_prints_a_line_for_each_name_and_asks_nobody() {

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod journal;
 pub mod net;
 pub mod process;
+pub mod proxy;
 pub mod reader;
 pub mod registry;
 pub mod tls;
