@@ -6,6 +6,7 @@ mod support;
 mod program;
 mod stage;
 
+mod check;
 mod efficiency;
 mod failures;
 mod main_job;
