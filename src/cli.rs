@@ -28,15 +28,16 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  mirror-images --filter base --kubernetes-versions v1.36.3 registry.example.com:5000
+  mirror-images --filter base -k v1.36.3 registry.example.com:5000
   mirror-images --dry-run -k 1.35 registry.example.com:5000/kubeone
   mirror-images --check --images-from list.txt registry.example.com
-  mirror-images --source-mirror docker.io=cache.example.com/dockerhub --ca-file ca.pem registry.example.com
+  mirror-images --source-mirror docker.io=cache.example.com registry.example.com
 
 Environment:
-  TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and PULL_OPTIONAL_IMAGES=false are what
-  image-loader.sh takes; a flag beats its variable. DOCKER_CONFIG, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE,
-  NO_COLOR and RUST_LOG mean what they mean elsewhere.
+  TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
+  PULL_OPTIONAL_IMAGES=false are what image-loader.sh takes; a flag beats its
+  variable. REGISTRY_AUTH_FILE, DOCKER_CONFIG, HTTPS_PROXY, NO_PROXY,
+  SSL_CERT_FILE, NO_COLOR and RUST_LOG mean what they mean elsewhere.
 
 Exit status:
   0    all done
