@@ -9,6 +9,7 @@ mod stage;
 mod check;
 mod efficiency;
 mod failures;
+mod kill;
 mod main_job;
 mod output;
 mod support_works;
