@@ -11,6 +11,7 @@ mod efficiency;
 mod failures;
 mod kill;
 mod main_job;
+mod memory;
 mod output;
 mod support_works;
 mod trial;
