@@ -13,6 +13,7 @@ mod kill;
 mod main_job;
 mod memory;
 mod output;
+mod real_targets;
 mod support_works;
 mod trial;
 mod upstream_names;
