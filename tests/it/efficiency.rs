@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::stage::{ALWAYS, EVERYTHING, Stage};
+use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, Stage};
 use crate::support::content::SetOptions;
 use crate::support::journal::{Entry, Journal};
-use crate::support::registry::Auth;
+use crate::support::net::call::Call;
+use crate::support::registry::{Auth, RegistryBuilder};
 use crate::support::{Content, Fault, Image, Kind, Net, Op, on};
 
 type Tally = BTreeMap<Op, usize>;
@@ -174,6 +175,41 @@ fn assert_streamed_without_mounts(stage: &Stage, most: usize) {
     assert!(journal.count("source", Op::BlobGet) <= pairs);
     journal.assert_tag_last("target");
     stage.assert_mirrored();
+}
+
+#[test]
+fn the_session_that_a_refused_mount_opens_is_used_and_not_asked_for_again() {
+    // Large enough not to be streamed at once where a mount is expected.
+    let options =
+        SetOptions { layer_size: 1_100_000..=1_300_000, bases: 2, own_layers: 1, ..SetOptions::default() };
+    let rule = on(Op::Mount).then(Fault::IgnoreMount);
+    let stage = Stage::with(CONTROL_PLANE, &options, |source| source, |target| target.rule(rule));
+    stage.run().expect(0);
+    assert_streamed_without_mounts(&stage, 3);
+    let journal = stage.net.journal();
+    let starts = journal.count("target", Op::Mount) + journal.count("target", Op::UploadStart);
+    assert_eq!(starts, journal.count("target", Op::UploadPut), "{}", journal.dump());
+    assert_eq!(stage.target.open_sessions(), 0, "no session is left behind");
+}
+
+#[test]
+fn a_mount_that_no_token_is_good_for_is_given_up_without_a_storm() {
+    let net = Net::new();
+    let tokens = net.token_service("auth").user("u", "p").start();
+    let challenge = format!(
+        "Bearer realm=\"{}\",service=\"target\",scope=\"repository:elsewhere:pull\",error=\"insufficient_scope\"",
+        tokens.realm()
+    );
+    let between = |call: &Call| call.param("from").is_some_and(|from| from != call.repository);
+    let refusal = Fault::Status(401).header("WWW-Authenticate", &challenge);
+    let rule = on(Op::Mount).when(between).then(refusal);
+    let target = |target: RegistryBuilder| target.auth(Auth::Token(tokens)).rule(rule);
+    let stage = Stage::on(net, ALWAYS, &SetOptions::default(), |source| source, target);
+    let run = stage.program().args(&["-o", "json"]).login(&stage.target.host(), "u", "p").run().expect(0);
+    assert_eq!((run.number("copied"), run.number("blobs_mounted")), (16, 0));
+    let refused = stage.net.journal().filter(|e| e.host == "target" && e.status == Some(401));
+    assert!(refused.len() <= 4, "{} refusals\n{}", refused.len(), stage.net.journal().dump());
+    stage.net.journal().assert_tag_last("target");
 }
 
 #[test]

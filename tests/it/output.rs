@@ -189,7 +189,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     let stage = Stage::new(CONTROL_PLANE);
     let mut running = stage.program().start();
     drop(running.child.stdout.take());
-    drop(running.child.stderr.take());
+    drop(running.stderr.take());
     assert_eq!(running.wait().code, Some(0));
     stage.assert_mirrored();
 }

@@ -2,7 +2,8 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use base64::Engine as _;
 
@@ -55,19 +56,62 @@ impl Program {
     /// Starts it without waiting; its output is read by [`Running::wait`].
     pub fn start(mut self) -> Running {
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running { child: child.expect("the program can be started"), _home: self.home }
+        let mut child = child.expect("the program can be started");
+        let stderr = child.stderr.take().map(BufReader::new);
+        Running { child, stderr, heard: String::new(), _home: self.home }
     }
 }
 
+/// Killed when dropped, so that a failed test leaves nothing behind.
 pub struct Running {
     pub child: Child,
+    pub stderr: Option<BufReader<ChildStderr>>,
+    heard: String,
     _home: tempfile::TempDir,
 }
 
 impl Running {
-    pub fn wait(self) -> Ended {
-        Ended::from(self.child.wait_with_output().expect("the program can be waited for"))
+    /// Sends a signal, such as `INT`.
+    pub fn signal(&self, name: &str) {
+        send_signal(self.child.id(), name);
     }
+
+    /// Reads standard error up to the first line with this text.
+    #[track_caller]
+    pub fn hear(&mut self, text: &str) {
+        let stderr = self.stderr.as_mut().expect("it is still open");
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let read = stderr.read_line(&mut line).expect("standard error is UTF-8");
+            self.heard.push_str(&line);
+            assert!(read > 0, "it ended without {text:?}:\n{}", self.heard);
+        }
+    }
+
+    pub fn wait(mut self) -> Ended {
+        let (mut stdout, mut stderr) = (String::new(), std::mem::take(&mut self.heard));
+        let (out, err) = (self.child.stdout.take(), self.stderr.take());
+        std::thread::scope(|scope| {
+            scope.spawn(|| err.map(|mut pipe| pipe.read_to_string(&mut stderr)));
+            out.map(|mut pipe| pipe.read_to_string(&mut stdout));
+        });
+        let status = self.child.wait().expect("the program can be waited for");
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// To a child that has not been waited for yet.
+pub fn send_signal(process: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &process.to_string()]).status();
+    assert!(status.expect("kill can be started").success(), "no signal for {process}");
 }
 
 impl From<Output> for Ended {

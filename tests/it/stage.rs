@@ -111,8 +111,19 @@ impl Stage {
         source: impl FnOnce(RegistryBuilder) -> RegistryBuilder,
         target: impl FnOnce(RegistryBuilder) -> RegistryBuilder,
     ) -> Self {
+        let content = content_for(&lines_of(selection), options);
+        Self::of(net, selection, content, source, target)
+    }
+
+    /// The same with this content.
+    pub fn of(
+        net: Net,
+        selection: &'static [&'static str],
+        content: Content,
+        source: impl FnOnce(RegistryBuilder) -> RegistryBuilder,
+        target: impl FnOnce(RegistryBuilder) -> RegistryBuilder,
+    ) -> Self {
         let lines = lines_of(selection);
-        let content = content_for(&lines, options);
         let source = source(net.registry("source").content(&content)).start();
         let target = target(net.registry("target")).start();
         Self { selection, net, lines, content, source, target }

@@ -1,0 +1,64 @@
+//! Peak memory: nothing is held whole, however large it is and however much of it is under way.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::stage::{CONTROL_PLANE, Stage, lines_of};
+use crate::support::{Content, Image, Keep, Kind, Net};
+
+const MIB: u64 = 1 << 20;
+
+/// The control plane's images, with generated layers of these sizes dealt out to them in turn.
+fn stage_with_layers(sizes: &[u64]) -> Stage {
+    let lines = lines_of(CONTROL_PLANE);
+    // CoreDNS has two names.
+    let images: BTreeSet<(&String, &String)> =
+        lines.iter().map(|line| (&line.repository, &line.tag)).collect();
+    let mut content = Content::new();
+    for (n, (repository, tag)) in images.iter().enumerate() {
+        let own: Vec<u64> = sizes.iter().copied().skip(n).step_by(images.len()).collect();
+        content.add(repository, tag, &Image::generated(Kind::Oci, n as u64 + 1, &own));
+    }
+    Stage::of(Net::new(), CONTROL_PLANE, content, |source| source, |target| target.keep(Keep::Digests))
+}
+
+/// Runs the program and returns the most memory that it ever occupied, in bytes.
+fn peak_of_run(stage: &Stage, parallel: &str) -> u64 {
+    let running = stage.program().args(&["-p", parallel, "-q"]).start();
+    let status = format!("/proc/{}/status", running.child.id());
+    let watcher = std::thread::spawn(move || {
+        let mut peak = 0;
+        // The kernel keeps the peak itself; a process that has ended tells it no more.
+        while let Some(now) = peak_in(&std::fs::read_to_string(&status).unwrap_or_default()) {
+            peak = now;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        peak
+    });
+    let ended = running.wait().expect(0);
+    assert!(ended.stdout.contains("8 copied"), "{}", ended.stdout);
+    assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
+    watcher.join().expect("the watcher does not panic")
+}
+
+fn peak_in(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[test]
+fn ten_layers_of_150_mb_in_flight_take_less_than_64_mib() {
+    let stage = stage_with_layers(&[150_000_000; 10]);
+    let peak = peak_of_run(&stage, "10");
+    assert!(peak < 64 * MIB, "{peak} bytes");
+    let moved = stage.net.journal().bytes_read("target");
+    assert!(moved > 1_500_000_000, "all of it went through: {moved}");
+}
+
+#[test]
+fn thirty_two_transfers_take_less_than_64_mib_too_and_little_more_than_a_mebibyte_each() {
+    let peak = |parallel| peak_of_run(&stage_with_layers(&[20_000_000; 40]), parallel);
+    let (ten, many) = (peak("10"), peak("32"));
+    assert!(many < 64 * MIB, "{many} bytes");
+    assert!(many < ten + 22 * 3 * MIB / 2, "{ten} bytes with 10, {many} bytes with 32");
+}

@@ -1,0 +1,120 @@
+//! Debian's docker-registry as a target in the states that one meets: behind TLS and tokens, damaged, full, gone.
+
+use std::time::Duration;
+
+use crate::stage::{ALWAYS, CONTROL_PLANE, Stage, assert_mirrored};
+use crate::support::content::SetOptions;
+use crate::support::process::{DockerRegistry, Setup, require};
+use crate::support::{Fault, Net, Op, on};
+
+#[test]
+fn a_docker_registry_behind_tls_is_trusted_by_its_authority() {
+    if !require("docker-registry") {
+        return;
+    }
+    let stage = Stage::new(CONTROL_PLANE);
+    let identity = stage.net.ca().issue(&["127.0.0.1".to_owned()]);
+    let target = DockerRegistry::start(&Setup { tls: Some(&identity), ..Setup::default() }).unwrap();
+    let refused = stage.program_to(&target.host()).run().expect(3);
+    assert!(refused.stdout.contains("its certificate is not trusted"), "{}", refused.stdout);
+    assert!(refused.stdout.contains("--ca-file"), "{}", refused.stdout);
+    let ca = stage.net.ca_file();
+    stage.program_to(&target.host()).args(&["--ca-file", ca.to_str().unwrap()]).run().expect(0);
+    assert_mirrored(&stage.net, &target.url(), &stage.wanted());
+}
+
+#[test]
+fn a_docker_registry_with_tokens_lets_blobs_be_mounted_between_repositories() {
+    if !require("docker-registry") {
+        return;
+    }
+    let net = Net::new();
+    let tokens = net.token_service("auth").user("u", "p").signed().start();
+    let realm = tokens.realm();
+    let setup = Setup { token: Some(tokens.setup(&realm, "real")), ..Setup::default() };
+    let target = DockerRegistry::start(&setup).unwrap();
+    let stage = Stage::on(net, ALWAYS, &SetOptions::default(), |source| source, |target| target);
+    let program = stage.program_to(&target.host()).args(&["-o", "json"]);
+    let run = program.login(&target.host(), "u", "p").run().expect(0);
+    assert_eq!(run.number("copied"), 16);
+    assert!(run.number("blobs_mounted") > 30, "{}", run.stdout);
+    std::thread::sleep(Duration::from_millis(100));
+    let refused = target.accesses().into_iter().filter(|access| access.status == 401).count();
+    assert_eq!(refused, 1, "one challenge teaches all");
+}
+
+#[test]
+fn a_damaged_blob_at_the_target_is_found_out_and_never_built_upon() {
+    if !require("docker-registry") {
+        return;
+    }
+    let stage = Stage::new(CONTROL_PLANE);
+    let target = DockerRegistry::start(&Setup::default()).unwrap();
+    stage.program_to(&target.host()).run().expect(0);
+    // A layer of all images of one base, cut off; a layer of kube-proxy alone, gone. Both tags are gone.
+    let wanted = stage.wanted_repositories();
+    let users = |digest: &String| wanted.values().filter(|r| r.blobs.contains(digest)).count();
+    let size = |digest: &String| stage.content.blobs[digest].size;
+    let own = |name: &str| wanted[name].blobs.iter().find(|d| users(d) == 1 && size(d) > 2_000).unwrap();
+    let (cut, gone) = (own("etcd"), own("kube-proxy"));
+    let file = std::fs::OpenOptions::new().write(true).open(target.blob_file(cut)).unwrap();
+    file.set_len(100).unwrap();
+    std::fs::remove_file(target.blob_file(gone)).unwrap();
+    let client = stage.net.client();
+    for (name, tag) in [("etcd", "3.6.8-0"), ("kube-proxy", "v1.36.3")] {
+        let digest = &wanted[name].tags[tag];
+        let url = format!("{}/v2/{name}/manifests/{digest}", target.url());
+        assert_eq!(stage.net.block_on(client.delete(url).send()).unwrap().status(), 202);
+    }
+
+    let run = stage.program_to(&target.host()).args(&["-o", "json"]).run().expect(1);
+    let results = run.sources_by_result();
+    assert_eq!(results["failed"], ["registry.k8s.io/etcd:3.6.8-0"]);
+    assert_eq!(results["copied"], ["registry.k8s.io/kube-proxy:v1.36.3"], "what is gone is sent again");
+    let cause = run.report()["images"][4]["cause"].as_str().unwrap().to_owned();
+    assert!(cause.contains(cut) && cause.contains("delete it there"), "{cause}");
+
+    std::fs::remove_file(target.blob_file(cut)).unwrap();
+    stage.program_to(&target.host()).run().expect(0);
+    assert_mirrored(&stage.net, &target.url(), &stage.wanted());
+}
+
+#[test]
+fn a_full_target_keeps_what_fits_and_takes_the_rest_once_there_is_room() {
+    if !require("docker-registry") {
+        return;
+    }
+    let stage = Stage::new(CONTROL_PLANE);
+    // Files of at most 51200 bytes: some layers do not fit.
+    let mut target = DockerRegistry::start(&Setup { file_limit: Some(100), ..Setup::default() }).unwrap();
+    let run = stage.program_to(&target.host()).args(&["--retries", "0"]).run();
+    assert!(matches!(run.code, Some(1 | 3)), "{run:?}");
+    assert!(run.stdout.contains("500 UNKNOWN"), "{}", run.stdout);
+    let reader = crate::support::reader::Reader::new(stage.net.client(), &target.url());
+    for ((repository, tag), digest) in &stage.wanted() {
+        if let Some(there) = stage.net.block_on(reader.digest_of(repository, tag)) {
+            assert_eq!(there, *digest);
+            let depth = crate::support::reader::Depth::Bytes;
+            stage.net.block_on(reader.read(repository, tag, depth)).expect("a tag that is there is whole");
+        }
+    }
+    target.restart_with_room().unwrap();
+    stage.program_to(&target.host()).run().expect(0);
+    assert_mirrored(&stage.net, &target.url(), &stage.wanted());
+}
+
+#[test]
+fn a_target_that_restarts_half_way_and_forgets_its_sessions_gets_everything() {
+    if !require("docker-registry") {
+        return;
+    }
+    let stage = Stage::new(ALWAYS);
+    stage.source.fault(on(Op::BlobGet).then(Fault::DelayBody(Duration::from_millis(30))));
+    let mut target = DockerRegistry::start(&Setup::default()).unwrap();
+    let mut running = stage.program_to(&target.host()).args(&["-p", "1", "-o", "json"]).start();
+    running.hear("copied ");
+    target.restart().unwrap();
+    let ended = running.wait().expect(0);
+    assert_eq!(ended.number("copied"), 16);
+    assert_mirrored(&stage.net, &target.url(), &stage.wanted());
+}
