@@ -111,7 +111,7 @@ pub struct TransferArgs {
     pub source_mirror: Vec<String>,
 
     /// Tries beyond the first for what may pass: network trouble, overload
-    #[arg(long, default_value = "4", value_name = "N")]
+    #[arg(long, default_value = "5", value_name = "N")]
     pub retries: u32,
 
     /// The target, and only the target, may speak plain HTTP or show a certificate that nobody vouches for

@@ -20,6 +20,7 @@ pub mod progress;
 pub mod manifest;
 pub mod registry;
 
+pub mod open_files;
 pub mod reference;
 pub mod text;
 
@@ -71,7 +72,7 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
 ) -> Report {
     let began = Instant::now();
-    let limits = Limits::for_images(options.parallel);
+    let limits = Limits::for_images(options.parallel).within(open_files::raise());
     let (target, requests) = requests(options, selection);
     tokio::pin!(interrupted);
     let plan = tokio::select! {
@@ -84,7 +85,7 @@ pub async fn run(
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
 pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
-    let limits = Limits::for_images(options.parallel);
+    let limits = Limits::for_images(options.parallel).within(open_files::raise());
     let (target, requests) = requests(options, selection);
     let mut plan = make_plan(&target, &requests, limits, &listener).await;
     look_for_found(&mut plan, &target, limits.small).await;

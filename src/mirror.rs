@@ -44,11 +44,26 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// `parallel` images at a time have about so many blobs under way.
+    /// `parallel` images at a time have about so many blobs under way. Each large one costs about a MiB of memory;
+    /// ten fill a fast line, so beyond them their number grows more slowly.
     pub fn for_images(parallel: NonZeroUsize) -> Self {
+        const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
         const EIGHT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
         const MOST: NonZeroUsize = NonZeroUsize::new(96).unwrap();
-        Self { large: parallel, small: parallel.saturating_mul(EIGHT).min(MOST) }
+        let beyond_ten = parallel.get().saturating_sub(10);
+        let large = parallel.min(TEN).saturating_add(beyond_ten / 3);
+        Self { large, small: parallel.saturating_mul(EIGHT).min(MOST) }
+    }
+
+    /// The same where only so many files may be open: a transfer has two connections, and idle ones stay open for a
+    /// while.
+    #[must_use]
+    pub fn within(self, open_files: u64) -> Self {
+        let transfers = usize::try_from(open_files.saturating_sub(24) / 2).unwrap_or(usize::MAX);
+        let at_most = |limit: NonZeroUsize, most: usize| {
+            limit.min(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN))
+        };
+        Self { large: at_most(self.large, transfers / 4), small: at_most(self.small, transfers / 2) }
     }
 }
 
@@ -570,7 +585,12 @@ impl<'p> Run<'p> {
     fn note_refusal(&mut self, error: &Error) {
         let general = matches!(
             error.kind,
-            Kind::Transient | Kind::Unreachable | Kind::Unauthorized | Kind::Unsupported | Kind::Untrusted
+            Kind::Transient
+                | Kind::Busy
+                | Kind::Unreachable
+                | Kind::Unauthorized
+                | Kind::Unsupported
+                | Kind::Untrusted
         );
         if error.side != Side::Target || !general {
             return;

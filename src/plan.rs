@@ -230,8 +230,8 @@ impl Questions<'_> {
         }
         match self.fetch_tree(&request.source, &request.source.place(&request.reference.spot())).await {
             Ok(levels) => {
-                let root = levels.last().and_then(|l| l.first()).map(|m| m.digest.clone());
-                let states = compare(at_target, root.as_ref());
+                let root = levels.last().and_then(|level| level.first());
+                let states = compare_bytes(at_target, root);
                 let levels = states.iter().any(State::is_wanted).then_some(levels);
                 Found { states, levels }
             }
@@ -391,6 +391,18 @@ fn order(levels: Vec<Vec<Arc<Manifest>>>) -> Vec<Vec<Arc<Manifest>>> {
         ordered.entry(height).or_default().push(manifest.clone());
     }
     ordered.into_values().collect()
+}
+
+/// The same against the bytes themselves: a registry may name them by another algorithm than the one asked by.
+fn compare_bytes(at_target: Vec<Answer>, root: Option<&Arc<Manifest>>) -> Vec<State> {
+    let one = |answer: Answer| {
+        let digest = match (&answer, root) {
+            (Answer::Digest(there), Some(root)) => Some(Digest::of(there.algorithm(), &root.bytes)),
+            _ => None,
+        };
+        compare(vec![answer], digest.as_ref())
+    };
+    at_target.into_iter().flat_map(one).collect()
 }
 
 /// What each destination lacks, against the digest that it should have.

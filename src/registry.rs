@@ -2,7 +2,9 @@
 
 pub mod auth;
 mod blob;
+mod chunks;
 pub mod credentials;
+mod encoding;
 mod error;
 mod exchange;
 mod login;
@@ -13,7 +15,7 @@ mod transport;
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 pub use self::blob::BlobReader;
@@ -21,9 +23,10 @@ pub use self::error::{Error, Kind, Side};
 pub use self::exchange::{Peer, REQUESTS_PER_HOST, Scheme};
 
 use self::auth::Scopes;
+use self::encoding::Decoder;
 use self::error::Purpose;
 use self::exchange::{Ask, At};
-use crate::manifest::{self, Descriptor, MANIFEST_MAX, Manifest};
+use crate::manifest::{self, Content, Descriptor, MANIFEST_MAX, Manifest};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
 
 /// What a HEAD of a manifest says.
@@ -55,7 +58,8 @@ impl Peer {
             Ok(response) => Ok(declared_digest(&response).map_or(Head::Mute, Head::Found)),
             Err(error) => match error.kind {
                 Kind::NotFound => Ok(Head::Absent),
-                Kind::Unsupported => Ok(Head::Mute),
+                // Some do not do HEAD; some redirect it to storage that signs for GET alone.
+                Kind::Unsupported | Kind::Storage => Ok(Head::Mute),
                 _ => Err(error),
             },
         }
@@ -83,7 +87,12 @@ impl Peer {
         let response = self.manifest_request(Method::GET, spot, past_caches).await?;
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
-        let bytes = self.read_body(response, MANIFEST_MAX, &doing).await?;
+        let encoded = encoding::is_gzip(&response);
+        let mut bytes = self.read_body(response, MANIFEST_MAX, &doing).await?;
+        if encoded && bytes.starts_with(&[0x1f, 0x8b]) {
+            let decoded = Decoder::new().decode(&bytes, MANIFEST_MAX as u64);
+            bytes = decoded.map_err(|why| self.error(Kind::Invalid, doing.clone(), why.to_owned()))?;
+        }
         let algorithm = match &spot.name {
             Name::Digest(digest) => digest.algorithm(),
             Name::Tag(_) => Algorithm::Sha256,
@@ -147,7 +156,7 @@ impl Peer {
             body: Some(manifest.bytes.clone()),
             doing: doing.clone(),
         };
-        let response = self.ask(&ask).await?;
+        let response = self.ask(&ask).await.map_err(|error| explain_refusal(error, manifest))?;
         match declared_digest(&response) {
             Some(stored)
                 if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest =>
@@ -180,6 +189,31 @@ impl Peer {
                     response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
                 Ok(length)
             }
+            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            // Redirected to storage that signs for GET alone.
+            Err(error) if matches!(error.kind, Kind::Storage | Kind::Unsupported) => {
+                self.blob_size_by_get(repository, digest).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The size of a blob by fetching its first byte.
+    async fn blob_size_by_get(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        let ask = Ask {
+            purpose: Purpose::Blob,
+            method: Method::GET,
+            at: At::Path(format!("/v2/{repository}/blobs/{digest}")),
+            repository,
+            scopes: &self.scopes(repository),
+            headers,
+            body: None,
+            doing: format!("GET the size of blob {digest} of {repository}"),
+        };
+        match self.ask(&ask).await {
+            Ok(response) => Ok(blob::whole_length(&response)),
             Err(error) if error.kind == Kind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -244,6 +278,20 @@ impl Peer {
             Side::Target => Scopes::push(repository.as_str()),
         }
     }
+}
+
+/// Why a registry may not take a manifest as it is, where that can be told.
+fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
+    let hint = match (&error.kind, &manifest.content) {
+        (Kind::Invalid | Kind::BlobUnknown(_), Content::Image(layers)) if layers.iter().any(Descriptor::is_foreign) => {
+            "it names layers that are not to be copied; docker-registry takes them where validation.manifests.urls allows their addresses".to_owned()
+        }
+        (Kind::Unsupported | Kind::Invalid | Kind::NotFound, _) => {
+            format!("the target may not accept {}; nothing is converted silently", manifest.media_type)
+        }
+        _ => return error,
+    };
+    Error { hint: Some(hint), ..error }
 }
 
 fn declared_digest(response: &Response) -> Option<Digest> {

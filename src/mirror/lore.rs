@@ -23,7 +23,7 @@ pub(super) struct Lore {
 
 impl Lore {
     pub fn learn(&mut self, lesson: Lesson) {
-        self.accepts |= lesson != Lesson::Objects;
+        self.accepts |= !matches!(lesson, Lesson::Objects | Lesson::Unanswered);
         match lesson {
             Lesson::Accepts => {}
             Lesson::Asked { there } => self.lacks = !there,
@@ -32,7 +32,7 @@ impl Lore {
                 self.refusals = 0;
                 self.probing = None;
             }
-            Lesson::Mounted(false) => {
+            Lesson::Mounted(false) | Lesson::Unanswered => {
                 self.refusals += 1;
                 self.probing = None;
             }

@@ -12,6 +12,9 @@ use crate::reference::Repository;
 use crate::registry::retry::Patience;
 use crate::registry::{BlobReader, Error, Kind, Peer, Side, Start};
 
+/// Bodies of more bytes than this, which is nginx's own limit, may break off because they are too large.
+const SUSPICIOUS: u64 = 1 << 20;
+
 /// What the target's answers teach about it, told as soon as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lesson {
@@ -21,6 +24,8 @@ pub enum Lesson {
     Mounted(bool),
     /// It answers an upload that mentions a mount with an error.
     Objects,
+    /// It gives no answer to it, or none that can be used.
+    Unanswered,
     /// It began an upload that does not mention one.
     Accepts,
 }
@@ -80,6 +85,7 @@ impl Transfer {
     pub async fn run(mut self) -> Result<Landing, Error> {
         let mut patience = Patience::new(self.target.policy());
         let mut chances = SecondChances::default();
+        let mut broken = 0;
         loop {
             let error = match self.attempt(chances.past_caches).await {
                 Ok(Some(landing)) => return Ok(landing),
@@ -91,11 +97,14 @@ impl Transfer {
                 // What the session holds by now is unknown.
                 self.session = None;
             }
-            if chances.take(&error) || self.turn_to_next_source(&error) {
+            if chances.take(&error)
+                || self.turn_to_next_source(&error)
+                || self.send_otherwise(&error, &mut broken)
+            {
                 continue;
             }
             let kind = if error.kind == Kind::SessionGone { &Kind::Transient } else { &error.kind };
-            match patience.next(kind).filter(|_| !error.spent) {
+            match patience.next(kind, self.peer_of(&error).served()).filter(|_| !error.spent) {
                 Some(pause) => self.peer_of(&error).pause(pause, &error).await,
                 None => return Err(error),
             }
@@ -152,12 +161,18 @@ impl Transfer {
             (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
                 Lesson::Objects
             }
-            (_, Err(_)) => return result,
+            // No connection would come about for anything else either; no answer may be this question's fault.
+            (_, Err(error))
+                if matches!(error.kind, Kind::Unreachable | Kind::RateLimited(_) | Kind::Untrusted) =>
+            {
+                return result;
+            }
+            (_, Err(_)) => Lesson::Unanswered,
             (Opening::Ask, Ok(start)) => Lesson::Asked { there: matches!(start, Start::There) },
             (Opening::Mount(_), Ok(start)) => Lesson::Mounted(matches!(start, Start::There)),
         };
         self.teach(lesson);
-        if lesson != Lesson::Objects {
+        if !matches!(lesson, Lesson::Objects | Lesson::Unanswered) {
             return result;
         }
         let plain = self.target.start_upload(&self.repository, &self.blob, None).await;
@@ -208,6 +223,24 @@ impl Transfer {
             self.sources.remove(0);
         }
         another
+    }
+
+    /// A target that refuses large bodies may take them in pieces, and one that does not take pieces may take a
+    /// whole. A refusal is at times lost, when the connection is reset while the body is still on its way: two of
+    /// those (`broken` counts them) stand for one.
+    fn send_otherwise(&self, error: &Error, broken: &mut u32) -> bool {
+        if error.side != Side::Target {
+            return false;
+        }
+        match error.kind {
+            Kind::TooLarge => self.target.learn_body_limit(self.blob.size),
+            Kind::Unsupported | Kind::Corrupt => self.target.learn_no_chunks(),
+            Kind::Transient if error.status.is_none() && self.blob.size > SUSPICIOUS => {
+                *broken += 1;
+                *broken == 2 && self.target.learn_body_limit(self.blob.size)
+            }
+            _ => false,
+        }
     }
 
     fn peer_of(&self, error: &Error) -> &Peer {

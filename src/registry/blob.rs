@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Peer;
 use super::auth::Scopes;
+use super::encoding::{self, Decoder};
 use super::error::{Error, Kind, Purpose};
 use super::exchange::{Ask, At, Role};
-use super::retry::Patience;
+use super::retry::{Patience, SLOWEST};
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Hasher, Repository};
 use crate::text;
@@ -41,6 +42,14 @@ pub struct BlobReader {
     /// Position at which patience was last restored.
     rewarded: u64,
     past_caches: bool,
+    /// When the bytes of the slow window began to be counted, and the position then.
+    window: (Instant, u64),
+    /// Takes off what someone on the way has put round the bytes.
+    decoder: Option<Decoder>,
+    /// Read, but not yet wanted.
+    rest: Bytes,
+    /// The host that serves the bytes, where the registry redirects to another.
+    storage: Option<String>,
 }
 
 /// So many bytes in a row, and earlier trouble with a download no longer counts.
@@ -69,12 +78,16 @@ impl BlobReader {
             response: None,
             rewarded: 0,
             past_caches,
+            window: (Instant::now(), 0),
+            decoder: None,
+            rest: Bytes::new(),
+            storage: None,
         };
         if blob.size == 0 {
             reader.verify()?;
         } else {
             let response = reader.get(None).await?;
-            reader.check_length(&response)?;
+            reader.check_head(&response)?;
             reader.response = Some(response);
         }
         Ok(reader)
@@ -107,6 +120,19 @@ impl BlobReader {
             }
             return self.accept(fresh).await.map(Some);
         }
+    }
+
+    /// What was kept before, else the next piece.
+    pub(super) async fn next_or_rest(&mut self) -> Result<Option<Bytes>, Error> {
+        match self.rest.is_empty() {
+            true => self.next().await,
+            false => Ok(Some(std::mem::take(&mut self.rest))),
+        }
+    }
+
+    /// Keeps what was read too much for [`Self::next_or_rest`].
+    pub(super) fn keep(&mut self, rest: Bytes) {
+        self.rest = rest;
     }
 
     async fn accept(&mut self, piece: Bytes) -> Result<Bytes, Error> {
@@ -148,6 +174,19 @@ impl BlobReader {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
+        self.check_pace()?;
+        let Some(piece) = self.read_raw().await? else { return Ok(None) };
+        let limit = self.skip + self.size - self.position + REWARD;
+        match &mut self.decoder {
+            None => Ok(Some(piece)),
+            Some(decoder) => match decoder.decode(&piece, limit) {
+                Ok(decoded) => Ok(Some(decoded)),
+                Err(why) => Err(self.error(Kind::Corrupt, why.to_owned())),
+            },
+        }
+    }
+
+    async fn read_raw(&mut self) -> Result<Option<Bytes>, Error> {
         let stall = self.source.policy.timing.stall;
         let Some(response) = &mut self.response else { return Ok(None) };
         match timeout(stall, response.chunk()).await {
@@ -155,6 +194,22 @@ impl BlobReader {
             Ok(Err(error)) => Err(self.source.transport_error(&self.doing(), &error)),
             Err(_) => Err(self.error(Kind::Transient, format!("no byte came for {}", text::duration(stall)))),
         }
+    }
+
+    /// A trickle is no progress: a download that stays too slow for too long is begun anew.
+    fn check_pace(&mut self) -> Result<(), Error> {
+        let (since, then) = self.window;
+        let length = self.source.policy.timing.slow_window;
+        if since.elapsed() < length {
+            return Ok(());
+        }
+        let moved = self.position - then;
+        self.window = (Instant::now(), self.position);
+        if moved >= SLOWEST * length.as_secs() {
+            return Ok(());
+        }
+        let why = format!("only {} came in {}", text::bytes(moved), text::duration(length));
+        Err(self.error(Kind::Transient, why))
     }
 
     /// Takes off what was handed on before.
@@ -167,19 +222,22 @@ impl BlobReader {
     /// Asks for the rest after `trouble`, until there is an answer or no patience left.
     async fn resume(&mut self, mut trouble: Error) -> Result<(), Error> {
         self.response = None;
+        self.window = (Instant::now(), self.position);
         let mut whole = false;
         loop {
-            let Some(pause) = self.patience.next(&trouble.kind) else {
+            let Some(pause) = self.patience.next(&trouble.kind, self.source.served()) else {
                 // Another try above would multiply with those made here.
                 return Err(Error { spent: true, ..trouble });
             };
             self.source.rest(pause, &trouble).await;
             // Closed at both ends: some registries answer an open range with 416.
-            let range =
-                (!whole && self.position > 0).then(|| format!("bytes={}-{}", self.position, self.size - 1));
+            // A range would be one of the encoded bytes.
+            let range = (!whole && self.position > 0 && self.decoder.is_none())
+                .then(|| format!("bytes={}-{}", self.position, self.size - 1));
             match self.get(range).await {
                 Ok(response) => match self.take_up(&response) {
                     Some(skip) => {
+                        self.decoder = self.decoder_for(&response);
                         self.skip = skip;
                         self.response = Some(response);
                         return Ok(());
@@ -203,10 +261,9 @@ impl BlobReader {
     /// How many bytes of this answer are known already; `None` if it does not fit at all.
     fn take_up(&self, response: &Response) -> Option<u64> {
         if response.status() != StatusCode::PARTIAL_CONTENT {
-            return response
-                .content_length()
-                .is_none_or(|length| length == self.size)
-                .then_some(self.position);
+            let fits = self.decoder_for(response).is_some()
+                || response.content_length().is_none_or(|length| length == self.size);
+            return fits.then_some(self.position);
         }
         let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
         let (start, total) = parse_content_range(range)?;
@@ -236,8 +293,19 @@ impl BlobReader {
         self.source.ask_once(&ask, &mut first).await
     }
 
-    fn check_length(&self, response: &Response) -> Result<(), Error> {
+    fn check_head(&mut self, response: &Response) -> Result<(), Error> {
+        self.storage = self.source.storage_host(response.url());
+        self.decoder = self.decoder_for(response);
+        if self.decoder.is_some() {
+            return Ok(());
+        }
+        let html =
+            response.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
         match response.content_length() {
+            Some(length) if length != self.size && html => {
+                let why = "it is a web page, perhaps from a proxy or a login portal on the way".to_owned();
+                Err(self.error(Kind::Corrupt, why))
+            }
             Some(length) if length != self.size => {
                 let why = format!("it has {length} bytes where its manifest says {}", self.size);
                 Err(self.error(Kind::Corrupt, why))
@@ -246,13 +314,29 @@ impl BlobReader {
         }
     }
 
+    /// An encoded answer of the very size that the blob has is only called encoded.
+    fn decoder_for(&self, response: &Response) -> Option<Decoder> {
+        let encoded = encoding::is_gzip(response) && response.content_length() != Some(self.size);
+        encoded.then(Decoder::new)
+    }
+
     fn doing(&self) -> String {
         format!("GET blob {} of {}", self.digest, self.repository)
     }
 
     fn error(&self, kind: Kind, why: String) -> Error {
-        self.source.error(kind, self.doing(), why)
+        let served = self.storage.as_ref().map(|storage| format!(", as served by {storage}"));
+        self.source.error(kind, self.doing(), why + &served.unwrap_or_default())
     }
+}
+
+/// The length in bytes of the whole that an answer, partial or not, is of.
+pub(super) fn whole_length(response: &Response) -> Option<u64> {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return response.content_length();
+    }
+    let (_, total) = parse_content_range(response.headers().get(CONTENT_RANGE)?.to_str().ok()?)?;
+    total
 }
 
 /// `bytes 100-999/1000` → (100, Some(1000)); the total may be `*` (RFC 9110, section 14.4).
@@ -308,7 +392,8 @@ impl Meter {
 }
 
 impl Peer {
-    /// Sends all of `blob` into an upload session with one PUT (distribution-spec, "Pushing a blob monolithically").
+    /// Sends all of `blob` into an upload session, with one PUT unless the target is known to take only less
+    /// (distribution-spec, "Pushing a blob monolithically").
     /// `moved` hears the position after each piece, in bytes.
     ///
     /// # Errors
@@ -322,6 +407,9 @@ impl Peer {
         reader: BlobReader,
         moved: impl Fn(u64) + Send + 'static,
     ) -> Result<(), Error> {
+        if blob.size > self.bodies.limit() {
+            return self.upload_in_chunks(repository, session, blob, reader, moved).await;
+        }
         let doing = format!("PUT blob {} to {repository}", blob.digest);
         let scopes = Scopes::push(repository.as_str());
         let url = with_digest(session, &blob.digest);
@@ -400,7 +488,7 @@ fn body(
 }
 
 /// The session's address with `digest` added; what is there already stays as it is, to the byte.
-fn with_digest(session: &Url, digest: &Digest) -> Url {
+pub(super) fn with_digest(session: &Url, digest: &Digest) -> Url {
     let mut url = session.clone();
     let query = match session.query() {
         Some(query) if !query.is_empty() => format!("{query}&digest={digest}"),

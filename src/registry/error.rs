@@ -21,6 +21,8 @@ pub enum Side {
 pub enum Kind {
     /// May pass: network trouble, time-outs, 5xx. Worth another try after a pause.
     Transient,
+    /// 502, 503 or 504: overloaded at the moment.
+    Busy,
     /// No connection came about. May pass too, but says that the host, not the content, is the trouble.
     Unreachable,
     /// The server asks for a pause (429, or 503 with `Retry-After`) of this length, where it said one.
@@ -38,6 +40,8 @@ pub enum Kind {
     Unsupported,
     /// 413, or its disguises: the body is larger than the target or a proxy before it takes.
     TooLarge,
+    /// The target keeps what a tag names now.
+    Immutable,
     /// The upload session is gone; a new one may work.
     SessionGone,
     /// The target lacks content that a manifest names, by its own word (`MANIFEST_BLOB_UNKNOWN`).
@@ -53,7 +57,10 @@ pub enum Kind {
 impl Kind {
     /// Whether the same request may succeed a little later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Kind::Transient | Kind::Unreachable | Kind::Storage | Kind::RateLimited(_))
+        matches!(
+            self,
+            Kind::Transient | Kind::Busy | Kind::Unreachable | Kind::Storage | Kind::RateLimited(_)
+        )
     }
 }
 
@@ -193,6 +200,9 @@ pub(super) fn classify(
             _ => Kind::BlobUnknown(answer.unknown_blob.clone()),
         };
     }
+    if answer.has("TAG_INVALID") || answer.has("TAG_IMMUTABLE") || answer.has("IMAGE_TAG_ALREADY_EXISTS") {
+        return Kind::Immutable;
+    }
     if answer.has("TOOMANYREQUESTS") {
         return Kind::RateLimited(retry_after);
     }
@@ -212,8 +222,10 @@ pub(super) fn classify(
         (404 | 410, _) => Kind::NotFound,
         (413, _) => Kind::TooLarge,
         (416, Purpose::Session) => Kind::TooLarge,
+        (409, Purpose::ManifestPut) => Kind::Immutable,
         (405 | 415 | 501, _) => Kind::Unsupported,
-        (408 | 425 | 499 | 500 | 502..=504 | 520..=524, _) => Kind::Transient,
+        (502..=504, _) => Kind::Busy,
+        (408 | 425 | 499 | 500 | 520..=524, _) => Kind::Transient,
         _ => Kind::Invalid,
     }
 }
@@ -262,7 +274,7 @@ mod tests {
             (Manifest, 403, String::new(), Kind::Denied),
             (Manifest, 429, "Too Many Requests (HAP429).\n".into(), Kind::RateLimited(None)),
             (Blob, 500, code("UNKNOWN"), Kind::Transient),
-            (Blob, 503, "<html><title>busy</title>".into(), Kind::Transient),
+            (Blob, 503, "<html><title>busy</title>".into(), Kind::Busy),
             (Blob, 400, code("TOOMANYREQUESTS"), Kind::RateLimited(None)),
             (Blob, 400, code("DENIED"), Kind::Unauthorized),
             (Upload, 405, "Method not allowed".into(), Kind::Unsupported),

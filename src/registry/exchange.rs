@@ -1,5 +1,6 @@
 //! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::{Challenge, Scopes, Session};
+use super::chunks::Bodies;
 use super::credentials::{Keyring, Secret};
 use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
 use super::login::{Proof, sensitive};
@@ -47,6 +49,10 @@ pub struct Peer {
     pub(super) refusal: Mutex<Option<Error>>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
+    /// Requests that it has answered well, whoever made them.
+    pub(super) served: AtomicU64,
+    /// How blobs are sent to it.
+    pub(super) bodies: Bodies,
     /// Held for one small request each, and for nothing else.
     slots: Semaphore,
     /// How near the host is, once someone had to know.
@@ -124,6 +130,8 @@ impl Peer {
             contact: watch::Sender::new(Contact::Unknown),
             refusal: Mutex::default(),
             closed_until: Mutex::default(),
+            served: AtomicU64::new(0),
+            bodies: Bodies::default(),
             slots: Semaphore::new(REQUESTS_PER_HOST),
             reach: OnceCell::new(),
         }
@@ -145,11 +153,15 @@ impl Peer {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            match patience.next(&error.kind) {
+            match patience.next(&error.kind, self.served()) {
                 Some(pause) => self.rest(pause, &error).await,
                 None => return Err(error),
             }
         }
+    }
+
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
@@ -202,7 +214,7 @@ impl Peer {
                 Err(error) if error.status.is_some() => return Err(error),
                 Err(error) => error,
             };
-            match patience.next(&error.kind) {
+            match patience.next(&error.kind, self.served()) {
                 Some(pause) => self.rest(pause, &error).await,
                 None => {
                     first.0.send_replace(Contact::Down(error.clone()));
@@ -300,7 +312,12 @@ impl Peer {
                 None if ask.method == Method::POST => request.header(CONTENT_LENGTH, 0),
                 None => request,
             };
-            let response = self.send(request, &ask.doing).await?;
+            let limit = match ask.purpose {
+                // A piece of a blob takes the time that the line takes.
+                Purpose::Session => self.policy.timing.commit,
+                _ => self.policy.timing.answer,
+            };
+            let response = self.send_within(limit, request, &ask.doing).await?;
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
                 return Ok((response, own));
@@ -352,14 +369,22 @@ impl Peer {
         })
     }
 
-    /// Sends, waiting for the head of the answer only so long, and not before the host wants to be asked again.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
         doing: &str,
     ) -> Result<Response, Error> {
+        self.send_within(self.policy.timing.answer, request, doing).await
+    }
+
+    /// Sends, waiting for the head of the answer only so long, and not before the host wants to be asked again.
+    async fn send_within(
+        &self,
+        limit: Duration,
+        request: reqwest::RequestBuilder,
+        doing: &str,
+    ) -> Result<Response, Error> {
         self.wait_until_open().await;
-        let limit = self.policy.timing.answer;
         let began = Instant::now();
         let error = match timeout(limit, request.send()).await {
             Ok(Ok(response)) => {
@@ -380,7 +405,10 @@ impl Peer {
     /// Success, or the error that the answer stands for.
     async fn judge(&self, ask: &Ask<'_>, response: Response) -> Result<Response, Error> {
         match response.status().is_success() {
-            true => Ok(response),
+            true => {
+                self.served.fetch_add(1, Ordering::Relaxed);
+                Ok(response)
+            }
             false => Err(self.failure(ask.purpose, ask.doing.clone(), response).await),
         }
     }
@@ -398,20 +426,34 @@ impl Peer {
             kind = classify_elsewhere(purpose, kind);
             why = format!("{why} (said by {storage}, where it redirects to)");
         }
-        let hint = self.hint(&kind);
+        let hint = self.hint(&kind, &doing, &why);
         Error { status: Some(status.as_u16()), hint, ..self.error(kind, doing, why) }
     }
 
     /// The host of `url` if that is not this one but one that it redirected to.
-    fn storage_host(&self, url: &Url) -> Option<String> {
+    pub(super) fn storage_host(&self, url: &Url) -> Option<String> {
         let own = self.bases.iter().any(|base| {
             base.host() == url.host() && base.port_or_known_default() == url.port_or_known_default()
         });
         (!own).then(|| text::printable(url.host_str().unwrap_or_default()))
     }
 
-    fn hint(&self, kind: &Kind) -> Option<String> {
+    fn hint(&self, kind: &Kind, doing: &str, why: &str) -> Option<String> {
         match (self.side, kind) {
+            (_, Kind::RateLimited(Some(wish))) => {
+                Some(format!("its rate limit is used up: it asks to wait {}", text::duration(*wish)))
+            }
+            (_, Kind::RateLimited(None)) => Some("its rate limit is used up".to_owned()),
+            (Side::Target, Kind::Immutable) => {
+                Some("its tags are immutable, and this one names something else".to_owned())
+            }
+            (Side::Target, Kind::NotFound) if why.contains("registry with id") => {
+                let repository = doing.rsplit(' ').next().unwrap_or_default();
+                Some(format!("aws ecr create-repository --repository-name {repository}"))
+            }
+            (Side::Target, Kind::NotFound) => {
+                Some("the repository or project may have to be created first".to_owned())
+            }
             (Side::Target, Kind::Denied) => {
                 Some("the login may not push there, or the project has to be created first".to_owned())
             }

@@ -24,6 +24,8 @@ pub struct Timing {
     pub first_pause: Duration,
     /// Longest pause of our own making.
     pub longest_pause: Duration,
+    /// How long a download may stay under [`SLOWEST`] before it is given up and begun anew.
+    pub slow_window: Duration,
     /// Longest time that one request waits at a server's wish, over all its pauses.
     pub longest_wait: Duration,
     /// How long transfers in flight may go on after an interruption.
@@ -39,12 +41,19 @@ impl Default for Timing {
             commit: Duration::from_secs(600),
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(30),
+            slow_window: Duration::from_secs(120),
             longest_wait: Duration::from_secs(900),
             farewell: Duration::from_secs(8),
         }
     }
 }
 
+/// Bytes a second that a download has to keep up, over [`Timing::slow_window`].
+pub const SLOWEST: u64 = 1 << 10;
+/// A host that is overloaded, but serves others meanwhile, is tried this many times as often.
+const BUSY_FACTOR: u32 = 10;
+/// Longest pause before such a try.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Tries beyond the first where a storage service behind a registry refuses.
 const STORAGE_RETRIES_MAX: u32 = 2;
 
@@ -61,16 +70,27 @@ pub struct Policy {
 pub struct Patience {
     policy: Policy,
     failures: u32,
+    /// Failures of an overloaded host that had served others since the one before.
+    busy: u32,
+    /// What the host had served at the last failure.
+    served: u64,
     waited: Duration,
 }
 
 impl Patience {
     pub fn new(policy: &Policy) -> Self {
-        Self { policy: policy.clone(), failures: 0, waited: Duration::ZERO }
+        Self { policy: policy.clone(), failures: 0, busy: 0, served: 0, waited: Duration::ZERO }
     }
 
-    /// How long to wait before the next try after a failure of this kind; `None` if there is to be none.
-    pub fn next(&mut self, kind: &Kind) -> Option<Duration> {
+    /// How long to wait before the next try after a failure of this kind; `None` if there is to be none. `served`
+    /// counts what the host has answered well so far, to anyone.
+    pub fn next(&mut self, kind: &Kind, served: u64) -> Option<Duration> {
+        let serves_others = served > std::mem::replace(&mut self.served, served);
+        if *kind == Kind::Busy && serves_others && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR)
+        {
+            self.busy += 1;
+            return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
+        }
         if let Kind::RateLimited(Some(wish)) = kind {
             self.waited = self.waited.saturating_add(*wish);
             return (self.waited <= self.policy.timing.longest_wait).then_some(*wish);
@@ -125,19 +145,19 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_tried_again_and_only_so_often() {
         let mut patience = Patience::new(&policy(2));
-        assert!(patience.next(&Kind::NotFound).is_none());
-        assert!(patience.next(&Kind::Transient).is_some());
-        assert!(patience.next(&Kind::Unreachable).is_some());
-        assert!(patience.next(&Kind::Transient).is_none());
+        assert!(patience.next(&Kind::NotFound, 0).is_none());
+        assert!(patience.next(&Kind::Transient, 0).is_some());
+        assert!(patience.next(&Kind::Unreachable, 0).is_some());
+        assert!(patience.next(&Kind::Transient, 0).is_none());
         patience.restore();
-        assert!(patience.next(&Kind::Transient).is_some());
+        assert!(patience.next(&Kind::Transient, 0).is_some());
     }
 
     #[test]
     fn a_storage_service_that_refuses_is_asked_three_times_at_most() {
         let mut patience = Patience::new(&policy(9));
-        assert!(patience.next(&Kind::Storage).is_some() && patience.next(&Kind::Storage).is_some());
-        assert!(patience.next(&Kind::Storage).is_none());
+        assert!(patience.next(&Kind::Storage, 0).is_some() && patience.next(&Kind::Storage, 0).is_some());
+        assert!(patience.next(&Kind::Storage, 0).is_none());
     }
 
     #[test]
@@ -145,11 +165,22 @@ mod tests {
         let mut patience = Patience::new(&policy(0));
         let seven = Kind::RateLimited(Some(Duration::from_secs(7)));
         for _ in 0..100 {
-            assert_eq!(patience.next(&seven), Some(Duration::from_secs(7)));
+            assert_eq!(patience.next(&seven, 0), Some(Duration::from_secs(7)));
         }
         let window = Kind::RateLimited(Some(Duration::from_secs(21_600)));
-        assert_eq!(patience.next(&window), None);
-        assert_eq!(patience.next(&Kind::RateLimited(Some(Duration::MAX))), None);
+        assert_eq!(patience.next(&window, 0), None);
+        assert_eq!(patience.next(&Kind::RateLimited(Some(Duration::MAX)), 0), None);
+    }
+
+    #[test]
+    fn an_overloaded_host_that_serves_others_is_tried_more_often() {
+        let mut patience = Patience::new(&policy(2));
+        for served in 1..=20 {
+            assert!(patience.next(&Kind::Busy, served).is_some(), "{served}");
+        }
+        // It serves nobody any more.
+        assert!(patience.next(&Kind::Busy, 20).is_some() && patience.next(&Kind::Busy, 20).is_some());
+        assert!(patience.next(&Kind::Busy, 20).is_none());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::reach::{Allowed, Guard, proxies_of_environment};
+use crate::open_files::{self, PLENTY};
 use crate::reference::Host;
 
 /// Largest certificate bundle that is read, in bytes; the public roots together are 0.2 MB.
@@ -243,6 +244,10 @@ impl Clients {
             .tcp_keepalive(Duration::from_secs(30));
         if let Some(allowed) = profile.allowed {
             builder = builder.dns_resolver(Arc::new(Guard { allowed, proxies: self.proxies.clone() }));
+        }
+        let open_files = open_files::raise();
+        if open_files < PLENTY {
+            builder = builder.pool_max_idle_per_host(usize::try_from(open_files / 32).unwrap_or(1));
         }
         if profile.direct { builder.no_proxy() } else { builder }
     }

@@ -1,0 +1,154 @@
+//! Uploads in pieces, for targets that refuse large bodies (distribution-spec, "Pushing a blob in chunks").
+//!
+//! A registry takes a blob of any size in one body; a proxy before it may not. One PUT costs one request where
+//! pieces cost hundreds, so pieces are sent only to a target that has refused a whole, and then to the end of the run.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, Url};
+
+use super::Peer;
+use super::auth::Scopes;
+use super::blob::{BlobReader, with_digest};
+use super::error::{Error, Kind, Purpose};
+use super::exchange::{Ask, At};
+use super::retry::Patience;
+use crate::manifest::Descriptor;
+use crate::reference::Repository;
+use crate::text;
+
+/// Bytes of a piece at first: what the pickiest of the large registries takes.
+const CHUNK: u64 = 4 << 20;
+/// Smaller pieces than this are not tried, in bytes.
+const CHUNK_MIN: u64 = 256 << 10;
+
+/// What a target takes in one body.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    /// Bytes.
+    limit: AtomicU64,
+    /// It does not take pieces either.
+    no_chunks: AtomicBool,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self { limit: AtomicU64::new(u64::MAX), no_chunks: AtomicBool::new(false) }
+    }
+}
+
+impl Bodies {
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+}
+
+impl Peer {
+    /// Notes that a body of `size` bytes was refused for its size, or broke off for no other reason that is known.
+    /// True if there is another way to send it.
+    pub fn learn_body_limit(&self, size: u64) -> bool {
+        let limit = self.bodies.limit();
+        let tried = size.min(limit);
+        let next = if tried > CHUNK { CHUNK } else { tried / 2 };
+        if self.bodies.no_chunks.load(Ordering::Relaxed) || next < CHUNK_MIN {
+            return false;
+        }
+        if self.bodies.limit.fetch_min(next, Ordering::Relaxed) > next {
+            tracing::warn!(
+                "{} or a proxy before it has a body size limit (nginx: client_max_body_size); sending blobs in pieces of {}",
+                self.host,
+                text::bytes(next)
+            );
+        }
+        true
+    }
+
+    /// Notes that the target does not take blobs in pieces. True if that is news, and a whole may be tried again.
+    pub fn learn_no_chunks(&self) -> bool {
+        let in_chunks = self.bodies.limit() < u64::MAX;
+        self.bodies.limit.store(u64::MAX, Ordering::Relaxed);
+        in_chunks && !self.bodies.no_chunks.swap(true, Ordering::Relaxed)
+    }
+
+    /// A piece is held in memory until it is there, so that it can be sent again after a token has run out.
+    pub(super) async fn upload_in_chunks(
+        &self,
+        repository: &Repository,
+        session: &Url,
+        blob: &Descriptor,
+        mut reader: BlobReader,
+        moved: impl Fn(u64) + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut location = session.clone();
+        let mut sent = 0;
+        while sent < blob.size {
+            let length = self.bodies.limit().min(blob.size - sent);
+            let piece = reader.next_exactly(length as usize).await?;
+            let doing =
+                format!("PATCH bytes {sent}-{} of blob {} to {repository}", sent + length - 1, blob.digest);
+            let mut headers = octets();
+            let range = HeaderValue::from_str(&format!("{sent}-{}", sent + length - 1));
+            headers.insert(CONTENT_RANGE, range.expect("digits and a hyphen"));
+            let response =
+                self.send_piece(Method::PATCH, location, repository, headers, piece, doing.clone()).await?;
+            location = self.location(response.url(), response.headers(), &doing)?;
+            sent += length;
+            moved(sent);
+        }
+        let doing = format!("PUT blob {} to {repository}", blob.digest);
+        let url = with_digest(&location, &blob.digest);
+        self.send_piece(Method::PUT, url, repository, octets(), Bytes::new(), doing).await?;
+        Ok(())
+    }
+
+    async fn send_piece(
+        &self,
+        method: Method,
+        url: Url,
+        repository: &Repository,
+        headers: HeaderMap,
+        piece: Bytes,
+        doing: String,
+    ) -> Result<Response, Error> {
+        let scopes = Scopes::push(repository.as_str());
+        let patching = method == Method::PATCH;
+        let ask = Ask {
+            purpose: Purpose::Session,
+            method,
+            at: At::Url(url),
+            repository,
+            scopes: &scopes,
+            headers,
+            body: Some(piece),
+            doing,
+        };
+        let mut patience = Patience::new(&self.policy);
+        self.ask_once(&ask, &mut patience).await.map_err(|error| match error.status {
+            // Not of the session: the method itself is unknown here.
+            Some(405 | 501) if patching => Error { kind: Kind::Unsupported, ..error },
+            _ => error,
+        })
+    }
+}
+
+impl BlobReader {
+    /// The next `length` bytes in one piece.
+    async fn next_exactly(&mut self, length: usize) -> Result<Bytes, Error> {
+        let mut piece = BytesMut::with_capacity(length);
+        while piece.len() < length {
+            let Some(mut more) = self.next_or_rest().await? else { break };
+            let fits = more.len().min(length - piece.len());
+            piece.extend_from_slice(&more.split_to(fits));
+            self.keep(more);
+        }
+        Ok(piece.freeze())
+    }
+}
+
+fn octets() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers
+}
