@@ -112,7 +112,13 @@ pub async fn carry_out(
     while !run.is_over() {
         run.begin_what_fits();
         tokio::select! {
-            Some(done) = run.tasks.join_next() => run.take_in(done),
+            Some(done) = run.tasks.join_next() => {
+                // What a task has taught came before its end.
+                while let Ok(lesson) = heard.try_recv() {
+                    run.lore.learn(lesson);
+                }
+                run.take_in(done);
+            }
             Some(lesson) = heard.recv() => run.lore.learn(lesson),
             () = &mut interrupted => {
                 run.say_goodbye().await;

@@ -30,6 +30,8 @@ pub(super) use serve::Abort;
 
 pub struct Net {
     runtime: Option<Runtime>,
+    /// Not shared with the hosts, whose last tasks may outlive the test process's end.
+    directory: tempfile::TempDir,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -37,7 +39,6 @@ pub(super) struct Shared {
     pub handle: Handle,
     pub journal: Journal,
     pub ca: Ca,
-    directory: tempfile::TempDir,
     /// Generated blobs of any registry here, so that none needs to keep their bytes.
     pub known: Mutex<HashMap<Digest, Blob>>,
     pub signatures: Signatures,
@@ -66,13 +67,12 @@ impl Net {
             handle: runtime.handle().clone(),
             journal: Journal::default(),
             ca,
-            directory,
             known: Mutex::default(),
             signatures: Signatures::default(),
             hooks: Hooks::default(),
             next_connection: AtomicU64::new(1),
         };
-        Self { runtime: Some(runtime), shared: Arc::new(shared) }
+        Self { runtime: Some(runtime), directory, shared: Arc::new(shared) }
     }
 
     /// Begins a registry; `.start()` opens it.
@@ -110,7 +110,7 @@ impl Net {
     }
 
     pub fn ca_file(&self) -> PathBuf {
-        self.shared.directory.path().join("ca.pem")
+        self.directory.path().join("ca.pem")
     }
 
     /// Calls `act` when the `k`-th request (from 1) of this net arrives, before it is answered.
