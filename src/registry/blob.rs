@@ -12,6 +12,7 @@ use reqwest::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE,
 };
 use reqwest::{Body, Method, Response, StatusCode, Url};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Peer;
@@ -455,6 +456,19 @@ impl Peer {
     }
 }
 
+/// A piece on its way out. The next one is read once the connection has let go of this one: else it would take in
+/// several of them, for each of many uploads.
+struct Departing {
+    bytes: Bytes,
+    _leave: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Departing {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The pieces of a blob as a request's body; what goes wrong at the source is left in `trouble`.
 fn body(
     reader: BlobReader,
@@ -467,16 +481,20 @@ fn body(
         meter.set(Waiting::Answer);
         return Body::from(Bytes::new());
     }
+    let room = Arc::new(Semaphore::new(1));
     Body::wrap_stream(futures_util::stream::try_unfold((reader, moved), move |(mut reader, moved)| {
-        let (meter, trouble) = (meter.clone(), trouble.clone());
+        let (meter, trouble, room) = (meter.clone(), trouble.clone(), room.clone());
         async move {
+            let leave = room.acquire_owned().await.expect("the semaphore is never closed");
             meter.set(Waiting::Source);
             match reader.next().await {
                 Ok(piece) => {
                     let all = reader.position == reader.size;
                     meter.set(if all { Waiting::Answer } else { Waiting::Target });
                     moved(reader.position);
-                    Ok(piece.map(|piece| (piece, (reader, moved))))
+                    Ok(piece.map(|bytes| {
+                        (Bytes::from_owner(Departing { bytes, _leave: leave }), (reader, moved))
+                    }))
                 }
                 Err(error) => {
                     *lock(&trouble) = Some(error.clone());

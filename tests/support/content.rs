@@ -10,7 +10,7 @@ mod shapes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use blob::Blob;
-pub use image::{Child, Image, Kind, Manifest, media};
+pub use image::{Child, Image, Kind, Manifest, config_for, media};
 pub use load::{Login, load, load_repository};
 pub use mirror_set::{SetOptions, mirror_set, mirror_set_by_host};
 pub use shapes::{Shape, odd_shapes};

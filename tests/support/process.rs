@@ -60,6 +60,10 @@ pub struct Setup<'a> {
     pub file_limit: Option<u32>,
     /// More lines for the configuration file.
     pub more: &'a str,
+    /// Another program that takes the same arguments and configuration.
+    pub program: Option<&'a Path>,
+    /// Where it keeps its data, instead of a directory that goes away with it.
+    pub data: Option<&'a Path>,
 }
 
 pub struct TokenSetup<'a> {
@@ -77,6 +81,8 @@ pub struct Access {
     /// With the query.
     pub path: String,
     pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
 }
 
 /// A docker-registry child with its own directory; killed when dropped.
@@ -85,6 +91,7 @@ pub struct DockerRegistry {
     addr: SocketAddr,
     tls: bool,
     directory: tempfile::TempDir,
+    program: PathBuf,
     file_limit: Option<u32>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -98,6 +105,7 @@ impl DockerRegistry {
             addr: free_port()?,
             tls: setup.tls.is_some(),
             directory,
+            program: setup.program.unwrap_or(Path::new("docker-registry")).to_owned(),
             file_limit: setup.file_limit,
             log: Arc::default(),
         };
@@ -120,7 +128,12 @@ impl DockerRegistry {
         format!("{scheme}://{}", self.addr)
     }
 
-    /// Where it stores a blob.
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Where it stores a blob, unless its data is elsewhere.
     pub fn blob_file(&self, digest: &str) -> PathBuf {
         let (algorithm, hex) = digest.split_once(':').expect("a digest");
         let root = self.directory.path().join("data/docker/registry/v2/blobs");
@@ -138,8 +151,8 @@ impl DockerRegistry {
         };
         let mut child = Command::new("sh")
             .arg("-c")
-            .arg(format!("{limit}exec docker-registry serve \"$1\""))
-            .arg("sh")
+            .arg(format!("{limit}exec \"$0\" serve \"$1\""))
+            .arg(&self.program)
             .arg(self.config_file())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -243,18 +256,22 @@ fn parse_access(line: &str) -> Option<Access> {
     let (_, rest) = line.split_once("] \"")?;
     let (request, rest) = rest.split_once("\" ")?;
     let mut words = request.split(' ');
+    let mut numbers = rest.split(' ');
     Some(Access {
         method: words.next()?.to_owned(),
         path: words.next()?.to_owned(),
-        status: rest.split(' ').next()?.parse().ok()?,
+        status: numbers.next()?.parse().ok()?,
+        bytes: numbers.next()?.parse().ok()?,
     })
 }
 
 fn configuration(setup: &Setup<'_>, addr: SocketAddr, directory: &Path) -> Result<String, Failure> {
     let place = directory.display();
+    let data = setup.data.map_or_else(|| directory.join("data"), Path::to_owned);
+    let data = data.display();
     let read_only = setup.read_only;
     let mut text = format!(
-        "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {place}/data\n  \
+        "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {data}\n  \
          delete:\n    enabled: true\n  maintenance:\n    uploadpurging:\n      enabled: false\n    \
          readonly:\n      enabled: {read_only}\n"
     );

@@ -217,7 +217,7 @@ pub(super) fn manifest_value(kind: Kind, config: &Blob, layers: &[Blob]) -> Valu
 }
 
 /// A configuration that names its layers. Tools that convert images want `diff_ids`, one a layer.
-pub(super) fn config_for(architecture: &str, name: &str, layers: &[Blob]) -> Blob {
+pub fn config_for(architecture: &str, name: &str, layers: &[Blob]) -> Blob {
     let ids: Vec<_> = layers.iter().map(|layer| &layer.digest).collect();
     let value = json!({
         "architecture": architecture, "os": "linux",

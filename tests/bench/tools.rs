@@ -1,0 +1,192 @@
+//! The tools that are compared, and how each is told to mirror the set.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::arena::{Arena, Place};
+use crate::set::Set;
+use crate::support::Failure;
+
+/// This tool's name in tables.
+pub const OURS: &str = env!("CARGO_PKG_NAME");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ours,
+    Crane,
+    Skopeo,
+    Regctl,
+    Regsync,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tool {
+    kind: Kind,
+    pub name: &'static str,
+    program: PathBuf,
+    pub version: String,
+}
+
+/// What a tool is to do, ready to be run; files that it reads are in `home`.
+pub struct Orders {
+    pub commands: Vec<Command>,
+    pub at_once: usize,
+    _home: tempfile::TempDir,
+}
+
+/// This tool, and those of the others that are there.
+pub fn find(arena: &Arena<'_>) -> Vec<Tool> {
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_mirror-images"));
+    let mut tools =
+        vec![Tool { kind: Kind::Ours, name: OURS, version: version(&ours, "--version"), program: ours }];
+    if let Some(rival) = &arena.options.rival {
+        let version = version(rival, "--version");
+        tools.push(Tool { kind: Kind::Ours, name: "rival", program: rival.clone(), version });
+    }
+    let others = [
+        (Kind::Crane, "crane", "version"),
+        (Kind::Skopeo, "skopeo", "--version"),
+        (Kind::Regctl, "regctl", "version"),
+        (Kind::Regsync, "regsync", "version"),
+    ];
+    for (kind, name, how) in others.into_iter().filter(|(_, name, _)| arena.options.wants_peer(name)) {
+        match on_path(name) {
+            Some(program) => tools.push(Tool { kind, name, version: version(&program, how), program }),
+            None => eprintln!("{name} is not on PATH"),
+        }
+    }
+    tools
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).map(|place| place.join(name)).find(|program| program.is_file())
+}
+
+/// The first thing that looks like a version in what the program says.
+pub fn version(program: &Path, how: &str) -> String {
+    let output = Command::new(program).arg(how).output();
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let number = |word: &&str| {
+        let word = word.trim_start_matches('v');
+        word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit())
+    };
+    said.split_whitespace().find(number).unwrap_or("of unknown version").to_owned()
+}
+
+impl Tool {
+    /// Mirrors the whole set from the source to `target`.
+    pub fn orders(&self, arena: &Arena<'_>, set: &Set, target: &Place) -> Result<Orders, Failure> {
+        let home = tempfile::tempdir()?;
+        let (from, to) = (arena.source.addr().to_string(), target.addr().to_string());
+        let job = Job { tool: self, arena, home: home.path(), from: &from, to: &to };
+        let (commands, at_once) = match self.kind {
+            Kind::Ours => (vec![job.ours(set)?], 1),
+            Kind::Regsync => (vec![job.regsync(set)?], 1),
+            _ => (job.one_by_one(set)?, arena.options.parallel),
+        };
+        Ok(Orders { commands, at_once, _home: home })
+    }
+}
+
+struct Job<'a> {
+    tool: &'a Tool,
+    arena: &'a Arena<'a>,
+    home: &'a Path,
+    from: &'a str,
+    to: &'a str,
+}
+
+impl Job<'_> {
+    /// In an environment that has nothing of the machine's own.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.tool.program);
+        command.env_clear().env("HOME", self.home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if self.arena.options.tls {
+            command.env("SSL_CERT_FILE", self.arena.net.ca_file());
+        }
+        command
+    }
+
+    fn ours(&self, set: &Set) -> Result<Command, Failure> {
+        let list = self.home.join("images");
+        let mut text = String::new();
+        for image in &set.images {
+            writeln!(text, "{}/{}:{}", image.host, image.repository, image.tag)?;
+        }
+        std::fs::write(&list, text)?;
+        let scheme = if self.arena.options.tls { "https" } else { "http" };
+        let mut command = self.command();
+        command.arg("--images-from").arg(list).args(["--progress", "none"]);
+        command.arg(format!("--parallel={}", self.arena.options.parallel));
+        for host in set.hosts() {
+            command.arg(format!("--source-mirror={host}={scheme}://{}", self.from));
+        }
+        command.arg(self.to);
+        Ok(command)
+    }
+
+    /// A process for each image and name.
+    fn one_by_one(&self, set: &Set) -> Result<Vec<Command>, Failure> {
+        let plain = !self.arena.options.tls;
+        if self.tool.kind == Kind::Regctl && plain {
+            let hosts = [self.from, self.to].map(|host| format!("\"{host}\": {{\"tls\": \"disabled\"}}"));
+            std::fs::write(
+                self.home.join("regctl.json"),
+                format!("{{\"hosts\": {{{}}}}}", hosts.join(", ")),
+            )?;
+        }
+        let pairs = self.pairs(set);
+        let commands = pairs.map(|(from, to)| {
+            let mut command = self.command();
+            match self.tool.kind {
+                Kind::Crane => {
+                    command.arg("copy").args(plain.then_some("--insecure")).args([from, to]);
+                }
+                Kind::Skopeo => {
+                    // Without this it compresses again what is no gzip, which generated layers are not.
+                    command.args(["copy", "--all", "--preserve-digests"]);
+                    if plain {
+                        command.args(["--src-tls-verify=false", "--dest-tls-verify=false"]);
+                    }
+                    command.args([format!("docker://{from}"), format!("docker://{to}")]);
+                }
+                _ => {
+                    command.env("REGCTL_CONFIG", self.home.join("regctl.json"));
+                    command.args(["image", "copy", &from, &to]);
+                }
+            }
+            command
+        });
+        Ok(commands.collect())
+    }
+
+    fn regsync(&self, set: &Set) -> Result<Command, Failure> {
+        let parallel = self.arena.options.parallel;
+        let mut text = format!("version: 1\ndefaults:\n  parallel: {parallel}\n");
+        if !self.arena.options.tls {
+            text += "creds:\n";
+            for host in [self.from, self.to] {
+                writeln!(text, "  - registry: {host:?}\n    tls: disabled")?;
+            }
+        }
+        text += "sync:\n";
+        for (from, to) in self.pairs(set) {
+            writeln!(text, "  - source: {from:?}\n    target: {to:?}\n    type: image")?;
+        }
+        let file = self.home.join("regsync.yaml");
+        std::fs::write(&file, text)?;
+        let mut command = self.command();
+        command.args(["once", "--config"]).arg(file);
+        Ok(command)
+    }
+
+    fn pairs<'s>(&'s self, set: &'s Set) -> impl Iterator<Item = (String, String)> + 's {
+        set.images.iter().flat_map(move |image| {
+            let from = format!("{}/{}:{}", self.from, image.repository, image.tag);
+            let to = image.destinations.iter().map(|place| format!("{}/{place}:{}", self.to, image.tag));
+            to.map(move |to| (from.clone(), to))
+        })
+    }
+}
