@@ -231,11 +231,12 @@ impl Peer {
             match result {
                 Err(error) if error.status.is_none() => {
                     let speaks_no_tls = error.kind == Kind::Untrusted && error.why.contains(NO_TLS);
-                    // Only a host that answers without TLS is asked without it; no other trouble is a reason to.
+                    // Only a host that answers without TLS is asked without it; no other trouble is a reason to. What
+                    // then goes wrong without TLS may pass.
                     if !speaks_no_tls {
-                        return Err(trouble.unwrap_or(error));
+                        return Err(error);
                     }
-                    trouble.get_or_insert(error);
+                    trouble = Some(error);
                 }
                 answered => {
                     first.0.send_replace(Contact::Known(base.clone()));
@@ -418,7 +419,7 @@ impl Peer {
         let wish = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
         let storage = self.storage_host(response.url()).filter(|_| purpose != Purpose::Token);
-        let body = self.read_body(response, ERROR_BODY_MAX, &doing).await.unwrap_or_default();
+        let (body, _) = self.read_start(response, ERROR_BODY_MAX, &doing).await;
         let answer = Answer::parse(&body);
         let mut kind = classify(purpose, status, &answer, wish);
         let mut why = describe(status, &answer);
@@ -483,27 +484,34 @@ impl Peer {
     /// A body of at most `limit` bytes, which must keep coming.
     pub(super) async fn read_body(
         &self,
-        mut response: Response,
+        response: Response,
         limit: usize,
         doing: &str,
     ) -> Result<Bytes, Error> {
+        match self.read_start(response, limit, doing).await {
+            (body, None) => Ok(body),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// As much of a body as comes, up to about `limit` bytes, and why that is not all of it.
+    async fn read_start(&self, mut response: Response, limit: usize, doing: &str) -> (Bytes, Option<Error>) {
         let mut body = BytesMut::new();
         let stall = self.policy.timing.stall;
         loop {
             let chunk = match timeout(stall, response.chunk()).await {
-                Ok(chunk) => chunk.map_err(|e| self.transport_error(doing, &e))?,
+                Ok(Ok(None)) => return (body.freeze(), None),
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Err(error)) => return (body.freeze(), Some(self.transport_error(doing, &error))),
                 Err(_) => {
                     let why = format!("the answer stalled for {}", text::duration(stall));
-                    return Err(self.error(Kind::Transient, doing.to_owned(), why));
+                    return (body.freeze(), Some(self.error(Kind::Transient, doing.to_owned(), why)));
                 }
             };
-            match chunk {
-                None => return Ok(body.freeze()),
-                Some(chunk) if body.len() + chunk.len() > limit => {
-                    let why = format!("the answer is larger than {}", text::bytes(limit as u64));
-                    return Err(self.error(Kind::Invalid, doing.to_owned(), why));
-                }
-                Some(chunk) => body.extend_from_slice(&chunk),
+            body.extend_from_slice(&chunk);
+            if body.len() > limit {
+                let why = format!("the answer is larger than {}", text::bytes(limit as u64));
+                return (body.freeze(), Some(self.error(Kind::Invalid, doing.to_owned(), why)));
             }
         }
     }
