@@ -111,6 +111,10 @@ pub async fn carry_out(
     tokio::pin!(interrupted);
     while !run.is_over() {
         run.begin_what_fits();
+        if run.tasks.is_empty() {
+            // What was left to begin was for images that have failed meanwhile: nobody will report.
+            continue;
+        }
         tokio::select! {
             Some(done) = run.tasks.join_next() => {
                 // What a task has taught came before its end.

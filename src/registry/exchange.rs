@@ -427,6 +427,12 @@ impl Peer {
             kind = classify_elsewhere(purpose, kind);
             why = format!("{why} (said by {storage}, where it redirects to)");
         }
+        if let Kind::RateLimited(Some(wish)) = kind
+            && wish <= self.policy.timing.longest_wait
+        {
+            // Whoever else is about to ask should know at once, whatever the one who asked has to do first.
+            self.close_for(wish);
+        }
         let hint = self.hint(&kind, &doing, &why);
         Error { status: Some(status.as_u16()), hint, ..self.error(kind, doing, why) }
     }
