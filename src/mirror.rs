@@ -44,11 +44,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// `parallel` images at a time have about so many blobs under way.
+    /// `parallel` images at a time have about so many blobs under way. Beyond sixteen, large ones only share the
+    /// same line, and each holds about a megabyte.
     pub fn for_images(parallel: NonZeroUsize) -> Self {
         const EIGHT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-        const MOST: NonZeroUsize = NonZeroUsize::new(96).unwrap();
-        Self { large: parallel, small: parallel.saturating_mul(EIGHT).min(MOST) }
+        const LARGE_MOST: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+        const SMALL_MOST: NonZeroUsize = NonZeroUsize::new(96).unwrap();
+        Self { large: parallel.min(LARGE_MOST), small: parallel.saturating_mul(EIGHT).min(SMALL_MOST) }
     }
 }
 
