@@ -450,7 +450,10 @@ impl Peer {
             self.renew_after(&scopes, response.headers());
         }
         match response.status().is_success() {
-            true => Ok(()),
+            true => {
+                self.note_served();
+                Ok(())
+            }
             false => Err(self.failure(Purpose::Session, doing, response).await),
         }
     }

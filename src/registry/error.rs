@@ -224,6 +224,8 @@ pub(super) fn classify(
         (416, Purpose::Session) => Kind::TooLarge,
         (409, Purpose::ManifestPut) => Kind::Immutable,
         (405 | 415 | 501, _) => Kind::Unsupported,
+        // A blob that is sent again costs far more than a question that is asked again.
+        (502..=504, Purpose::Session) => Kind::Transient,
         (502..=504, _) => Kind::Busy,
         (408 | 425 | 499 | 500 | 520..=524, _) => Kind::Transient,
         _ => Kind::Invalid,
@@ -282,6 +284,7 @@ mod tests {
             (Session, 400, code("BLOB_UPLOAD_INVALID"), Kind::SessionGone),
             (Session, 400, code("DIGEST_INVALID"), Kind::Corrupt),
             (Session, 413, "<html>".into(), Kind::TooLarge),
+            (Session, 503, "<html>".into(), Kind::Transient),
             (Session, 416, String::new(), Kind::TooLarge),
             (ManifestPut, 400, unknown.clone(), Kind::BlobUnknown(Some(digest))),
             (ManifestPut, 500, unknown, Kind::Invalid),

@@ -89,6 +89,7 @@ impl Patience {
         if *kind == Kind::Busy && serves_others && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR)
         {
             self.busy += 1;
+            self.failures = 0;
             return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
         }
         if let Kind::RateLimited(Some(wish)) = kind {
@@ -104,7 +105,7 @@ impl Patience {
             return None;
         }
         self.failures += 1;
-        Some(pause(&self.policy.timing, self.failures))
+        Some(pause(&self.policy.timing, self.busy.saturating_add(self.failures)))
     }
 
     /// Bytes have moved since the last failure: what was lost before no longer counts.
