@@ -310,4 +310,25 @@ mod tests {
         assert_eq!(told("<html><body>x"), "400 an HTML or XML page");
         assert!(told(&"y".repeat(100_000)).len() < 1024);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_the_parser_fail_or_a_message_long(
+            garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..400),
+            code in ".{0,80}",
+            message in ".{0,2000}",
+        ) {
+            let error = serde_json::json!({ "code": code, "message": message, "detail": [message] });
+            let proper = serde_json::json!({ "errors": [error, null, 7, error] }).to_string();
+            let page = format!("<html><title>{message}</title>");
+            for body in [&garbage[..], proper.as_bytes(), page.as_bytes()] {
+                let answer = Answer::parse(body);
+                let told = describe(StatusCode::BAD_REQUEST, &answer);
+                // Each character may be written as an escape.
+                proptest::prop_assert!(told.chars().count() <= 300 * 10 + 10, "{}", told.len());
+                proptest::prop_assert!(!told.chars().any(char::is_control));
+                let _ = classify(Purpose::Manifest, StatusCode::BAD_REQUEST, &answer, None);
+            }
+        }
+    }
 }

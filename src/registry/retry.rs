@@ -209,4 +209,16 @@ mod tests {
             assert_eq!(read(nonsense), None, "{nonsense}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_retry_after_makes_the_parser_or_the_patience_fail(text in ".{0,60}|[0-9]{0,40}", tries in 0..9_u32) {
+            let wish = retry_after(&text, SystemTime::now());
+            let mut patience = Patience::new(&policy(tries));
+            for served in 0..100 {
+                let pause = patience.next(&Kind::RateLimited(wish), served);
+                proptest::prop_assert!(pause.is_none_or(|pause| pause <= Timing::default().longest_wait));
+            }
+        }
+    }
 }
