@@ -4,6 +4,7 @@
 mod support;
 
 mod program;
+mod scene;
 mod stage;
 
 mod check;
@@ -14,6 +15,7 @@ mod main_job;
 mod memory;
 mod output;
 mod real_targets;
+mod rows;
 mod support_works;
 mod trial;
 mod upstream_names;

@@ -49,8 +49,42 @@ impl Program {
         self
     }
 
+    /// With so many file descriptors at most.
+    pub fn with_files(mut self, most: u32) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        limited.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.stdin(Stdio::null());
+        self.command = limited;
+        self
+    }
+
     pub fn run(mut self) -> Ended {
-        Ended::from(self.command.output().expect("the program can be started"))
+        self.keep_tidy();
+        let ended = Ended::from(self.command.output().expect("the program can be started"));
+        self.assert_tidy();
+        ended
+    }
+
+    /// Temporary files have a place of their own, so that one can see what is left of them.
+    fn keep_tidy(&mut self) {
+        let place = self.home.path().join("tmp");
+        std::fs::create_dir_all(&place).expect("a directory of one's own");
+        self.command.env("TMPDIR", place);
+    }
+
+    /// Nothing is left behind, neither in the home nor among temporary files.
+    #[track_caller]
+    fn assert_tidy(&self) {
+        let names = |path: std::path::PathBuf| {
+            let entries = std::fs::read_dir(path).expect("it is still there");
+            entries.map(|entry| entry.expect("an entry").file_name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(self.home.path().join("tmp")), Vec::<std::ffi::OsString>::new());
+        let stray = names(self.home.path().to_owned());
+        let ours = |name: &&std::ffi::OsString| !["tmp", ".docker"].iter().any(|ours| *name == ours);
+        assert_eq!(stray.iter().filter(ours).collect::<Vec<_>>(), Vec::<&std::ffi::OsString>::new());
     }
 
     /// Starts it without waiting; its output is read by [`Running::wait`].
