@@ -16,6 +16,7 @@ mod memory;
 mod output;
 mod real_targets;
 mod rows;
+mod schedules;
 mod support_works;
 mod trial;
 mod upstream_names;
