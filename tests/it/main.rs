@@ -17,6 +17,7 @@ mod output;
 mod real_targets;
 mod rows;
 mod schedules;
+mod set_ups;
 mod support_works;
 mod trial;
 mod upstream_names;
