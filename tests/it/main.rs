@@ -19,5 +19,6 @@ mod rows;
 mod schedules;
 mod set_ups;
 mod support_works;
+mod table;
 mod trial;
 mod upstream_names;
