@@ -68,7 +68,8 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "REF")]
     pub image: Vec<String>,
 
-    /// The images of this list, one reference a line, # for comments; - is standard input (repeatable)
+    /// The images of this list, one reference a line, # for comments; or all that the Kubernetes YAML in it
+    /// names; - is standard input (repeatable)
     #[arg(long, value_name = "FILE")]
     pub images_from: Vec<PathBuf>,
 

@@ -13,6 +13,7 @@ pub mod image_list;
 pub mod mirror;
 pub mod plan;
 pub mod upstreams;
+pub mod workloads;
 
 pub mod events;
 pub mod progress;
@@ -22,6 +23,8 @@ pub mod registry;
 
 pub mod reference;
 pub mod text;
+pub mod text_file;
+pub mod yaml;
 
 use std::fmt::Write as _;
 use std::future::Future;
