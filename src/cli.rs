@@ -155,7 +155,7 @@ pub struct OutputArgs {
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", id = "log_format")]
     pub log_format: Format,
 
-    /// Say more: retries and waits; twice, every request
+    /// Say more: retries and waits; twice, every request. In a dry run, who asks for each image
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 

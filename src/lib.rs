@@ -9,6 +9,7 @@ pub mod report;
 
 pub mod catalog;
 pub mod check;
+pub mod dry_run;
 pub mod image_list;
 pub mod mirror;
 pub mod plan;
@@ -26,7 +27,6 @@ pub mod text;
 pub mod text_file;
 pub mod yaml;
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,7 +42,7 @@ use crate::plan::{Plan, Request, look_for_found, resolve};
 use crate::reference::check_collisions;
 use crate::registry::Peer;
 use crate::report::Report;
-use crate::upstreams::{Hosts, destinations};
+use crate::upstreams::Hosts;
 
 /// The images that the options choose: from the catalog, by name, or both.
 ///
@@ -106,29 +106,4 @@ async fn make_plan(target: &Arc<Peer>, requests: &[Request], limits: Limits, lis
     let plan = resolve(requests, target, limits.small, heard).await;
     listener(Event::Planned { bytes: plan.bytes_to_move(), deliveries: plan.deliveries() });
     plan
-}
-
-/// One `SOURCE → TARGET` line for each image and name.
-pub fn dry_run(options: &Options, selection: &Selection) -> String {
-    let mut lines = String::new();
-    for image in &selection.images {
-        for spot in destinations(options, &image.reference) {
-            let _ = writeln!(lines, "{} → {}/{spot}", image.reference, options.target.host);
-        }
-    }
-    lines
-}
-
-/// The same as JSON: a list of `{"source": …, "target": …}`.
-pub fn dry_run_json(options: &Options, selection: &Selection) -> String {
-    let pairs = selection.images.iter().flat_map(|image| {
-        let spots = destinations(options, &image.reference).into_iter();
-        spots.map(|spot| {
-            serde_json::json!({
-                "source": image.reference.to_string(),
-                "target": format!("{}/{spot}", options.target.host),
-            })
-        })
-    });
-    format!("{:#}\n", serde_json::Value::Array(pairs.collect()))
 }

@@ -12,7 +12,7 @@ use mirror_images::cli::{Cli, Format};
 use mirror_images::options::{Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
 use mirror_images::report::{Exit, check_place};
-use mirror_images::{check, dry_run, dry_run_json, run, select};
+use mirror_images::{check, dry_run, run, select};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -37,8 +37,8 @@ fn start(cli: Cli) -> Result<u8> {
     let selection = select(&options)?;
     if options.mode == Mode::DryRun {
         let text = match options.output.format {
-            Format::Text => dry_run(&options, &selection),
-            Format::Json => dry_run_json(&options, &selection),
+            Format::Text => dry_run::lines(&options, &selection),
+            Format::Json => dry_run::json(&options, &selection),
         };
         print(&text);
         return Ok(Exit::Done as u8);
