@@ -9,6 +9,9 @@ pub mod report;
 
 pub mod catalog;
 pub mod check;
+pub mod choose;
+pub mod cluster;
+pub mod config;
 pub mod dry_run;
 pub mod image_list;
 pub mod mirror;
@@ -33,13 +36,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::catalog::{Catalog, SelectedImage, Selection};
+use crate::catalog::Selection;
 use crate::check::Check;
+use crate::choose::choose;
 use crate::events::{Event, Listener};
 use crate::mirror::{Limits, carry_out};
-use crate::options::Options;
+use crate::options::{ConfigOptions, Options};
 use crate::plan::{Plan, Request, look_for_found, resolve};
-use crate::reference::check_collisions;
 use crate::registry::Peer;
 use crate::report::Report;
 use crate::upstreams::Hosts;
@@ -47,23 +50,29 @@ use crate::upstreams::Hosts;
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// A version or release that the catalog does not know, with those that it does; two images that would overwrite
-/// each other at the target.
+/// As [`choose`] has them.
 pub fn select(options: &Options) -> Result<Selection> {
-    let mut selection = match &options.query {
-        Some(query) => Catalog::embedded()?.select(query)?,
-        None => Selection { images: Vec::new(), warnings: Vec::new(), kubernetes: Vec::new() },
-    };
-    for reference in &options.images {
-        if !selection.images.iter().any(|image| image.reference == *reference) {
-            selection.images.push(SelectedImage { reference: reference.clone(), reasons: Vec::new() });
-        }
-    }
-    check_collisions(selection.images.iter().map(|image| &image.reference))?;
-    for warning in &selection.warnings {
-        tracing::warn!("{warning}");
-    }
+    let selection = choose(&options.choice)?;
+    warn(&selection.warnings);
     Ok(selection)
+}
+
+/// What makes a cluster pull from the target what the options choose.
+///
+/// # Errors
+/// As [`choose`] and [`config::render`] have them.
+pub fn configuration(options: &ConfigOptions) -> Result<String> {
+    let selection = choose(&options.choice)?;
+    let config = config::render(options, &selection)?;
+    warn(&selection.warnings);
+    warn(&config.notes);
+    Ok(config.text)
+}
+
+fn warn(sentences: &[String]) {
+    for sentence in sentences {
+        tracing::warn!("{sentence}");
+    }
 }
 
 /// Mirrors `selection`. `listener` hears what happens; `interrupted` ends the run early and in order.
