@@ -7,6 +7,8 @@ mod program;
 mod stage;
 
 mod check;
+mod cluster;
+mod config;
 mod efficiency;
 mod failures;
 mod kill;
