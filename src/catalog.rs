@@ -5,11 +5,14 @@
 //! read by the same code.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+use crate::text_file;
 
 mod minor;
 mod schema;
@@ -17,7 +20,7 @@ mod select;
 
 pub use minor::Minor;
 pub use schema::{Changes, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
-pub use select::{Group, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup};
+pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup};
 
 macro_rules! embed {
     ($($file:literal),* $(,)?) => {
@@ -42,11 +45,16 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "kubeone-1.14.yaml",
 ];
 
+/// Largest catalog that is read, in bytes; the embedded one has 0.2 MiB.
+const FILE_MAX: u64 = 16 << 20;
+
 /// Why a text is not a catalog. Names the file, and where in it if the YAML is at fault.
 #[derive(Debug, Error)]
 pub enum CatalogError {
-    #[error("catalog {name}: {source}")]
-    Yaml { name: String, source: Box<serde_saphyr::Error> },
+    #[error("catalog {name}: cannot read it: {error}")]
+    File { name: String, error: std::io::Error },
+    #[error("catalog {name}: {error}")]
+    Yaml { name: String, error: Box<serde_saphyr::Error> },
     #[error("catalog {name}, the document at line {line}: {why}")]
     Rule { name: String, line: usize, why: String },
     #[error("catalog {name}: there must be one document with `kubernetes` and no `kubeone`, not {count}")]
@@ -81,6 +89,17 @@ impl Catalog {
     /// The files of [`Catalog::embedded`] as one stream, which [`Catalog::from_yaml`] reads back.
     pub fn embedded_yaml() -> String {
         EMBEDDED.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("---\n")
+    }
+
+    /// A catalog of one's own.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no catalog; the message says where.
+    pub fn read(path: &Path) -> Result<Self, CatalogError> {
+        let name = path.display().to_string();
+        let text = text_file::read(path, FILE_MAX);
+        let text = text.map_err(|error| CatalogError::File { name: name.clone(), error })?;
+        Self::from_yaml(&text, &name)
     }
 
     /// A catalog from a stream of documents; `name` is what errors call it. All of it is checked at once, for
@@ -126,6 +145,17 @@ impl Catalog {
     /// The KubeOne releases it knows, ascending, with the minors of Kubernetes that each supports.
     pub fn releases(&self) -> impl DoubleEndedIterator<Item = (Minor, &[Minor])> {
         self.releases.iter().map(|(kubeone, entry)| (*kubeone, entry.kubernetes.as_slice()))
+    }
+
+    /// The names of all addons, of any release.
+    pub fn addons(&self) -> Result<BTreeSet<&str>, CatalogError> {
+        let mut names = BTreeSet::new();
+        for entry in self.releases.values() {
+            let release = entry.release()?;
+            let resources = release.base.0.iter().chain(&release.optional.0);
+            names.extend(resources.flat_map(|(_, resource)| resource.addons.iter().map(String::as_str)));
+        }
+        Ok(names)
     }
 
     /// One KubeOne release, parsed when first asked for.
@@ -192,7 +222,7 @@ impl Document {
             line => ("\n".repeat(line) + text).into(),
         };
         serde_saphyr::from_str_with_options(&text, options)
-            .map_err(|source| CatalogError::Yaml { name: self.name.clone(), source: Box::new(source) })
+            .map_err(|error| CatalogError::Yaml { name: self.name.clone(), error: Box::new(error) })
     }
 
     fn parse_checked<T: DeserializeOwned>(

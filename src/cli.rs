@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// Mirror the container images of a KubeOne cluster into a registry of your own.
 ///
@@ -13,7 +14,11 @@ use clap::{Args, Parser, ValueEnum};
 /// is not moved again, so an interrupted run is repaired by running it again.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Where the images go: a registry with an optional path, such as registry.example.com:5000,
     /// ghcr.io/acme/kubeone or [::1]:5000 (also from TARGET_REGISTRY)
     pub target: Option<String>,
@@ -26,10 +31,53 @@ pub struct Cli {
     pub output: OutputArgs,
 }
 
+/// What the program does besides mirroring. A target with one of these names is named by `--registry`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the catalog that the program carries, in the form that --catalog reads
+    Catalog,
+    /// Print what makes a cluster pull from TARGET what was mirrored there
+    Config(Box<ConfigArgs>),
+    /// Print completions for a shell
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Where the images were mirrored to, as for a run
+    pub target: Option<String>,
+
+    /// Whose configuration to print
+    #[arg(long, value_enum, default_value_t = ConfigFormat::Kubeone)]
+    pub format: ConfigFormat,
+
+    /// The target speaks plain HTTP or shows a certificate that nobody vouches for
+    #[arg(long)]
+    pub insecure: bool,
+
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConfigFormat {
+    /// KubeOne's registryConfiguration: one registry for all images
+    Kubeone,
+    /// KubeOne's containerRuntime.containerd.registries: a mirror for each upstream host
+    KubeoneContainerd,
+    /// containerd's hosts.toml, one file for each upstream host
+    Containerd,
+    /// kubeadm's ClusterConfiguration, one for each version of Kubernetes
+    Kubeadm,
+    /// The registries.yaml of k3s and RKE2
+    K3s,
+}
+
 const AFTER_HELP: &str = "\
 Examples:
   mirror-images --filter base -k v1.36.3 registry.example.com:5000
   mirror-images --dry-run -k 1.35 registry.example.com:5000/kubeone
+  mirror-images --manifest kubeone.yaml registry.example.com:5000
   mirror-images --check --images-from list.txt registry.example.com
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
 
@@ -63,14 +111,37 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "RELEASE")]
     pub kubeone_version: Option<String>,
 
+    /// What this KubeOne cluster pulls: version, provider, CNI, features and addons of the manifest choose the
+    /// images; its registryConfiguration is the target if none is named
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["provider", "cni"])]
+    pub manifest: Option<PathBuf>,
+
+    /// What a cluster on this cloud provider pulls: its controller manager and CSI drivers, beside the CNI and
+    /// what KubeOne deploys by default (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "PROVIDER")]
+    pub provider: Vec<String>,
+
+    /// The same by CNI: canal, cilium, weavenet, or external for none; left out, canal (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "CNI")]
+    pub cni: Vec<String>,
+
+    /// The images of this addon of KubeOne's as well, such as cluster-autoscaler (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "ADDON")]
+    pub addon: Vec<String>,
+
     /// This image, named in full or as docker takes it (repeatable). Beside other flags of this section it adds to
     /// the selection; alone it is the selection
     #[arg(long, value_name = "REF")]
     pub image: Vec<String>,
 
-    /// The images of this list, one reference a line, # for comments; - is standard input (repeatable)
+    /// The images of this list, one reference a line, # for comments; or all that the Kubernetes YAML in it
+    /// names; - is standard input (repeatable)
     #[arg(long, value_name = "FILE")]
     pub images_from: Vec<PathBuf>,
+
+    /// Take this catalog instead of the one that the program carries; mirror-images catalog prints that one
+    #[arg(long, value_name = "FILE")]
+    pub catalog: Option<PathBuf>,
 
     /// The same as TARGET, as kubeone mirror-images spells it
     #[arg(long, value_name = "TARGET")]
@@ -154,7 +225,7 @@ pub struct OutputArgs {
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", id = "log_format")]
     pub log_format: Format,
 
-    /// Say more: retries and waits; twice, every request
+    /// Say more: retries and waits; twice, every request. In a dry run, who asks for each image
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -192,15 +263,40 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         Self::try_parse_from(arguments)
     }
+
+    /// What makes `shell` complete the program's arguments.
+    pub fn completions(shell: Shell) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), env!("CARGO_PKG_NAME"), &mut script);
+        script
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn targets_and_subcommands_stand_side_by_side() {
+        let cli = |words: &[&str]| Cli::try_from_arguments([&["mirror-images"], words].concat());
+        for target in ["registry", "registry:5000", "catalogue", "conf"] {
+            let parsed = cli(&["--filter", "base", target]).unwrap();
+            assert!(parsed.command.is_none());
+            assert_eq!(parsed.target.as_deref(), Some(target));
+        }
+        assert_eq!(cli(&["--registry", "config"]).unwrap().selection.registry.as_deref(), Some("config"));
+        assert!(matches!(cli(&["catalog"]).unwrap().command, Some(Command::Catalog)));
+        let Some(Command::Config(config)) = cli(&["config", "--filter", "base", "r:5000"]).unwrap().command
+        else {
+            panic!()
+        };
+        assert_eq!((config.target.as_deref(), config.selection.filter), (Some("r:5000"), vec![Filter::Base]));
+        assert!(cli(&["--dry-run", "config", "r:5000"]).is_err());
+        assert!(!Cli::completions(Shell::Bash).is_empty());
     }
 }

@@ -1,43 +1,45 @@
-//! Images named by the user: on the command line, or in a list with one reference a line.
+//! Images named by the user: in a list with one reference a line, or in Kubernetes YAML.
 
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::reference::Reference;
 use crate::text::printable;
+use crate::{text_file, workloads};
 
 /// Largest list that is read, in bytes.
 const LIST_MAX: u64 = 16 << 20;
 
-/// Reads the list in `path`; `-` is standard input.
+/// Reads the list or the YAML in `path`; `-` is standard input.
 ///
 /// # Errors
-/// The list cannot be read, is too large, or has a line that is no reference; the message names the line.
+/// The file cannot be read, is too large, or has a line that is no reference; the message names the line.
 pub fn read(path: &Path) -> Result<Vec<Reference>> {
-    if path.as_os_str() == "-" {
-        return from_reader(std::io::stdin().lock(), "standard input");
-    }
-    let name = path.display().to_string();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
-    from_reader(file, &name)
+    let (name, text) = match path.as_os_str() == "-" {
+        true => ("standard input".to_owned(), text_file::from_reader(std::io::stdin().lock(), LIST_MAX)),
+        false => (path.display().to_string(), text_file::read(path, LIST_MAX)),
+    };
+    parse(&text.with_context(|| format!("cannot read {name}"))?, &name)
 }
 
-fn from_reader(reader: impl Read, name: &str) -> Result<Vec<Reference>> {
-    let mut text = String::new();
-    let read = reader.take(LIST_MAX + 1).read_to_string(&mut text);
-    read.with_context(|| format!("cannot read {name}"))?;
-    ensure!(text.len() as u64 <= LIST_MAX, "{name} is larger than {} MiB", LIST_MAX >> 20);
-    parse(&text, name)
+/// What has nothing but references is a list. Anything else that looks like YAML is that.
+fn parse(text: &str, name: &str) -> Result<Vec<Reference>> {
+    let references = match list(text, name) {
+        Err(_) if is_yaml(text) => workloads::images(text, name)?,
+        list => list?,
+    };
+    if references.is_empty() {
+        bail!("{} names no image", printable(name));
+    }
+    Ok(references)
 }
 
 /// One reference a line; blank lines and what follows a `#` are passed over.
-fn parse(text: &str, name: &str) -> Result<Vec<Reference>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+fn list(text: &str, name: &str) -> Result<Vec<Reference>> {
     let mut references = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
+        let line = without_comment(line);
         if line.is_empty() {
             continue;
         }
@@ -46,10 +48,18 @@ fn parse(text: &str, name: &str) -> Result<Vec<Reference>> {
             Err(error) => bail!("{}, line {}: {error}", printable(name), number + 1),
         }
     }
-    if references.is_empty() {
-        bail!("{} names no image", printable(name));
-    }
     Ok(references)
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default().trim()
+}
+
+/// A mistyped line of a list should be told as such, and not as what YAML makes of it.
+fn is_yaml(text: &str) -> bool {
+    text.lines().map(without_comment).any(|line| {
+        line.starts_with(['{', '[']) || line.starts_with("---") || line.ends_with(':') || line.contains(": ")
+    })
 }
 
 #[cfg(test)]
@@ -62,8 +72,18 @@ mod tests {
 
     #[test]
     fn a_list_has_one_reference_a_line_and_comments() {
-        let list = "\u{feff}# all of them\nalpine:3 # small\r\n\n  quay.io/a/b:v1\n";
+        let list = "# all of them\nalpine:3 # small\r\n\n  quay.io/a/b:v1\n";
         assert_eq!(parsed(list).unwrap(), ["docker.io/library/alpine:3", "quay.io/a/b:v1"]);
+    }
+
+    #[test]
+    fn anything_else_is_kubernetes_yaml() {
+        let pod = "# a pod\nkind: Pod\nspec:\n  containers:\n    - image: quay.io/a/b:v1\n";
+        assert_eq!(parsed(pod).unwrap(), ["quay.io/a/b:v1"]);
+        let json = "{\n\"containers\": [{\"image\": \"a/b:1\"}]}\n";
+        assert_eq!(parsed(json).unwrap(), ["docker.io/a/b:1"]);
+        let told = format!("{:#}", parsed("kind: ConfigMap\n").unwrap_err());
+        assert!(told.contains("names no image"), "{told}");
     }
 
     #[test]

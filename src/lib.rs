@@ -9,10 +9,15 @@ pub mod report;
 
 pub mod catalog;
 pub mod check;
+pub mod choose;
+pub mod cluster;
+pub mod config;
+pub mod dry_run;
 pub mod image_list;
 pub mod mirror;
 pub mod plan;
 pub mod upstreams;
+pub mod workloads;
 
 pub mod events;
 pub mod progress;
@@ -23,45 +28,52 @@ pub mod registry;
 pub mod open_files;
 pub mod reference;
 pub mod text;
+pub mod text_file;
+pub mod yaml;
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::catalog::{Catalog, SelectedImage, Selection};
+use crate::catalog::Selection;
 use crate::check::Check;
+use crate::choose::choose;
 use crate::events::{Event, Listener};
 use crate::mirror::{Limits, carry_out};
-use crate::options::Options;
+use crate::options::{ConfigOptions, Options};
 use crate::plan::{Plan, Request, look_for_found, resolve};
-use crate::reference::check_collisions;
 use crate::registry::Peer;
 use crate::report::Report;
-use crate::upstreams::{Hosts, destinations};
+use crate::upstreams::Hosts;
 
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// A version or release that the catalog does not know, with those that it does; two images that would overwrite
-/// each other at the target.
+/// As [`choose`] has them.
 pub fn select(options: &Options) -> Result<Selection> {
-    let mut selection = match &options.query {
-        Some(query) => Catalog::embedded()?.select(query)?,
-        None => Selection { images: Vec::new(), warnings: Vec::new(), kubernetes: Vec::new() },
-    };
-    for reference in &options.images {
-        if !selection.images.iter().any(|image| image.reference == *reference) {
-            selection.images.push(SelectedImage { reference: reference.clone(), reasons: Vec::new() });
-        }
-    }
-    check_collisions(selection.images.iter().map(|image| &image.reference))?;
-    for warning in &selection.warnings {
-        tracing::warn!("{warning}");
-    }
+    let selection = choose(&options.choice)?;
+    warn(&selection.warnings);
     Ok(selection)
+}
+
+/// What makes a cluster pull from the target what the options choose.
+///
+/// # Errors
+/// As [`choose`] and [`config::render`] have them.
+pub fn configuration(options: &ConfigOptions) -> Result<String> {
+    let selection = choose(&options.choice)?;
+    let config = config::render(options, &selection)?;
+    warn(&selection.warnings);
+    warn(&config.notes);
+    Ok(config.text)
+}
+
+fn warn(sentences: &[String]) {
+    for sentence in sentences {
+        tracing::warn!("{sentence}");
+    }
 }
 
 /// Mirrors `selection`. `listener` hears what happens; `interrupted` ends the run early and in order.
@@ -104,29 +116,4 @@ async fn make_plan(target: &Arc<Peer>, requests: &[Request], limits: Limits, lis
     let plan = resolve(requests, target, limits.small, heard).await;
     listener(Event::Planned { bytes: plan.bytes_to_move(), deliveries: plan.deliveries() });
     plan
-}
-
-/// One `SOURCE → TARGET` line for each image and name.
-pub fn dry_run(options: &Options, selection: &Selection) -> String {
-    let mut lines = String::new();
-    for image in &selection.images {
-        for spot in destinations(options, &image.reference) {
-            let _ = writeln!(lines, "{} → {}/{spot}", image.reference, options.target.host);
-        }
-    }
-    lines
-}
-
-/// The same as JSON: a list of `{"source": …, "target": …}`.
-pub fn dry_run_json(options: &Options, selection: &Selection) -> String {
-    let pairs = selection.images.iter().flat_map(|image| {
-        let spots = destinations(options, &image.reference).into_iter();
-        spots.map(|spot| {
-            serde_json::json!({
-                "source": image.reference.to_string(),
-                "target": format!("{}/{spot}", options.target.host),
-            })
-        })
-    });
-    format!("{:#}\n", serde_json::Value::Array(pairs.collect()))
 }

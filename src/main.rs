@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result};
-use mirror_images::catalog::Selection;
-use mirror_images::cli::{Cli, Format};
-use mirror_images::options::{Mode, Options, OutputOptions};
+use mirror_images::catalog::{Catalog, Selection};
+use mirror_images::cli::{Cli, Command, Format};
+use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
 use mirror_images::report::{Exit, check_place};
-use mirror_images::{check, dry_run, dry_run_json, run, select};
+use mirror_images::{check, configuration, dry_run, run, select};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -30,15 +30,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli) -> Result<u8> {
+fn start(mut cli: Cli) -> Result<u8> {
+    match cli.command.take() {
+        Some(command) => side_job(command),
+        None => main_job(cli),
+    }
+}
+
+fn side_job(command: Command) -> Result<u8> {
+    match command {
+        Command::Catalog => print(&Catalog::embedded_yaml()),
+        Command::Config(arguments) => {
+            let options = ConfigOptions::new(*arguments, &|name| std::env::var(name).ok())?;
+            let output = OutputOptions::plain();
+            start_logging(&output, Display::new(&output).log_writer());
+            print(&configuration(&options)?);
+        }
+        Command::Completions { shell } => print(&String::from_utf8(Cli::completions(shell))?),
+    }
+    Ok(Exit::Done as u8)
+}
+
+fn main_job(cli: Cli) -> Result<u8> {
     let options = Options::new(cli, &|name| std::env::var(name).ok())?;
     let display = Display::new(&options.output);
     start_logging(&options.output, display.log_writer());
     let selection = select(&options)?;
     if options.mode == Mode::DryRun {
         let text = match options.output.format {
-            Format::Text => dry_run(&options, &selection),
-            Format::Json => dry_run_json(&options, &selection),
+            Format::Text => dry_run::lines(&options, &selection),
+            Format::Json => dry_run::json(&options, &selection),
         };
         print(&text);
         return Ok(Exit::Done as u8);

@@ -48,11 +48,11 @@ impl Limits {
     /// ten fill a fast line, so beyond them their number grows more slowly.
     pub fn for_images(parallel: NonZeroUsize) -> Self {
         const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
-        const EIGHT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-        const MOST: NonZeroUsize = NonZeroUsize::new(96).unwrap();
+        const TWELVE: NonZeroUsize = NonZeroUsize::new(12).unwrap();
+        const MOST: NonZeroUsize = NonZeroUsize::new(128).unwrap();
         let beyond_ten = parallel.get().saturating_sub(10);
         let large = parallel.min(TEN).saturating_add(beyond_ten / 3);
-        Self { large, small: parallel.saturating_mul(EIGHT).min(MOST) }
+        Self { large, small: parallel.saturating_mul(TWELVE).min(MOST) }
     }
 
     /// The same where only so many files may be open: a transfer has two connections, and idle ones stay open for a

@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::catalog::{Group, Query};
-use crate::cli::{Cli, Filter, Format, ProgressMode, SelectionArgs, TransferArgs};
-use crate::image_list;
-use crate::reference::{Host, Reference, Target};
+use crate::cli::{Cli, ConfigArgs, ConfigFormat, Format, ProgressMode, TransferArgs};
+use crate::reference::{Host, Target};
 use crate::registry::Scheme;
 use crate::registry::credentials::{Given, Keyring, Login, Secret};
 use crate::registry::retry::{Policy, Timing};
 use crate::registry::tls::Trust;
+
+mod choice;
+
+pub use choice::Choice;
+use choice::chosen;
 
 /// Longest password that is read, in bytes.
 const PASSWORD_MAX: u64 = 64 << 10;
@@ -23,10 +26,7 @@ const PASSWORD_MAX: u64 = 64 << 10;
 /// Everything that a run depends on.
 #[derive(Debug)]
 pub struct Options {
-    /// What to take from the catalog; nothing where the user named images alone.
-    pub query: Option<Query>,
-    /// Images that the user named, in any case.
-    pub images: Vec<Reference>,
+    pub choice: Choice,
     pub target: Target,
     pub target_scheme: Scheme,
     pub source_mirrors: Vec<SourceMirror>,
@@ -57,6 +57,40 @@ pub struct OutputOptions {
     pub log_format: Format,
     pub verbose: u8,
     pub quiet: bool,
+}
+
+impl OutputOptions {
+    /// For what prints a text and is done.
+    pub fn plain() -> Self {
+        Self {
+            format: Format::Text,
+            report: None,
+            progress: ProgressMode::None,
+            log_format: Format::Text,
+            verbose: 0,
+            quiet: false,
+        }
+    }
+}
+
+/// What `mirror-images config` depends on.
+#[derive(Debug)]
+pub struct ConfigOptions {
+    pub choice: Choice,
+    pub target: Target,
+    pub insecure: bool,
+    pub format: ConfigFormat,
+}
+
+impl ConfigOptions {
+    /// # Errors
+    /// What the user has to put right, in words that say how.
+    pub fn new(arguments: ConfigArgs, environment: Environment<'_>) -> Result<Self> {
+        let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let ConfigArgs { target, format, insecure, selection } = arguments;
+        let (choice, target, insecure) = chosen(target.as_deref(), selection, insecure, &get)?;
+        Ok(Self { choice, target, insecure, format })
+    }
 }
 
 /// What belongs to `host` is pulled from another place.
@@ -91,7 +125,8 @@ impl Options {
     /// What the user has to put right, in words that say how.
     pub fn new(cli: Cli, environment: Environment<'_>) -> Result<Self> {
         let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
-        let target = target(cli.target.as_deref(), cli.selection.registry.as_deref(), &get)?;
+        let (choice, target, insecure) =
+            chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &get)?;
         let mut trust = Trust::default().with_usual_directories();
         if let Some(path) = &cli.transfer.ca_file {
             trust = trust.with_bundle(path).context("--ca-file")?;
@@ -104,15 +139,13 @@ impl Options {
         if mode != Mode::DryRun {
             Trust::check_environment()?;
         }
-        let images = images(&cli.selection)?;
         let keyring = match mode {
             Mode::DryRun => Keyring::default(),
             Mode::Check | Mode::Mirror => Keyring::new(given(&cli.transfer, &target)?, &get)?,
         };
         Ok(Self {
-            query: query(cli.selection, &get)?,
-            images,
-            target_scheme: if cli.transfer.insecure { Scheme::Insecure } else { Scheme::Https },
+            choice,
+            target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
             source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,
             mode,
@@ -130,72 +163,6 @@ impl Options {
             },
         })
     }
-}
-
-fn target(argument: Option<&str>, flag: Option<&str>, get: Environment<'_>) -> Result<Target> {
-    let text = match (argument, flag) {
-        (Some(argument), Some(flag)) if argument != flag => {
-            bail!("two targets are named, {argument:?} and --registry {flag:?}: name one");
-        }
-        (Some(text), _) | (None, Some(text)) => text.to_owned(),
-        (None, None) => get("TARGET_REGISTRY").ok_or_else(|| {
-            anyhow!("no target: name a registry, as in mirror-images registry.example.com:5000, or set TARGET_REGISTRY")
-        })?,
-    };
-    Ok(text.trim().parse()?)
-}
-
-fn images(selection: &SelectionArgs) -> Result<Vec<Reference>> {
-    let mut images = Vec::new();
-    for text in &selection.image {
-        images.push(text.trim().parse().context("--image")?);
-    }
-    for path in &selection.images_from {
-        images.append(&mut image_list::read(path).context("--images-from")?);
-    }
-    Ok(images)
-}
-
-/// `None` where images are named and nothing else is asked for.
-fn query(selection: SelectionArgs, get: Environment<'_>) -> Result<Option<Query>> {
-    let mut kubernetes = selection.kubernetes_versions;
-    if kubernetes.is_empty()
-        && let Some(versions) = get("KUBERNETES_VERSIONS").or_else(|| get("KUBERNETES_VERSION"))
-    {
-        kubernetes = versions.split([',', ' ']).filter(|v| !v.is_empty()).map(str::to_owned).collect();
-    }
-    let kubernetes: Vec<String> = kubernetes.iter().map(|v| v.trim().to_owned()).collect();
-    ensure!(!kubernetes.iter().any(String::is_empty), "an empty Kubernetes version is named");
-    let named = !selection.image.is_empty() || !selection.images_from.is_empty();
-    let asked = !selection.filter.is_empty() || !kubernetes.is_empty() || selection.kubeone_version.is_some();
-    if named && !asked {
-        return Ok(None);
-    }
-    Ok(Some(Query {
-        groups: groups(&selection.filter, get)?,
-        kubernetes,
-        kubeone: selection.kubeone_version,
-    }))
-}
-
-fn groups(filter: &[Filter], get: Environment<'_>) -> Result<Vec<Group>> {
-    if filter.is_empty() {
-        return match get("PULL_OPTIONAL_IMAGES").as_deref() {
-            Some("false") => Ok(vec![Group::Base, Group::ControlPlane]),
-            Some("true") | None => Ok(Vec::new()),
-            Some(other) => bail!("PULL_OPTIONAL_IMAGES is {other:?}: it can be true or false"),
-        };
-    }
-    if filter.contains(&Filter::None) {
-        return Ok(Vec::new());
-    }
-    let group = |filter: &Filter| match filter {
-        Filter::Base => Some(Group::Base),
-        Filter::Optional => Some(Group::Optional),
-        Filter::ControlPlane => Some(Group::ControlPlane),
-        Filter::None => None,
-    };
-    Ok(filter.iter().filter_map(group).collect())
 }
 
 /// What the command line says of logins. The password comes by standard input, never as an argument, which every

@@ -1,6 +1,6 @@
 //! From what a user asks for to the images that it takes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::minor::enumerate;
 use super::{Catalog, CatalogError, Minor, Release};
 use crate::reference::{Collision, Reference, check_collisions};
+use crate::text::printable;
 
 /// The images that kubeadm names after the version.
 const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
@@ -67,6 +68,19 @@ pub struct Query {
     /// `1.8`, `v1.8` or `1.8.3`, all of which are release 1.8. Without, each version of Kubernetes gets the newest
     /// KubeOne release that supports it.
     pub kubeone: Option<String>,
+    /// What to take of the groups base and optional; without, all.
+    pub only: Option<Only>,
+}
+
+/// The part of base and optional that a cluster deploys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Only {
+    /// The addons whose images to take.
+    pub addons: BTreeSet<String>,
+    /// Resources that are left out all the same.
+    pub without: BTreeSet<String>,
+    /// Those of `addons` that were named; where no release of the answer has one, a warning says so.
+    pub named: BTreeSet<String>,
 }
 
 /// The images that a query takes, each once: by group, by version, then in the catalog's order.
@@ -92,7 +106,7 @@ pub struct Reason {
     pub group: Group,
     /// `CalicoCNI`, `kube-apiserver`, `etcd`, `sandbox` …
     pub resource: String,
-    /// The addons that deploy it; none in the control plane.
+    /// The addons that deploy it, of those asked for; none in the control plane.
     pub addons: Vec<String>,
     /// The KubeOne release that asks for it; none for what kubeadm asks for.
     pub kubeone: Option<Minor>,
@@ -144,14 +158,31 @@ impl Catalog {
             warnings.extend(clusters.iter().filter_map(Cluster::warning));
         }
         let mut picked = Picked::default();
-        for group in groups {
+        for &group in &groups {
             for cluster in &clusters {
-                cluster.images(group, &mut picked);
+                cluster.images(group, query.only.as_ref(), &mut picked);
             }
+        }
+        if let Some(only) = &query.only
+            && groups.iter().any(|group| *group != Group::ControlPlane)
+        {
+            warnings.extend(only.named.iter().filter_map(|addon| unknown_addon(addon, &clusters)));
         }
         check_collisions(picked.images.iter().map(|image| &image.reference))?;
         let kubernetes = clusters.into_iter().map(|cluster| cluster.version).collect();
         Ok(Selection { images: picked.images, warnings, kubernetes })
+    }
+
+    /// All images of the clusters that `query` describes, by KubeOne's and kubeadm's names of the resources.
+    pub fn by_resource(&self, query: &Query) -> Result<BTreeMap<String, BTreeSet<Reference>>, SelectError> {
+        let whole = Query { groups: Vec::new(), only: None, ..query.clone() };
+        let mut resources = BTreeMap::<String, BTreeSet<Reference>>::new();
+        for image in self.select(&whole)?.images {
+            for reason in image.reasons {
+                resources.entry(reason.resource).or_default().insert(image.reference.clone());
+            }
+        }
+        Ok(resources)
     }
 
     /// The release that a user named, with a warning if the catalog holds another patch release of it.
@@ -252,7 +283,7 @@ impl Cluster<'_> {
         })
     }
 
-    fn images(&self, group: Group, picked: &mut Picked) {
+    fn images(&self, group: Group, only: Option<&Only>, picked: &mut Picked) {
         let reason = |resource: &str, addons: &[String], release: Option<&Release>| Reason {
             group,
             resource: resource.to_owned(),
@@ -262,8 +293,10 @@ impl Cluster<'_> {
         };
         if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
             for (name, resource) in release.resources(group) {
-                if let Some(image) = resource.image.of(self.minor) {
-                    picked.add(image, reason(name, &resource.addons, self.release));
+                if let Some(image) = resource.image.of(self.minor)
+                    && let Some(addons) = wanted(only, name, &resource.addons)
+                {
+                    picked.add(image, reason(name, &addons, self.release));
                 }
             }
         }
@@ -280,6 +313,32 @@ impl Cluster<'_> {
             }
         }
     }
+}
+
+/// Those of `addons` for which the resource is wanted; `None` if it is not.
+fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<String>> {
+    let Some(only) = only else { return Some(addons.to_vec()) };
+    if only.without.contains(resource) {
+        return None;
+    }
+    let addons: Vec<String> = addons.iter().filter(|addon| only.addons.contains(*addon)).cloned().collect();
+    (!addons.is_empty()).then_some(addons)
+}
+
+fn unknown_addon(addon: &str, clusters: &[Cluster<'_>]) -> Option<String> {
+    let releases: BTreeSet<Minor> = clusters.iter().filter_map(|c| Some(c.release?.kubeone)).collect();
+    let known = clusters.iter().filter_map(|cluster| cluster.release).any(|release| {
+        let mut resources = release.base.0.iter().chain(&release.optional.0);
+        resources.any(|(_, resource)| resource.addons.iter().any(|name| name == addon))
+    });
+    let releases: Vec<Minor> = releases.into_iter().collect();
+    (!known).then(|| {
+        format!(
+            "the catalog knows no image of the addon {} for KubeOne {}: name its images by --image or --images-from",
+            printable(addon),
+            enumerate(&releases)
+        )
+    })
 }
 
 /// An image of Kubernetes itself, e.g. `registry.k8s.io/kube-proxy:v1.36.3`.

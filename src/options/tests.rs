@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::Group;
 
 fn options_in(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Options> {
     let arguments = ["mirror-images", "--dry-run"].iter().chain(arguments);
@@ -24,7 +25,7 @@ fn the_environment_of_image_loader_sh_is_enough() {
     ];
     let o = options_in(&[], &loader).unwrap();
     assert_eq!(o.target.to_string(), "127.0.0.1:5000");
-    let query = o.query.unwrap();
+    let query = o.choice.query.unwrap();
     assert_eq!(query.kubernetes, ["v1.36.3"]);
     assert_eq!(query.groups, [Group::Base, Group::ControlPlane]);
 }
@@ -38,14 +39,14 @@ fn a_flag_beats_its_variable() {
     ];
     let o = options_in(&["-k", "1.36.1", "--filter", "optional", "b.example.com"], &variables).unwrap();
     assert_eq!(o.target.to_string(), "b.example.com");
-    let query = o.query.unwrap();
+    let query = o.choice.query.unwrap();
     assert_eq!(query.kubernetes, ["1.36.1"]);
     assert_eq!(query.groups, [Group::Optional]);
 }
 
 #[test]
 fn filters_are_lists_and_none_means_all() {
-    let groups = |filter: &[&str]| options(&[filter, &["r"]].concat()).unwrap().query.unwrap().groups;
+    let groups = |filter: &[&str]| options(&[filter, &["r"]].concat()).unwrap().choice.query.unwrap().groups;
     assert_eq!(groups(&["--filter", "base,control-plane"]), [Group::Base, Group::ControlPlane]);
     assert_eq!(groups(&["--filter", "base", "--filter", "optional"]), [Group::Base, Group::Optional]);
     assert_eq!(groups(&["--filter", "none"]), []);
@@ -99,11 +100,15 @@ fn none_at_a_time_is_refused() {
 #[test]
 fn named_images_are_the_selection_alone_and_add_to_it_beside_others() {
     let o = options(&["--image", "alpine:3", "r"]).unwrap();
-    assert!(o.query.is_none());
-    assert_eq!(o.images[0].to_string(), "docker.io/library/alpine:3");
-    assert!(options(&["--image", "alpine:3", "-k", "1.36", "r"]).unwrap().query.is_some());
+    assert!(o.choice.query.is_none());
+    assert_eq!(o.choice.images[0].to_string(), "docker.io/library/alpine:3");
+    assert!(options(&["--image", "alpine:3", "-k", "1.36", "r"]).unwrap().choice.query.is_some());
     assert!(
-        options_in(&["--image", "alpine:3", "r"], &[("KUBERNETES_VERSION", "1.36")]).unwrap().query.is_some()
+        options_in(&["--image", "alpine:3", "r"], &[("KUBERNETES_VERSION", "1.36")])
+            .unwrap()
+            .choice
+            .query
+            .is_some()
     );
     assert!(error(&["--image", "Not:an:image", "r"]).contains("--image"));
     assert!(error(&["--images-from", "/nowhere/list", "r"]).contains("cannot read /nowhere/list"));

@@ -23,7 +23,7 @@ use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
 /// Most requests that one host is busy with at a time; blobs that stream are counted by who starts them.
-pub const REQUESTS_PER_HOST: usize = 64;
+pub const REQUESTS_PER_HOST: usize = 96;
 /// Most redirects that one request follows.
 const HOPS_MAX: usize = 5;
 /// Largest error answer that is read, in bytes.

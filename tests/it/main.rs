@@ -8,6 +8,8 @@ mod scene;
 mod stage;
 
 mod check;
+mod cluster;
+mod config;
 mod efficiency;
 mod failures;
 mod kill;

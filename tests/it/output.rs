@@ -40,6 +40,36 @@ fn a_dry_run_as_json_says_the_same_as_its_lines() {
 }
 
 #[test]
+fn a_dry_run_says_who_asks_for_each_image() {
+    let dry =
+        |more: &[&str]| Program::new(&["--dry-run", "t:1", "-k", "1.35.1,1.36.3"]).args(more).run().expect(0);
+    let text = dry(&["-v"]).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    for expected in [
+        "    base CalicoCNI of cni-canal: KubeOne 1.14, Kubernetes 1.35.1, 1.36.3",
+        "    optional AzureCCM of ccm-azure: KubeOne 1.14, Kubernetes 1.36.3",
+        "    control-plane kube-proxy: kubeadm, Kubernetes 1.35.1",
+        "    control-plane sandbox: KubeOne 1.14, Kubernetes 1.36.3",
+    ] {
+        assert!(lines.contains(&expected), "{expected} is not in\n{text}");
+    }
+    let arrows: Vec<&str> = lines.iter().filter(|line| !line.starts_with("    ")).copied().collect();
+    assert_eq!(arrows, dry(&[]).stdout.lines().collect::<Vec<_>>());
+    let pairs = dry(&["-o", "json"]).report();
+    let reasons = |part: &str| {
+        let mut pairs = pairs.as_array().unwrap().iter();
+        pairs.find(|pair| pair["source"].as_str().unwrap().contains(part)).unwrap()["reasons"].clone()
+    };
+    let expected = serde_json::json!([{
+        "group": "optional", "resource": "AwsEbsCSI", "addons": ["csi-aws-ebs"], "kubeone": "1.14",
+        "kubernetes": ["1.35.1", "1.36.3"],
+    }]);
+    assert_eq!(reasons("/aws-ebs-csi-driver:"), expected);
+    assert_eq!(reasons("/pause:3.10.2").as_array().unwrap().len(), 2);
+    assert!(reasons("/kube-proxy:")[0].get("kubeone").is_none());
+}
+
+#[test]
 fn wrong_use_is_told_with_the_valid_choices_before_any_request() {
     let net = Net::new();
     let trap = net.trap("trap");

@@ -12,6 +12,7 @@ fn query(groups: &[Group], kubernetes: &[&str], kubeone: Option<&str>) -> Query 
         groups: groups.to_vec(),
         kubernetes: kubernetes.iter().map(|&v| v.to_owned()).collect(),
         kubeone: kubeone.map(str::to_owned),
+        only: None,
     }
 }
 

@@ -1,0 +1,64 @@
+//! A KubeOne cluster: what its manifest says, and which addons KubeOne then deploys.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::reference::Target;
+use crate::text_file;
+
+mod addons;
+pub mod local;
+mod manifest;
+mod template;
+
+pub use addons::{ByHand, by_hand, is_always_embedded};
+
+/// Largest manifest, and largest file of an addon, that is read, in bytes.
+const FILE_MAX: u64 = 16 << 20;
+
+/// What a manifest says about images, with KubeOne's defaults where it says nothing.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The manifest's file, as messages call it.
+    pub name: String,
+    pub api: Api,
+    pub kubernetes: String,
+    /// The embedded addons that are deployed.
+    pub addons: BTreeSet<String>,
+    /// Those of them that the manifest names.
+    pub named: BTreeSet<String>,
+    /// KubeOne's names of images that are switched off within a deployed addon.
+    pub without: BTreeSet<String>,
+    /// The user's own addons.
+    pub directory: Option<PathBuf>,
+    pub registry: Option<Registry>,
+    /// What no catalog can know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// `registryConfiguration`.
+#[derive(Debug)]
+pub struct Registry {
+    pub target: Target,
+    pub insecure: bool,
+}
+
+/// The version of KubeOne's API that a manifest is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Api {
+    V1Beta1,
+    V1Beta2,
+    V1Beta3,
+}
+
+impl Cluster {
+    /// # Errors
+    /// The file cannot be read or is no KubeOne manifest; the message names the line where there is one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let text = text_file::read(path, FILE_MAX).with_context(|| format!("cannot read {name}"))?;
+        manifest::parse(&text, path)
+    }
+}

@@ -1,0 +1,82 @@
+//! The user's own addons: the directory that `addons.path` names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{Cluster, FILE_MAX, is_always_embedded, template};
+use crate::reference::Reference;
+use crate::{text_file, workloads};
+
+/// What the directory holds for a cluster.
+#[derive(Debug, Default)]
+pub struct Local {
+    /// Addons of the catalog whose place a directory takes.
+    pub replaced: BTreeSet<String>,
+    pub images: Vec<Reference>,
+    /// What cannot be resolved, by file and line.
+    pub warnings: Vec<String>,
+}
+
+/// The images of the catalog by KubeOne's names.
+pub type Resources = BTreeMap<String, BTreeSet<Reference>>;
+
+/// Reads what KubeOne would apply: the files of the directory itself, and those of each directory in it, but for
+/// one that has the name of an embedded addon which the cluster does not deploy. It looks no deeper.
+///
+/// # Errors
+/// A directory or file cannot be read, or is no YAML.
+pub fn read(directory: &Path, cluster: &Cluster, resources: &Resources) -> Result<Local> {
+    let mut local = Local::default();
+    let (directories, mut files) = contents(directory).context("addons.path")?;
+    for path in directories {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if is_always_embedded(&name) && !cluster.addons.contains(&name) {
+            continue;
+        }
+        files.append(&mut contents(&path)?.1);
+        local.replaced.insert(name);
+    }
+    for file in files {
+        read_file(&file, resources, &mut local)?;
+    }
+    Ok(local)
+}
+
+fn read_file(path: &Path, resources: &Resources, local: &mut Local) -> Result<()> {
+    let name = path.display().to_string();
+    let text = text_file::read(path, FILE_MAX).with_context(|| format!("cannot read {name}"))?;
+    if template::is_template(&text) {
+        let mut found = template::images(&text, &name, resources);
+        local.images.append(&mut found.images);
+        local.warnings.append(&mut found.warnings);
+    } else {
+        local.images.append(&mut workloads::images(&text, &name)?);
+    }
+    Ok(())
+}
+
+/// Directories and manifests in `directory`, sorted.
+fn contents(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let cannot = || format!("cannot read the directory {}", directory.display());
+    let (mut directories, mut files) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if path.is_dir() {
+            directories.push(path);
+        } else if is_manifest(&path) {
+            files.push(path);
+        }
+    }
+    directories.sort();
+    files.sort();
+    Ok((directories, files))
+}
+
+/// The extensions that KubeOne applies.
+fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    ["yaml", "yml", "json"].iter().any(|known| extension == *known)
+}

@@ -1,0 +1,176 @@
+//! Images in KubeOne's templates, which are YAML only once KubeOne has filled them in.
+//!
+//! They are read line by line, so that both branches of an `if` count: an image too many does no harm.
+
+use std::collections::BTreeSet;
+
+use super::local::Resources;
+use crate::reference::Reference;
+use crate::text::printable;
+
+#[derive(Debug, Default)]
+pub struct Found {
+    pub images: Vec<Reference>,
+    pub warnings: Vec<String>,
+}
+
+pub fn is_template(text: &str) -> bool {
+    text.contains("{{")
+}
+
+/// The images of the lines `image: …`, and of `reference: …` below an `image:`.
+pub fn images(text: &str, name: &str, resources: &Resources) -> Found {
+    let mut found = Found::default();
+    // The indentation of an `image:` that has its value on the lines below.
+    let mut volume: Option<usize> = None;
+    for (number, line) in text.lines().enumerate() {
+        let bare = line.trim_start().trim_start_matches("- ").trim_start();
+        let indentation = line.len() - bare.len();
+        if bare.is_empty() || bare.starts_with('#') || bare.starts_with("{{") {
+            continue;
+        }
+        let inside = volume.is_some_and(|outer| indentation > outer);
+        let value = match (field(bare, "image"), field(bare, "reference")) {
+            (Some(""), _) => {
+                volume = Some(indentation);
+                continue;
+            }
+            (Some(value), _) => value,
+            (None, Some(value)) if inside => value,
+            _ => {
+                volume = volume.filter(|_| inside);
+                continue;
+            }
+        };
+        match resolve(value, resources) {
+            Ok(images) => found.images.extend(images),
+            Err(why) => found.warnings.push(format!(
+                "{}, line {}: the image {} cannot be resolved ({why}): name it by --image",
+                printable(name),
+                number + 1,
+                printable(value)
+            )),
+        }
+    }
+    found
+}
+
+/// The value of a line `name: value`, without quotes and what follows it.
+fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
+    let rest = line.strip_prefix('"').unwrap_or(line).strip_prefix(name)?;
+    let value = rest.strip_prefix('"').unwrap_or(rest).strip_prefix(':')?;
+    if !value.is_empty() && !value.starts_with(char::is_whitespace) {
+        return None;
+    }
+    let value = value.split(" #").next().unwrap_or_default().trim().trim_end_matches(',').trim_end();
+    let quoted = |quote| value.strip_prefix(quote).and_then(|value: &str| value.strip_suffix(quote));
+    Some(quoted('"').or_else(|| quoted('\'')).unwrap_or(value))
+}
+
+/// One image, or one for each version of Kubernetes.
+fn resolve(value: &str, resources: &Resources) -> Result<BTreeSet<Reference>, String> {
+    let mut texts = BTreeSet::from([String::new()]);
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (expression, after) = after.split_once("}}").ok_or("it does not end on its line")?;
+        let values = evaluate(expression, resources)?;
+        texts =
+            texts.iter().flat_map(|text| values.iter().map(move |v| format!("{text}{before}{v}"))).collect();
+        rest = after;
+    }
+    let parsed = texts.iter().map(|text| format!("{text}{rest}").parse::<Reference>());
+    parsed.collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"` and `Registry "HOST"`.
+fn evaluate(expression: &str, resources: &Resources) -> Result<BTreeSet<String>, String> {
+    let expression = expression.trim_matches(|c: char| c == '-' || c.is_whitespace());
+    let mut steps = expression.split('|').map(str::trim);
+    let call = steps.next().unwrap_or_default();
+    let call = call.strip_prefix('(').and_then(|call| call.strip_suffix(')')).unwrap_or(call);
+    if let Some(step) = steps.find(|step| !["quote", "squote", "trim"].contains(step)) {
+        return Err(format!("the template function {} is not known here", printable(step)));
+    }
+    let argument = |name: &str| {
+        let text = call.strip_prefix(name)?.trim();
+        ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
+    };
+    if let Some(resource) = argument(".InternalImages.Get") {
+        let name = if resource == "PauseImage" { "sandbox" } else { resource };
+        let images = resources.get(name);
+        let images = images.ok_or_else(|| format!("the catalog has no image {}", printable(resource)))?;
+        return Ok(images.iter().map(ToString::to_string).collect());
+    }
+    if let Some(host) = argument("Registry") {
+        return Ok([host.to_owned()].into());
+    }
+    Err("only .InternalImages.Get and Registry are known here".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Found {
+        let image = |text: &str| text.parse::<Reference>().unwrap();
+        let resources = Resources::from([
+            ("CalicoCNI".to_owned(), [image("quay.io/calico/cni:v3.32.0")].into()),
+            (
+                "AwsCCM".to_owned(),
+                [image("registry.k8s.io/ccm:v1.34.0"), image("registry.k8s.io/ccm:v1.35.0")].into(),
+            ),
+            ("sandbox".to_owned(), [image("registry.k8s.io/pause:3.10.2")].into()),
+        ]);
+        images(text, "a.yaml", &resources)
+    }
+
+    #[test]
+    fn kubeones_expressions_resolve_through_the_catalog() {
+        let text = "\
+{{ if .Config.CloudProvider.External }}
+      - name: a
+        image: {{ .InternalImages.Get \"CalicoCNI\" }}
+{{- else }}
+      - image: '{{- (.InternalImages.Get \"AwsCCM\") | quote -}}' # by version
+{{ end }}
+        image: \"{{ Registry \"quay.io\" }}/acme/app:v1\"
+        image: alpine:3
+        imagePullPolicy: Always
+      volumes:
+      - image:
+          pullPolicy: Always
+          reference: {{ .InternalImages.Get \"PauseImage\" }}
+        reference: not/taken
+";
+        let images: Vec<String> = found(text).images.iter().map(ToString::to_string).collect();
+        let expected = [
+            "quay.io/calico/cni:v3.32.0",
+            "registry.k8s.io/ccm:v1.34.0",
+            "registry.k8s.io/ccm:v1.35.0",
+            "quay.io/acme/app:v1",
+            "docker.io/library/alpine:3",
+            "registry.k8s.io/pause:3.10.2",
+        ];
+        assert_eq!(images, expected);
+        assert!(found(text).warnings.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_resolved_is_pointed_out_with_its_line() {
+        let text = "a: {{ .Params.a }}\n  image: {{ .Params.image }}\n  image: {{ .InternalImages.Get \"Nope\" }}\n  image: {{ x\n";
+        let warnings = found(text).warnings;
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("a.yaml, line 2: the image {{ .Params.image }} cannot"),
+            "{warnings:?}"
+        );
+        assert!(warnings[1].contains("line 3") && warnings[1].contains("Nope"), "{warnings:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_fail(text in "(?s)(image: |\\{\\{|\\}\\}|\\PC){0,60}") {
+            let _ = found(&text);
+        }
+    }
+}

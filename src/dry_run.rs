@@ -1,0 +1,130 @@
+//! What would be done, without a network; and why.
+
+use std::fmt::Write as _;
+
+use semver::Version;
+use serde::Serialize;
+
+use crate::catalog::{Group, Reason, SelectedImage, Selection};
+use crate::options::Options;
+use crate::text::list;
+use crate::upstreams::destinations;
+
+/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it.
+pub fn lines(options: &Options, selection: &Selection) -> String {
+    let mut lines = String::new();
+    for image in &selection.images {
+        for spot in destinations(options, &image.reference) {
+            let _ = writeln!(lines, "{} → {}/{spot}", image.reference, options.target.host);
+        }
+        if options.output.verbose > 0 {
+            for why in explain(image) {
+                let _ = writeln!(lines, "    {}", why.sentence());
+            }
+        }
+    }
+    lines
+}
+
+/// The same as JSON: a list of `{"source": …, "target": …, "reasons": […]}`.
+pub fn json(options: &Options, selection: &Selection) -> String {
+    let pairs = selection.images.iter().flat_map(|image| {
+        let spots = destinations(options, &image.reference).into_iter();
+        spots.map(|spot| {
+            serde_json::json!({
+                "source": image.reference.to_string(),
+                "target": format!("{}/{spot}", options.target.host),
+                "reasons": explain(image),
+            })
+        })
+    });
+    format!("{:#}\n", serde_json::Value::Array(pairs.collect()))
+}
+
+/// Reasons that differ in nothing but the version of Kubernetes, as one.
+#[derive(Debug, Serialize)]
+struct Why<'s> {
+    group: &'static str,
+    resource: &'s str,
+    addons: &'s [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubeone: Option<String>,
+    #[serde(serialize_with = "as_text")]
+    kubernetes: Vec<&'s Version>,
+}
+
+fn as_text<S: serde::Serializer>(versions: &[&Version], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(versions.iter().map(ToString::to_string))
+}
+
+fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
+    let mut whys: Vec<(&Reason, Why<'_>)> = Vec::new();
+    for reason in &image.reasons {
+        let same = |other: &Reason| {
+            (other.group, &other.resource, &other.addons, other.kubeone)
+                == (reason.group, &reason.resource, &reason.addons, reason.kubeone)
+        };
+        match whys.iter_mut().find(|(other, _)| same(other)) {
+            Some((_, why)) => why.kubernetes.push(&reason.kubernetes),
+            None => whys.push((reason, Why::new(reason))),
+        }
+    }
+    whys.into_iter().map(|(_, why)| why).collect()
+}
+
+impl<'s> Why<'s> {
+    fn new(reason: &'s Reason) -> Self {
+        Self {
+            group: reason.group.as_str(),
+            resource: &reason.resource,
+            addons: &reason.addons,
+            kubeone: reason.kubeone.map(|release| release.to_string()),
+            kubernetes: vec![&reason.kubernetes],
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let by = match &self.kubeone {
+            Some(release) => format!("KubeOne {release}"),
+            None => "kubeadm".to_owned(),
+        };
+        let addons = match self.addons {
+            [] if self.group == Group::ControlPlane.as_str() => String::new(),
+            [] => " of no addon".to_owned(),
+            addons => format!(" of {}", list(addons)),
+        };
+        format!("{} {}{addons}: {by}, Kubernetes {}", self.group, self.resource, ranges(&self.kubernetes))
+    }
+}
+
+/// `1.34.0 to 1.34.9, 1.36.3`
+fn ranges(versions: &[&Version]) -> String {
+    let follows = |a: &Version, b: &Version| {
+        (a.major, a.minor) == (b.major, b.minor) && a.patch.checked_add(1) == Some(b.patch)
+    };
+    let mut runs: Vec<(&Version, &Version)> = Vec::new();
+    for version in versions {
+        match runs.last_mut() {
+            Some((_, last)) if follows(last, version) => *last = version,
+            _ => runs.push((version, version)),
+        }
+    }
+    let run = |(first, last): &(&Version, &Version)| match first == last {
+        true => first.to_string(),
+        false => format!("{first} to {last}"),
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_as_ranges() {
+        let versions: Vec<Version> =
+            ["1.34.0", "1.34.1", "1.34.2", "1.35.2", "1.36.3"].iter().map(|v| v.parse().unwrap()).collect();
+        let versions: Vec<&Version> = versions.iter().collect();
+        assert_eq!(ranges(&versions), "1.34.0 to 1.34.2, 1.35.2, 1.36.3");
+    }
+}
