@@ -121,7 +121,7 @@ fn g06_two_runs_at_once_do_each_other_no_harm() {
 
 /// What the target says from the `after`-th request that writes on, for ever.
 fn spoiled(after: usize, answer: Fault) -> Scene {
-    let scene = Scene::new(&many(150)).retries(1);
+    let scene = Scene::new(&many(300)).retries(1);
     let writes = on(Op::Mount).or(Op::UploadStart).or(Op::UploadPut).or(Op::ManifestPut);
     scene.target.fault(writes.after(after).then(answer));
     scene
@@ -142,8 +142,8 @@ fn g08_a_target_that_takes_nothing_any_more_is_given_up_with_its_words() {
             let refused = scene.journal().filter(|e| {
                 e.host == "target" && e.op.writes() && e.status.is_some_and(|status| status >= 400)
             });
-            // Many were under way; far more would have followed.
-            let most = if after == 0 { 24 } else { 250 };
+            // Some hundred were under way; more than a thousand would have followed.
+            let most = if after == 0 { 24 } else { 500 };
             assert!(refused.len() <= most, "{} requests after the end: {gave_up}", refused.len());
             assert!(run.took < 5 * SECOND, "{:?}", run.took);
             scene.heal();
