@@ -14,6 +14,7 @@ use crate::registry::Scheme;
 use crate::registry::credentials::{Given, Keyring, Login, Secret};
 use crate::registry::retry::{Policy, Timing};
 use crate::registry::tls::Trust;
+use crate::text::quoted;
 
 mod choice;
 
@@ -190,7 +191,8 @@ fn given(transfer: &TransferArgs, target: &Target) -> Result<Given> {
 fn source_mirrors(texts: &[String]) -> Result<Vec<SourceMirror>> {
     let mut mirrors: Vec<SourceMirror> = Vec::new();
     for text in texts {
-        let mirror: SourceMirror = text.parse().with_context(|| format!("--source-mirror {text:?}"))?;
+        let mirror: SourceMirror =
+            text.parse().with_context(|| format!("--source-mirror {}", quoted(text)))?;
         if let Some(other) = mirrors.iter().find(|other| other.host == mirror.host && **other != mirror) {
             bail!(
                 "--source-mirror names two places for {}: {} and {}",

@@ -4,18 +4,26 @@
 mod support;
 
 mod program;
+mod single;
 mod stage;
 
+mod canary;
 mod check;
 mod cluster;
 mod config;
+mod credentials;
 mod efficiency;
 mod failures;
 mod kill;
 mod main_job;
 mod memory;
 mod output;
+mod privacy;
+mod proxies;
 mod real_targets;
+mod strangers;
 mod support_works;
+mod tokens;
 mod trial;
+mod trust;
 mod upstream_names;
