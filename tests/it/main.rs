@@ -15,6 +15,7 @@ mod kill;
 mod main_job;
 mod memory;
 mod output;
+mod platforms;
 mod real_targets;
 mod support_works;
 mod trial;
