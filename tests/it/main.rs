@@ -18,6 +18,7 @@ mod kill;
 mod main_job;
 mod memory;
 mod output;
+mod platforms;
 mod privacy;
 mod proxies;
 mod real_targets;
