@@ -299,5 +299,26 @@ mod tests {
         fn no_bytes_make_the_parser_fail(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let _ = Manifest::parse(Bytes::from(bytes), None, Algorithm::Sha256);
         }
+
+        #[test]
+        fn no_json_makes_the_parser_fail(
+            keys in proptest::collection::vec(
+                "schemaVersion|mediaType|manifests|config|layers|blobs|fsLayers|.{0,5}", 0..6),
+            values in proptest::collection::vec(
+                "null|2|2.0|-1|1e400|\"DIGEST\"|\"x\"|\\[\\]|\\[1\\]|\\{\\}|\\[\\{\"digest\":\"(DIGEST|sha256:x)\",\"size\":(0|-1|99999999999999999999)\\}\\]", 6),
+            header in "(application/vnd\\.(oci|docker)\\.[a-z.+]{0,50})?",
+        ) {
+            let members: Vec<String> =
+                keys.iter().zip(&values).map(|(key, value)| format!("{key:?}:{value}")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let _ = parse(&text, Some(&header));
+            let _ = parse(&text, None);
+        }
+
+        #[test]
+        fn nesting_and_length_are_bounded(depth in 0..200_000_usize) {
+            let _ = parse(&"[".repeat(depth), None);
+            let _ = parse(&format!("{{\"manifests\":{}", "[".repeat(depth)), None);
+        }
     }
 }

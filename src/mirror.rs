@@ -394,6 +394,7 @@ impl<'p> Run<'p> {
             only_mount: mounting && planned.descriptor.size > SMALL,
             trusted: mounting && whereabouts.trusted,
             suspect: false,
+            tried: 0,
             what: format!("{name} {}", planned.descriptor.digest.short()),
             repository,
             opening,

@@ -60,6 +60,8 @@ pub struct Transfer {
     pub trusted: bool,
     /// The target was seen to hold the blob in another size; whatever it says next is looked at.
     pub suspect: bool,
+    /// Bytes of the largest body that the last try would have sent.
+    pub tried: u64,
     /// What a person reads beside the progress bar.
     pub what: String,
     pub listener: Listener,
@@ -134,6 +136,7 @@ impl Transfer {
         (self.listener)(Event::Started { transfer: self.id, what: self.what.clone(), size: self.blob.size });
         let (listener, transfer) = (self.listener.clone(), self.id);
         let moved = move |position| listener(Event::Moved { transfer, position });
+        self.tried = self.target.body_size(self.blob.size);
         self.target.upload(&self.repository, &session, &self.blob, reader, moved).await?;
         if self.suspect {
             return self.settle().await;
@@ -233,11 +236,11 @@ impl Transfer {
             return false;
         }
         match error.kind {
-            Kind::TooLarge => self.target.learn_body_limit(self.blob.size),
+            Kind::TooLarge => self.target.learn_body_limit(self.tried),
             Kind::Unsupported | Kind::Corrupt => self.target.learn_no_chunks(),
             Kind::Transient if error.status.is_none() && self.blob.size > SUSPICIOUS => {
                 *broken += 1;
-                *broken == 2 && self.target.learn_body_limit(self.blob.size)
+                *broken == 2 && self.target.learn_body_limit(self.tried)
             }
             _ => false,
         }

@@ -452,7 +452,10 @@ impl Peer {
             self.renew_after(&scopes, &proof, response.headers());
         }
         match response.status().is_success() {
-            true => Ok(()),
+            true => {
+                self.note_served();
+                Ok(())
+            }
             false => Err(self.failure(Purpose::Session, doing, response).await),
         }
     }

@@ -46,21 +46,32 @@ impl Bodies {
 }
 
 impl Peer {
-    /// Notes that a body of `size` bytes was refused for its size, or broke off for no other reason that is known.
+    /// The most bytes of a blob of `size` bytes that one body would hold now.
+    pub fn body_size(&self, size: u64) -> u64 {
+        size.min(self.bodies.limit())
+    }
+
+    /// Notes that a body of `tried` bytes was refused for its size, or broke off for no other reason that is known.
     /// True if there is another way to send it.
-    pub fn learn_body_limit(&self, size: u64) -> bool {
+    pub fn learn_body_limit(&self, tried: u64) -> bool {
         let limit = self.bodies.limit();
-        let tried = size.min(limit);
-        let next = if tried > CHUNK { CHUNK } else { tried / 2 };
-        if self.bodies.no_chunks.load(Ordering::Relaxed) || next < CHUNK_MIN {
+        if self.bodies.no_chunks.load(Ordering::Relaxed) {
             return false;
         }
-        if self.bodies.limit.fetch_min(next, Ordering::Relaxed) > next {
-            tracing::warn!(
-                "{} or a proxy before it has a body size limit (nginx: client_max_body_size); sending blobs in pieces of {}",
-                self.host,
-                text::bytes(next)
-            );
+        if tried > limit {
+            // It was on its way when another one was refused: that smaller ones are too large is not known yet.
+            return true;
+        }
+        let next = if tried > CHUNK { CHUNK } else { tried / 2 };
+        if next < CHUNK_MIN {
+            return false;
+        }
+        match self.bodies.limit.fetch_min(next, Ordering::Relaxed) {
+            u64::MAX => tracing::warn!(
+                "{} or a proxy before it has a body size limit (nginx: client_max_body_size); sending blobs in pieces",
+                self.host
+            ),
+            _ => tracing::info!("sending blobs to {} in pieces of {}", self.host, text::bytes(next)),
         }
         true
     }

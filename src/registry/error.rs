@@ -227,6 +227,8 @@ pub(super) fn classify(
         (416, Purpose::Session) => Kind::TooLarge,
         (409, Purpose::ManifestPut) => Kind::Immutable,
         (405 | 415 | 501, _) => Kind::Unsupported,
+        // A blob that is sent again costs far more than a question that is asked again.
+        (502..=504, Purpose::Session) => Kind::Transient,
         (502..=504, _) => Kind::Busy,
         (408 | 425 | 499 | 500 | 520..=524, _) => Kind::Transient,
         _ => Kind::Invalid,
@@ -291,6 +293,7 @@ mod tests {
             (Session, 400, code("BLOB_UPLOAD_INVALID"), Kind::SessionGone),
             (Session, 400, code("DIGEST_INVALID"), Kind::Corrupt),
             (Session, 413, "<html>".into(), Kind::TooLarge),
+            (Session, 503, "<html>".into(), Kind::Transient),
             (Session, 416, String::new(), Kind::TooLarge),
             (ManifestPut, 400, unknown.clone(), Kind::BlobUnknown(Some(digest))),
             (ManifestPut, 500, unknown, Kind::Invalid),
@@ -315,5 +318,26 @@ mod tests {
         assert_eq!(told("<?xml version='1'?><Error><Code>AccessDenied</Code></Error>"), "400 AccessDenied");
         assert_eq!(told("<html><body>x"), "400 an HTML or XML page");
         assert!(told(&"y".repeat(100_000)).len() < 1024);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_the_parser_fail_or_a_message_long(
+            garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..400),
+            code in ".{0,80}",
+            message in ".{0,2000}",
+        ) {
+            let error = serde_json::json!({ "code": code, "message": message, "detail": [message] });
+            let proper = serde_json::json!({ "errors": [error, null, 7, error] }).to_string();
+            let page = format!("<html><title>{message}</title>");
+            for body in [&garbage[..], proper.as_bytes(), page.as_bytes()] {
+                let answer = Answer::parse(body, str::to_owned);
+                let told = describe(StatusCode::BAD_REQUEST, &answer);
+                // Each character may be written as an escape.
+                proptest::prop_assert!(told.chars().count() <= 300 * 10 + 10, "{}", told.len());
+                proptest::prop_assert!(!told.chars().any(char::is_control));
+                let _ = classify(Purpose::Manifest, StatusCode::BAD_REQUEST, &answer, None);
+            }
+        }
     }
 }

@@ -164,6 +164,10 @@ impl Peer {
         self.served.load(Ordering::Relaxed)
     }
 
+    pub(super) fn note_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
     /// for its outcome.
     pub(super) async fn ask_once(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
@@ -407,10 +411,17 @@ impl Peer {
     async fn judge(&self, ask: &Ask<'_>, response: Response) -> Result<Response, Error> {
         match response.status().is_success() {
             true => {
-                self.served.fetch_add(1, Ordering::Relaxed);
+                self.note_served();
                 Ok(response)
             }
-            false => Err(self.failure(ask.purpose, ask.doing.clone(), response).await),
+            false => {
+                let error = self.failure(ask.purpose, ask.doing.clone(), response).await;
+                if error.kind == Kind::NotFound {
+                    // As good an answer as any.
+                    self.note_served();
+                }
+                Err(error)
+            }
         }
     }
 

@@ -89,6 +89,7 @@ impl Patience {
         if *kind == Kind::Busy && serves_others && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR)
         {
             self.busy += 1;
+            self.failures = 0;
             return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
         }
         if let Kind::RateLimited(Some(wish)) = kind {
@@ -104,7 +105,7 @@ impl Patience {
             return None;
         }
         self.failures += 1;
-        Some(pause(&self.policy.timing, self.failures))
+        Some(pause(&self.policy.timing, self.busy.saturating_add(self.failures)))
     }
 
     /// Bytes have moved since the last failure: what was lost before no longer counts.
@@ -206,6 +207,18 @@ mod tests {
         assert_eq!(read("99999999999999999999999"), Some(u64::from(u32::MAX)));
         for nonsense in ["-1", "abc", "", "7.5", "0x7"] {
             assert_eq!(read(nonsense), None, "{nonsense}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_retry_after_makes_the_parser_or_the_patience_fail(text in ".{0,60}|[0-9]{0,40}", tries in 0..9_u32) {
+            let wish = retry_after(&text, SystemTime::now());
+            let mut patience = Patience::new(&policy(tries));
+            for served in 0..100 {
+                let pause = patience.next(&Kind::RateLimited(wish), served);
+                proptest::prop_assert!(pause.is_none_or(|pause| pause <= Timing::default().longest_wait));
+            }
         }
     }
 }

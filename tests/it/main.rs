@@ -4,6 +4,7 @@
 mod support;
 
 mod program;
+mod scene;
 mod single;
 mod stage;
 
@@ -22,8 +23,12 @@ mod platforms;
 mod privacy;
 mod proxies;
 mod real_targets;
+mod rows;
+mod schedules;
+mod set_ups;
 mod strangers;
 mod support_works;
+mod table;
 mod tokens;
 mod trial;
 mod trust;

@@ -96,8 +96,26 @@ impl Program {
         self.file(".docker/config.json", auths(host, user, password))
     }
 
-    pub fn run(self) -> Ended {
-        self.start().wait()
+    /// With so many file descriptors at most.
+    pub fn with_files(mut self, most: u32) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        limited.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.stdin(Stdio::null());
+        self.command = limited;
+        self
+    }
+
+    pub fn run(mut self) -> Ended {
+        // Temporary files have a place of their own, so that one can see what is left of them.
+        let place = self.home("tmp");
+        std::fs::create_dir_all(&place).expect("a directory of one's own");
+        self.command.env("TMPDIR", place);
+        let left = |home: &Path| std::fs::read_dir(home.join("tmp")).expect("it is still there").count();
+        let (ended, left) = self.start().wait_and(left);
+        assert_eq!(left, 0, "temporary files are left behind");
+        ended
     }
 
     /// Starts it without waiting; its output is read by [`Running::wait`].

@@ -136,11 +136,20 @@ impl Stage {
 
     /// The same to another target.
     pub fn program_to(&self, target: &str) -> Program {
+        self.program_for(target, self.selection)
+    }
+
+    /// The same for another selection, whose images are among those of this one.
+    pub fn program_of(&self, selection: &[&str]) -> Program {
+        self.program_for(&self.target.host(), selection)
+    }
+
+    fn program_for(&self, target: &str, selection: &[&str]) -> Program {
         let place = self.source.url();
         let place = place.strip_prefix("https://").unwrap_or(&place);
         let flags = mirror_flags(&self.lines, place);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        Program::new(&[target]).args(self.selection).args(&flags)
+        Program::new(&[target]).args(selection).args(&flags)
     }
 
     /// Runs the program once.

@@ -45,6 +45,8 @@ pub enum Fault {
     StallHeaders,
     /// Neither reads the body nor answers.
     StopReading,
+    /// Waits before each piece of the body that it reads.
+    ReadSlowly(Duration),
     /// Drops the connection instead of looking at the request.
     HangUp(Cut),
     /// Reads so many bytes of the body, then resets.

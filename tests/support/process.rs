@@ -60,6 +60,8 @@ pub struct Setup<'a> {
     pub relative_urls: bool,
     /// Files may not grow beyond so many blocks of 512 bytes, which looks like a full disk.
     pub file_limit: Option<u32>,
+    /// On SIGTERM, ends what is under way first.
+    pub drain: bool,
     /// More lines for the configuration file.
     pub more: &'a str,
     /// Another program that takes the same arguments and configuration.
@@ -140,6 +142,11 @@ impl DockerRegistry {
         let (algorithm, hex) = digest.split_once(':').expect("a digest");
         let root = self.directory.path().join("data/docker/registry/v2/blobs");
         root.join(algorithm).join(&hex[..2]).join(hex).join("data")
+    }
+
+    /// Where it keeps what belongs to repositories: links to manifests and layers.
+    pub fn repositories(&self) -> PathBuf {
+        self.directory.path().join("data/docker/registry/v2/repositories")
     }
 
     fn config_file(&self) -> PathBuf {
@@ -278,6 +285,9 @@ fn configuration(setup: &Setup<'_>, addr: SocketAddr, directory: &Path) -> Resul
          readonly:\n      enabled: {read_only}\n"
     );
     write!(text, "http:\n  addr: {addr}\n  relativeurls: {}\n", setup.relative_urls)?;
+    if setup.drain {
+        writeln!(text, "  draintimeout: 10s")?;
+    }
     if let Some(secret) = setup.secret {
         writeln!(text, "  secret: {secret}")?;
     }
@@ -312,4 +322,83 @@ fn auth_section(setup: &Setup<'_>, directory: &Path) -> Result<String, Failure> 
         "auth:\n  token:\n    realm: {}\n    service: {}\n    issuer: {}\n    rootcertbundle: {place}/token.crt\n",
         token.realm, token.service, token.issuer
     ))
+}
+
+/// How nginx is set up before a registry.
+pub struct NginxSetup<'a> {
+    /// `host:port`
+    pub upstream: &'a str,
+    pub tls: Option<&'a Identity>,
+    /// More directives for the server.
+    pub more: &'a str,
+}
+
+/// An nginx child that passes all on, without saying that TLS ends here; killed when dropped.
+pub struct Nginx {
+    child: Child,
+    addr: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    /// Starts it and waits until it answers.
+    pub fn start(setup: &NginxSetup<'_>) -> Result<Self, Failure> {
+        let directory = short_lived_directory()?;
+        let addr = free_port()?;
+        let place = directory.path().display();
+        let tls = match setup.tls {
+            Some(identity) => {
+                std::fs::write(directory.path().join("tls.crt"), &identity.certificate_pem)?;
+                std::fs::write(directory.path().join("tls.key"), &identity.key_pem)?;
+                format!("ssl_certificate {place}/tls.crt; ssl_certificate_key {place}/tls.key;")
+            }
+            None => String::new(),
+        };
+        let listen = if setup.tls.is_some() { format!("{addr} ssl") } else { addr.to_string() };
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {place}/{kind};"))
+            .join("\n");
+        let (upstream, more) = (setup.upstream, setup.more);
+        let text = format!(
+            "daemon off; master_process off; pid {place}/pid; error_log {place}/error.log;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; {temporary}\n\
+             server {{ listen {listen}; {tls} {more}\n\
+             location / {{ proxy_pass http://{upstream}; proxy_set_header Host $http_host; \
+             proxy_request_buffering off; proxy_http_version 1.1; }} }} }}\n"
+        );
+        let config = directory.path().join("nginx.conf");
+        std::fs::write(&config, text)?;
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut child = Command::new("nginx")
+            .env("PATH", format!("{path}:/usr/sbin"))
+            .arg("-p")
+            .arg(directory.path())
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let patience = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(addr).is_err() {
+            if child.try_wait()?.is_some() || Instant::now() > patience {
+                let log = std::fs::read_to_string(directory.path().join("error.log")).unwrap_or_default();
+                return Err(format!("nginx: {log}").into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { child, addr, _directory: directory })
+    }
+
+    pub fn host(&self) -> String {
+        self.addr.to_string()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -233,3 +233,25 @@ fn a_helper_that_hangs_is_not_waited_for() {
     assert!(told.contains("the-helper did not answer"), "{told}");
     assert!(began.elapsed() < std::time::Duration::from_secs(30));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_logins_make_the_parser_fail_or_be_quoted(
+        garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        key in ".{0,40}",
+        auth in "hunter2.{0,40}|[A-Za-z0-9+/=]{0,40}",
+    ) {
+        let _ = AuthFile::parse(&garbage, "x".to_owned());
+        let json = serde_json::json!({ "auths": { key: { "auth": auth } } }).to_string();
+        let (host, repository) = ("r.example.com".parse().unwrap(), "a/b".parse().unwrap());
+        for text in [&json[..], &json[..json.len() - 1]] {
+            match AuthFile::parse(text.as_bytes(), "x".to_owned()) {
+                Ok(file) => _ = file.login_for(&host, &repository),
+                Err(error) => {
+                    let quoted = format!("{error:#}").contains("hunter2");
+                    proptest::prop_assert!(!quoted);
+                }
+            }
+        }
+    }
+}

@@ -65,6 +65,7 @@ async fn before(
         }
         Fault::DelayRequest(time) => tokio::time::sleep(*time).await,
         Fault::StopReading => std::future::pending().await,
+        Fault::ReadSlowly(pause) => body.pause = *pause,
         Fault::HangUp(how) => return Err(hang_up(control, *how)),
         Fault::ResetAfterReading(bytes) => {
             body.limit = Some(*bytes);

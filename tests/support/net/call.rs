@@ -182,17 +182,22 @@ pub struct RequestBody {
     pub record: Arc<Record>,
     /// Reads no further than this, and leaves the rest unread.
     pub limit: Option<u64>,
+    /// Before each piece.
+    pub pause: Duration,
     read: u64,
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, record: Arc<Record>) -> Self {
-        Self { incoming, record, limit: None, read: 0 }
+        Self { incoming, record, limit: None, pause: Duration::ZERO, read: 0 }
     }
 
     /// The next piece; `None` at the end, or at the limit.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         while self.limit.is_none_or(|limit| self.read < limit) {
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
             let frame = match self.incoming.frame().await {
                 None => return Ok(None),
                 Some(frame) => frame.map_err(|_| Broken)?,

@@ -1,0 +1,8 @@
+//! The reliability specification, a test for each of its rows, named with the row's id.
+
+mod contents;
+mod downloads;
+mod personas;
+mod retries;
+mod uploads;
+mod whole_run;
