@@ -143,6 +143,15 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<PathBuf>,
 
+    /// Only these platforms of each image, as os/arch[/variant]. Left out: all (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "PLATFORM")]
+    pub platform: Vec<String>,
+
+    /// Let an image whose digest is pinned get another one where the target takes no index that names platforms
+    /// which are not there
+    #[arg(long, requires = "platform")]
+    pub platform_repin: bool,
+
     /// The same as TARGET, as kubeone mirror-images spells it
     #[arg(long, value_name = "TARGET")]
     pub registry: Option<String>,

@@ -23,6 +23,7 @@ pub mod events;
 pub mod progress;
 
 pub mod manifest;
+pub mod platforms;
 pub mod registry;
 
 pub mod open_files;

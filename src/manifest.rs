@@ -2,6 +2,9 @@
 //!
 //! Formats: OCI image-spec 1.1 (image manifest, image index) and Docker's schema 2 (manifest, manifest list).
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use thiserror::Error;
@@ -33,6 +36,8 @@ pub struct Descriptor {
     pub media_type: String,
     /// `linux/arm64/v8`, for the entries of an index.
     pub platform: Option<String>,
+    /// The digest of the image that this is an attestation about, as BuildKit writes it.
+    pub attests: Option<String>,
 }
 
 impl Descriptor {
@@ -60,6 +65,19 @@ pub struct Manifest {
     pub digest: Digest,
     pub media_type: String,
     pub content: Content,
+    /// What may be put in its place.
+    pub stand_in: StandIn,
+}
+
+/// What becomes of an index of which only some platforms are wanted, where a registry refuses it for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StandIn {
+    /// All that it names is to be there.
+    None,
+    /// The same index without what is not wanted.
+    Index(Arc<Manifest>),
+    /// Its digest is pinned, and another index would have another.
+    Forbidden,
 }
 
 /// Why some bytes are no manifest to be mirrored.
@@ -107,6 +125,7 @@ struct RawDescriptor {
     digest: String,
     size: u64,
     platform: Option<RawPlatform>,
+    annotations: Option<HashMap<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -135,7 +154,26 @@ impl Manifest {
                     Content::Image(descriptors(raw.config.into_iter().chain(blobs).collect())?)
                 }
             };
-        Ok(Self { digest: Digest::of(algorithm, &bytes), bytes, media_type, content })
+        let digest = Digest::of(algorithm, &bytes);
+        Ok(Self { digest, bytes, media_type, content, stand_in: StandIn::None })
+    }
+
+    /// Whether it has a descriptor of `digest`.
+    pub fn names(&self, digest: &Digest) -> bool {
+        let (Content::Index(named) | Content::Image(named)) = &self.content;
+        named.iter().any(|descriptor| descriptor.digest == *digest)
+    }
+
+    /// This index with nothing but the entries in `kept`; `None` for what is no index.
+    pub fn trimmed(&self, kept: &HashSet<&Digest>) -> Option<Self> {
+        let mut json: serde_json::Value = serde_json::from_slice(&self.bytes).ok()?;
+        let entries = json.get_mut("manifests")?.as_array_mut()?;
+        entries.retain(|entry| {
+            let digest = entry["digest"].as_str().unwrap_or_default();
+            kept.iter().any(|kept| kept.as_str() == digest)
+        });
+        let bytes = Bytes::from(serde_json::to_vec(&json).ok()?);
+        Self::parse(bytes, Some(&self.media_type), self.digest.algorithm()).ok()
     }
 }
 
@@ -189,7 +227,9 @@ fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, ManifestError
         .map(|raw| {
             let digest = raw.digest.parse().map_err(|e| ManifestError::Descriptor(format!("{e}")))?;
             let platform = raw.platform.map(|p| platform(&p));
-            Ok(Descriptor { digest, size: raw.size, media_type: raw.media_type, platform })
+            let about = raw.annotations.as_ref().and_then(|a| a.get("vnd.docker.reference.digest")?.as_str());
+            let attests = about.map(str::to_owned);
+            Ok(Descriptor { digest, size: raw.size, media_type: raw.media_type, platform, attests })
         })
         .collect()
 }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::cli::{Cli, ConfigArgs, ConfigFormat, Format, ProgressMode, TransferArgs};
+use crate::cli::{Cli, ConfigArgs, ConfigFormat, Format, ProgressMode, SelectionArgs, TransferArgs};
+use crate::platforms::{Platform, Platforms};
 use crate::reference::{Host, Target};
 use crate::registry::Scheme;
 use crate::registry::credentials::{Given, Keyring, Login, Secret};
 use crate::registry::retry::{Policy, Timing};
 use crate::registry::tls::Trust;
+use crate::text::quoted;
 
 mod choice;
 
@@ -27,6 +29,7 @@ const PASSWORD_MAX: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Options {
     pub choice: Choice,
+    pub platforms: Arc<Platforms>,
     pub target: Target,
     pub target_scheme: Scheme,
     pub source_mirrors: Vec<SourceMirror>,
@@ -125,6 +128,7 @@ impl Options {
     /// What the user has to put right, in words that say how.
     pub fn new(cli: Cli, environment: Environment<'_>) -> Result<Self> {
         let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let platforms = platforms(&cli.selection)?;
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &get)?;
         let mut trust = Trust::default().with_usual_directories();
@@ -145,6 +149,7 @@ impl Options {
         };
         Ok(Self {
             choice,
+            platforms: Arc::new(platforms),
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
             source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,
@@ -163,6 +168,11 @@ impl Options {
             },
         })
     }
+}
+
+fn platforms(selection: &SelectionArgs) -> Result<Platforms> {
+    let wanted = selection.platform.iter().map(|text| text.parse::<Platform>().context("--platform"));
+    Ok(Platforms::new(wanted.collect::<Result<_>>()?, selection.platform_repin))
 }
 
 /// What the command line says of logins. The password comes by standard input, never as an argument, which every
@@ -190,7 +200,8 @@ fn given(transfer: &TransferArgs, target: &Target) -> Result<Given> {
 fn source_mirrors(texts: &[String]) -> Result<Vec<SourceMirror>> {
     let mut mirrors: Vec<SourceMirror> = Vec::new();
     for text in texts {
-        let mirror: SourceMirror = text.parse().with_context(|| format!("--source-mirror {text:?}"))?;
+        let mirror: SourceMirror =
+            text.parse().with_context(|| format!("--source-mirror {}", quoted(text)))?;
         if let Some(other) = mirrors.iter().find(|other| other.host == mirror.host && **other != mirror) {
             bail!(
                 "--source-mirror names two places for {}: {} and {}",

@@ -4,7 +4,7 @@
 //! value: for each image the manifests to push, over all images each unique blob once, with its size, the places
 //! that have it and the repositories that need it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
@@ -13,13 +13,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::manifest::{Content, Descriptor, Manifest};
+use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Reference, Repository, Spot};
 use crate::registry::{Error, Head, Kind, Peer};
 
-/// Deepest nesting of indexes that is followed.
-const DEPTH_MAX: usize = 8;
-/// Most manifests that one image may consist of.
-const MANIFESTS_MAX: usize = 2000;
+mod parts;
+mod tree;
 
 /// A place that repositories are in: a host, or a path on one.
 #[derive(Debug, Clone)]
@@ -42,6 +41,7 @@ pub struct Request {
     pub source: Place,
     /// The names at the target, already with the target's path in front.
     pub destinations: Vec<Spot>,
+    pub platforms: Arc<Platforms>,
 }
 
 /// An image after both sides were asked.
@@ -223,12 +223,26 @@ impl Questions<'_> {
         if at_target.iter().all(|answer| matches!(answer, Answer::Failed(_))) {
             return Found { states: compare(at_target, None), levels: None };
         }
-        if let Some(wanted) = self.wanted_digest(request, &at_target).await
+        // With some platforms only, the digest of an index says nothing of what is below it.
+        if request.platforms.is_all()
+            && let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
         {
             return Found { states: compare(at_target, Some(&wanted)), levels: None };
         }
-        match self.fetch_tree(&request.source, &request.source.place(&request.reference.spot())).await {
+        let spot = request.source.place(&request.reference.spot());
+        let pinned = request.reference.digest.is_some();
+        match self.fetch_tree(&request.source, &spot, &request.platforms, pinned).await {
+            // For other platforms only: nothing is to be done for it.
+            Ok(levels) if levels.is_empty() => {
+                tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
+                Found { states: Vec::new(), levels: None }
+            }
+            Ok(levels) if !request.platforms.is_all() => {
+                let states = self.compare_parts(request, at_target, &levels).await;
+                let levels = states.iter().any(State::is_wanted).then_some(levels);
+                Found { states, levels }
+            }
             Ok(levels) => {
                 let root = levels.last().and_then(|level| level.first());
                 let states = compare_bytes(at_target, root);
@@ -275,66 +289,6 @@ impl Questions<'_> {
         }
     }
 
-    /// The manifests below `spot`, by level, the root last. Everything after the root is asked for by digest, so
-    /// that a tag that moves meanwhile cannot mix two images.
-    async fn fetch_tree(&self, source: &Place, spot: &Spot) -> Result<Vec<Vec<Arc<Manifest>>>, Error> {
-        let root = {
-            let _permit = self.permit().await;
-            source.peer.get_manifest(spot, None).await?
-        };
-        let mut seen = HashSet::from([root.digest.clone()]);
-        let mut levels = vec![vec![Arc::new(root)]];
-        loop {
-            let above = levels.last().expect("the root's level is there");
-            let mut children: Vec<&Descriptor> = Vec::new();
-            for manifest in above {
-                if let Content::Index(entries) = &manifest.content {
-                    children.extend(entries.iter().filter(|child| seen.insert(child.digest.clone())));
-                }
-            }
-            if children.is_empty() {
-                levels.reverse();
-                return Ok(order(levels));
-            }
-            if levels.len() >= DEPTH_MAX || seen.len() > MANIFESTS_MAX {
-                let why = format!(
-                    "its indexes are nested deeper than {DEPTH_MAX} or name over {MANIFESTS_MAX} manifests"
-                );
-                return Err(source.peer.error(Kind::Invalid, format!("GET manifest {spot}"), why));
-            }
-            let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, spot, c))).await;
-            levels.push(fetched.into_iter().collect::<Result<_, _>>()?);
-        }
-    }
-
-    async fn fetch_child(
-        &self,
-        source: &Place,
-        spot: &Spot,
-        child: &Descriptor,
-    ) -> Result<Arc<Manifest>, Error> {
-        let at = Spot { repository: spot.repository.clone(), name: Name::Digest(child.digest.clone()) };
-        let named = (source.peer.host.clone(), at.repository.clone(), child.digest.clone(), child.size);
-        let cell = self
-            .fetched
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .entry(named)
-            .or_default()
-            .clone();
-        let fetch = || async {
-            let _permit = self.permit().await;
-            source.peer.get_manifest(&at, Some(child.size)).await.map(Arc::new)
-        };
-        match cell.get_or_try_init(fetch).await {
-            Ok(manifest) => Ok(manifest.clone()),
-            Err(error) => {
-                let platform = child.platform.as_deref().unwrap_or("no platform");
-                Err(Error { doing: format!("{} ({platform}, a part of {spot})", error.doing), ..error })
-            }
-        }
-    }
-
     /// Where the target has images whole already, their repositories hold blobs that others need: those need not
     /// cross the network again. The target's own manifests tell.
     async fn look_for_held(&self, plan: &mut Plan) {
@@ -355,7 +309,7 @@ impl Questions<'_> {
             })
             .collect();
         let trees = join_all(present.iter().map(|spot| async {
-            let tree = self.fetch_tree(&here, spot).await;
+            let tree = self.fetch_tree(&here, spot, &Platforms::default(), false).await;
             (spot.repository.clone(), tree)
         }));
         let mut holders: HashMap<Digest, Repository> = HashMap::new();
@@ -369,28 +323,6 @@ impl Questions<'_> {
             blob.held_by = holders.remove(&blob.descriptor.digest);
         }
     }
-}
-
-/// Moves every manifest behind all that it names: breadth-first levels put one that is named at two depths too late.
-fn order(levels: Vec<Vec<Arc<Manifest>>>) -> Vec<Vec<Arc<Manifest>>> {
-    let all: HashMap<Digest, Arc<Manifest>> =
-        levels.iter().flatten().map(|m| (m.digest.clone(), m.clone())).collect();
-    let mut heights: HashMap<Digest, usize> = HashMap::new();
-    // Bounded by the depth that fetching allows; a digest cannot name itself.
-    for _ in 0..levels.len() {
-        for manifest in levels.iter().flatten() {
-            let Content::Index(entries) = &manifest.content else { continue };
-            let below = entries.iter().filter(|e| all.contains_key(&e.digest));
-            let height = below.map(|e| heights.get(&e.digest).copied().unwrap_or(0) + 1).max().unwrap_or(0);
-            heights.insert(manifest.digest.clone(), height);
-        }
-    }
-    let mut ordered: BTreeMap<usize, Vec<Arc<Manifest>>> = BTreeMap::new();
-    for manifest in levels.iter().flatten() {
-        let height = heights.get(&manifest.digest).copied().unwrap_or(0);
-        ordered.entry(height).or_default().push(manifest.clone());
-    }
-    ordered.into_values().collect()
 }
 
 /// The same against the bytes themselves: a registry may name them by another algorithm than the one asked by.

@@ -26,20 +26,17 @@ const TAG_MAX: usize = 128;
 
 /// Why a text is not a name. The message quotes the text, shortened and escaped.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?} is not a valid {what}: {why}")]
+#[error("{text} is not a valid {what}: {why}")]
 pub struct NameError {
     what: &'static str,
+    /// In quotation marks.
     text: String,
     why: &'static str,
 }
 
 impl NameError {
     fn new(what: &'static str, text: &str, why: &'static str) -> Self {
-        let mut shown: String = text.chars().take(120).collect();
-        if shown.len() < text.len() {
-            shown.push('…');
-        }
-        Self { what, text: shown, why }
+        Self { what, text: crate::text::quoted(text), why }
     }
 }
 

@@ -60,6 +60,8 @@ impl Peer {
                 Kind::NotFound => Ok(Head::Absent),
                 // Some do not do HEAD; some redirect it to storage that signs for GET alone.
                 Kind::Unsupported | Kind::Storage => Ok(Head::Mute),
+                // Why the request is bad would be in a body, and this answer has none.
+                Kind::Invalid if error.status == Some(400) => Ok(Head::Mute),
                 _ => Err(error),
             },
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// Longest piece of a stranger's text that is shown, in characters.
 const SHOWN_MAX: usize = 300;
+/// The same of what a user wrote.
+const QUOTED_MAX: usize = 120;
 
 /// `text` on one line, without anything that a terminal or a CI log would act upon, at most 300 characters.
 ///
@@ -24,16 +26,35 @@ pub fn printable(text: &str) -> String {
             c => out.push(c),
         }
     }
-    // GitHub Actions and its kin read commands from lines that start with these.
-    if out.starts_with("::") || out.starts_with("##[") {
+    // CI systems read commands from what is printed: `::` at the start of a line, `##[` and `##vso[` anywhere in it.
+    if out.starts_with("::") {
         out.insert(0, '\\');
     }
-    out
+    out.replace("##", "#\\#")
 }
 
 /// Bidirectional and invisible format characters, line and paragraph separators.
 fn reorders(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{061c}')
+}
+
+/// What a user wrote, such as `http://user:password@host`, without the password, shortened, in quotation marks.
+pub fn quoted(text: &str) -> String {
+    let whole = without_password(text);
+    let start: String = whole.chars().take(QUOTED_MAX).collect();
+    let rest = if start.len() < whole.len() { "…" } else { "" };
+    format!("\"{}{rest}\"", printable(&start))
+}
+
+fn without_password(text: &str) -> String {
+    let Some(at) = text.rfind('@') else { return text.to_owned() };
+    let (head, tail) = text.split_at(at);
+    let start = head.find("://").map_or_else(|| head.find('=').map_or(0, |at| at + 1), |at| at + 3);
+    let is_digest = ["@sha256:", "@sha512:"].iter().any(|start| tail.starts_with(start));
+    match head[start..].find(':') {
+        Some(colon) if !is_digest => format!("{}:***{tail}", &head[..start + colon]),
+        _ => text.to_owned(),
+    }
 }
 
 /// `1.5 GB`: decimal units, as registries and networks count.
@@ -92,7 +113,24 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\u{9b}d"), "a\\u{1b}[2Jb\\u{202e}c\\u{9b}d");
         assert_eq!(printable("  one\r\ntwo  "), "one  two");
         assert_eq!(printable("::set-output name=x::y"), "\\::set-output name=x::y");
+        assert_eq!(printable("a ##vso[task.x]y"), "a #\\#vso[task.x]y");
         assert_eq!(printable(&"x".repeat(1000)).chars().count(), 301);
+    }
+
+    #[test]
+    fn passwords_are_not_quoted() {
+        let table = [
+            ("https://u:p/w@r.example.com", "https://u:***@r.example.com"),
+            ("u:p@r.example.com/a", "u:***@r.example.com/a"),
+            ("docker.io=http://u:p@cache/x", "docker.io=http://u:***@cache/x"),
+            ("docker.io=u:p@cache/x", "docker.io=u:***@cache/x"),
+            ("r.example.com/a:1@sha256:00", "r.example.com/a:1@sha256:00"),
+            ("r.example.com:5000", "r.example.com:5000"),
+            ("a@b", "a@b"),
+        ];
+        for (written, quoted) in table {
+            assert_eq!(without_password(written), quoted);
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl<'o> Hosts<'o> {
             source: self.source(&reference.host),
             destinations: destinations(self.options, reference),
             reference: reference.clone(),
+            platforms: self.options.platforms.clone(),
         }
     }
 

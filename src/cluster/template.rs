@@ -36,9 +36,15 @@ pub fn images(text: &str, name: &str, resources: &Resources) -> Found {
                 continue;
             }
             (Some(value), _) => value,
-            (None, Some(value)) if inside => value,
+            (None, Some(value)) if inside && !value.is_empty() => value,
             _ => {
                 volume = volume.filter(|_| inside);
+                if names_image_within(bare) {
+                    let at = format!("{}, line {}", printable(name), number + 1);
+                    found.warnings.push(format!(
+                        "{at}: an image within a line of a template is not looked at: name it by --image"
+                    ));
+                }
                 continue;
             }
         };
@@ -53,6 +59,12 @@ pub fn images(text: &str, name: &str, resources: &Resources) -> Found {
         }
     }
     found
+}
+
+/// `{name: a, image: b}` on one line.
+fn names_image_within(line: &str) -> bool {
+    let inside = line.find('{').map(|start| &line[start..]);
+    inside.is_some_and(|inside| inside.contains("image: ") || inside.contains("\"image\":"))
 }
 
 /// The value of a line `name: value`, without quotes and what follows it.
@@ -157,6 +169,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_resolved_is_pointed_out_with_its_line() {
+        let flow = found("a: {{ .x }}\ncontainers: [{name: a, image: b/c:1}]\n").warnings;
+        assert!(flow.len() == 1 && flow[0].starts_with("a.yaml, line 2: "), "{flow:?}");
         let text = "a: {{ .Params.a }}\n  image: {{ .Params.image }}\n  image: {{ .InternalImages.Get \"Nope\" }}\n  image: {{ x\n";
         let warnings = found(text).warnings;
         assert_eq!(warnings.len(), 3, "{warnings:?}");

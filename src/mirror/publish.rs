@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, StandIn};
 use crate::reference::{Digest, Name, Spot};
-use crate::registry::{Error, Peer};
+use crate::registry::{Error, Kind, Peer};
 
 /// Manifests that were put, and what kept the others from it.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Ar
                 false => Name::Digest(manifest.digest.clone()),
             };
             let at = Spot { repository: spot.repository.clone(), name };
-            target.put_manifest(&at, manifest).await.map(|()| manifest)
+            put(target, &at, manifest).await
         });
         for result in join_all(puts).await {
             match result {
@@ -45,4 +45,45 @@ pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Ar
         }
     }
     published
+}
+
+/// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.
+async fn put<'m>(target: &Peer, at: &Spot, manifest: &'m Arc<Manifest>) -> Result<&'m Arc<Manifest>, Error> {
+    let error = match target.put_manifest(at, manifest).await {
+        Ok(()) => return Ok(manifest),
+        Err(error) => error,
+    };
+    match &manifest.stand_in {
+        StandIn::None => Err(error),
+        _ if !is_for_absent_children(&error, manifest) => Err(error),
+        StandIn::Index(trimmed) if matches!(at.name, Name::Tag(_)) => {
+            target.put_manifest(at, trimmed).await?;
+            tracing::warn!(
+                "{}/{at} is {}, without the other platforms, in place of {}: the target takes no index that \
+                 names what is not there",
+                target.host,
+                trimmed.digest,
+                manifest.digest
+            );
+            Ok(trimmed)
+        }
+        StandIn::Index(_) | StandIn::Forbidden => Err(Error {
+            kind: Kind::Invalid,
+            hint: Some(
+                "its digest is pinned, and would change without the other platforms: take all platforms, or \
+                 allow it by --platform-repin"
+                    .to_owned(),
+            ),
+            ..error
+        }),
+    }
+}
+
+/// Whether a refusal can be about what is not wanted; what is wanted is there already.
+fn is_for_absent_children(error: &Error, manifest: &Manifest) -> bool {
+    match (&error.kind, &manifest.stand_in) {
+        (Kind::BlobUnknown(Some(digest)), StandIn::Index(trimmed)) => !trimmed.names(digest),
+        (Kind::BlobUnknown(_) | Kind::NotFound | Kind::Invalid, _) => true,
+        _ => false,
+    }
 }

@@ -10,6 +10,7 @@ use crate::cli::{Filter, SelectionArgs};
 use crate::cluster::{ByHand, Cluster};
 use crate::image_list;
 use crate::reference::{Reference, Target};
+use crate::text::quoted;
 
 /// What the user wants, before a catalog has been asked.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub(super) fn chosen(
 fn named_target<'a>(argument: Option<&'a str>, flag: Option<&'a str>) -> Result<Option<&'a str>> {
     match (argument, flag) {
         (Some(argument), Some(flag)) if argument != flag => {
-            bail!("two targets are named, {argument:?} and --registry {flag:?}: name one");
+            bail!("two targets are named, {} and --registry {}: name one", quoted(argument), quoted(flag));
         }
         (argument, flag) => Ok(argument.or(flag)),
     }

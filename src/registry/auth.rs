@@ -21,6 +21,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Longest challenge that is read, in bytes.
 const CHALLENGE_MAX: usize = 16 << 10;
+/// Most schemes that are told where none of them is of use.
+const SCHEMES_TOLD: usize = 4;
 
 /// What a request needs to be allowed: `repository:library/alpine:pull`, one or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,10 +80,14 @@ impl Challenge {
     /// [`Useless`] says why there is none.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, Useless> {
         let mut offered = Vec::new();
-        let mut basic = false;
+        let (mut basic, mut too_long) = (false, false);
         for line in headers.get_all(WWW_AUTHENTICATE) {
-            let bytes = line.as_bytes();
-            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(CHALLENGE_MAX)]);
+            if line.len() > CHALLENGE_MAX {
+                // Half an address would be another one.
+                too_long = true;
+                continue;
+            }
+            let text = String::from_utf8_lossy(line.as_bytes());
             for (scheme, mut parameters) in parse_challenges(&text) {
                 match scheme.as_str() {
                     "bearer" => {
@@ -93,12 +99,14 @@ impl Challenge {
                         });
                     }
                     "basic" => basic = true,
-                    _ => offered.push(crate::text::printable(&scheme)),
+                    _ if offered.len() < SCHEMES_TOLD => offered.push(crate::text::printable(&scheme)),
+                    _ => {}
                 }
             }
         }
         match (basic, offered.is_empty()) {
             (true, _) => Ok(Challenge::Basic),
+            (false, true) if too_long => Err(Useless::Realm),
             (false, true) => Err(Useless::None),
             (false, false) => Err(Useless::Unknown(offered)),
         }

@@ -20,6 +20,7 @@ use super::auth::Scopes;
 use super::encoding::{self, Decoder};
 use super::error::{Error, Kind, Purpose};
 use super::exchange::{Ask, At, Role};
+use super::login::sensitive;
 use super::retry::{Patience, SLOWEST};
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Hasher, Repository};
@@ -424,7 +425,7 @@ impl Peer {
             body: None,
             doing: doing.clone(),
         };
-        let proof = self.authorization(&ask, &url).await?;
+        let proof = self.proof_for(&ask, &url).await?;
         self.wait_until_open().await;
         let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
         let source_trouble = Arc::new(Mutex::new(None));
@@ -432,8 +433,8 @@ impl Peer {
         let client = self.client(&url, Role::Registry, &doing).await?;
         let mut request = client.request(Method::PUT, url);
         request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
-        if let Some(proof) = proof {
-            request = request.header(reqwest::header::AUTHORIZATION, proof);
+        if let Some(header) = proof.header() {
+            request = request.header(reqwest::header::AUTHORIZATION, sensitive(header));
         }
         let timing = &self.policy.timing;
         let sent = tokio::select! {
@@ -446,8 +447,9 @@ impl Peer {
             return Err(trouble);
         }
         let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            self.renew_after(&scopes, response.headers());
+        // What another host wants to see there is no matter of ours: it would be given the login for this one.
+        if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
+            self.renew_after(&scopes, &proof, response.headers());
         }
         match response.status().is_success() {
             true => {

@@ -6,6 +6,7 @@
 
 mod file;
 mod helper;
+mod hush;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::OnceCell;
 
 use self::file::AuthFile;
+use self::hush::Hush;
 use crate::reference::{Host, Repository};
 
 /// Something that must not be seen: neither `Debug` nor `Display` shows it.
@@ -83,6 +85,8 @@ pub struct Keyring {
     files: Vec<AuthFile>,
     /// What helpers said, by helper and server: each is asked once.
     asked: Mutex<HashMap<(String, String), Answer>>,
+    /// What hosts were shown, and may say back.
+    pub(super) hush: Hush,
 }
 
 type Answer = Arc<OnceCell<Option<Login>>>;
@@ -107,7 +111,7 @@ impl Keyring {
                 Place::File(_) => {}
             }
         }
-        Ok(Self { target: given.target, files, asked: Mutex::default() })
+        Ok(Self { target: given.target, files, ..Self::default() })
     }
 
     /// The login for `repository` at `host`; `None` means that the user has none.

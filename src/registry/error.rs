@@ -111,10 +111,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads what can be read; anything that is not the specified JSON is quoted in short.
-    pub fn parse(body: &[u8]) -> Self {
+    /// Reads what can be read; anything that is not the specified JSON is quoted in short. `hush` takes away what
+    /// must not be quoted, before anything is cut.
+    pub fn parse(body: &[u8], hush: impl Fn(&str) -> String) -> Self {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
-            return Self { message: quote_other(body), ..Self::default() };
+            let text = hush(&String::from_utf8_lossy(body));
+            return Self { message: quote_other(&text), ..Self::default() };
         };
         let errors = json.get("errors").and_then(|e| e.as_array()).map(Vec::as_slice).unwrap_or_default();
         let text = |error: &serde_json::Value, key: &str| {
@@ -140,7 +142,7 @@ impl Answer {
                 .unwrap_or_default(),
             false => told.join("; "),
         };
-        Self { codes, message, unknown_blob }
+        Self { codes, message: hush(&message), unknown_blob }
     }
 
     fn has(&self, code: &str) -> bool {
@@ -156,8 +158,7 @@ fn digest_in(detail: &serde_json::Value) -> Option<Digest> {
     text.parse().ok()
 }
 
-fn quote_other(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(2048)]);
+fn quote_other(text: &str) -> String {
     let text = text.trim();
     if text.get(..1) == Some("<") {
         // An HTML or XML page: its markup says nothing to a person, its code or title does.
@@ -207,6 +208,8 @@ pub(super) fn classify(
         return Kind::RateLimited(retry_after);
     }
     match (status.as_u16(), purpose) {
+        // What a token service lacks says nothing about what the registry has.
+        (404 | 405 | 410 | 413 | 415 | 501, Purpose::Token) => Kind::Invalid,
         (429, _) => Kind::RateLimited(retry_after),
         (503, _) if retry_after.is_some() => Kind::RateLimited(retry_after),
         (401, _) => Kind::Unauthorized,
@@ -259,8 +262,12 @@ fn answer_or_reason(status: StatusCode, answer: &Answer) -> String {
 mod tests {
     use super::*;
 
+    fn answer(body: &str) -> Answer {
+        Answer::parse(body.as_bytes(), str::to_owned)
+    }
+
     fn kind(purpose: Purpose, status: u16, body: &str) -> Kind {
-        classify(purpose, StatusCode::from_u16(status).unwrap(), &Answer::parse(body.as_bytes()), None)
+        classify(purpose, StatusCode::from_u16(status).unwrap(), &answer(body), None)
     }
 
     #[test]
@@ -272,6 +279,8 @@ mod tests {
         let code = |c: &str| format!(r#"{{"errors":[{{"code":"{c}","message":"m"}}]}}"#);
         let table = [
             (Manifest, 404, String::new(), Kind::NotFound),
+            (Token, 404, String::new(), Kind::Invalid),
+            (Token, 405, code("UNSUPPORTED"), Kind::Invalid),
             (Manifest, 401, String::new(), Kind::Unauthorized),
             (Manifest, 403, String::new(), Kind::Denied),
             (Manifest, 429, "Too Many Requests (HAP429).\n".into(), Kind::RateLimited(None)),
@@ -299,7 +308,7 @@ mod tests {
 
     #[test]
     fn odd_error_bodies_are_told_in_short() {
-        let told = |body: &str| describe(StatusCode::BAD_REQUEST, &Answer::parse(body.as_bytes()));
+        let told = |body: &str| describe(StatusCode::BAD_REQUEST, &answer(body));
         assert_eq!(
             told(r#"{"errors":[{"code":"denied","message":"no\u001b[2J"}]}"#),
             "400 denied no\\u{1b}[2J"
@@ -322,7 +331,7 @@ mod tests {
             let proper = serde_json::json!({ "errors": [error, null, 7, error] }).to_string();
             let page = format!("<html><title>{message}</title>");
             for body in [&garbage[..], proper.as_bytes(), page.as_bytes()] {
-                let answer = Answer::parse(body);
+                let answer = Answer::parse(body, str::to_owned);
                 let told = describe(StatusCode::BAD_REQUEST, &answer);
                 // Each character may be written as an escape.
                 proptest::prop_assert!(told.chars().count() <= 300 * 10 + 10, "{}", told.len());

@@ -366,7 +366,7 @@ impl Peer {
                         format!("it points to {host}: {FORBIDDEN}"),
                     ));
                 }
-                Partner::Stranger(allowed)
+                Partner::Stranger { of: &self.host, allowed }
             }
         };
         self.clients.client(url, partner).map_err(|e| {
@@ -431,7 +431,7 @@ impl Peer {
         let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
         let storage = self.storage_host(response.url()).filter(|_| purpose != Purpose::Token);
         let (body, _) = self.read_start(response, ERROR_BODY_MAX, &doing).await;
-        let answer = Answer::parse(&body);
+        let answer = Answer::parse(&body, |text| self.keyring.hush.apply(text));
         let mut kind = classify(purpose, status, &answer, wish);
         let mut why = describe(status, &answer);
         if let Some(storage) = storage {
@@ -458,6 +458,12 @@ impl Peer {
 
     fn hint(&self, kind: &Kind, doing: &str, why: &str) -> Option<String> {
         match (self.side, kind) {
+            // nginx: "No required SSL certificate was sent", "The SSL certificate error".
+            (_, Kind::Invalid) if why.contains("SSL certificate") => Some(self.client_certificate_hint()),
+            // Go's server and nginx, each in its own words.
+            (_, Kind::Invalid) if why.contains("to an HTTPS server") || why.contains("to HTTPS port") => {
+                Some("it speaks TLS: leave out http://".to_owned())
+            }
             (_, Kind::RateLimited(Some(wish))) => {
                 Some(format!("its rate limit is used up: it asks to wait {}", text::duration(*wish)))
             }
@@ -491,7 +497,7 @@ impl Peer {
             kind,
             host: self.host.to_string(),
             doing,
-            why,
+            why: self.keyring.hush.apply(&why),
             hint: None,
             status: None,
             spent: false,

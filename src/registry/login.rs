@@ -93,6 +93,9 @@ impl Peer {
         let login =
             found.map_err(|why| self.error(Kind::Unauthorized, ask.doing.clone(), text::printable(&why)))?;
         let usable = login.filter(|login| !self.session.is_refused(login));
+        if let Some(login) = &usable {
+            self.keyring.hush.learn_login(login);
+        }
         if let Some(login) = usable.as_ref().filter(|login| self.session.is_news(&login.origin)) {
             tracing::info!("{}: using the login from {}", self.host, login.origin);
         }
@@ -183,7 +186,9 @@ impl Peer {
             return Err(error);
         }
         let body = self.read_body(response, TOKEN_BODY_MAX, &doing).await?;
-        Token::parse(&body).map_err(|why| self.error(Kind::Invalid, doing, why.to_owned()))
+        let token = Token::parse(&body).map_err(|why| self.error(Kind::Invalid, doing, why.to_owned()))?;
+        self.keyring.hush.learn_token(&token.header());
+        Ok(token)
     }
 
     async fn token_request(
@@ -216,22 +221,26 @@ impl Peer {
         Ok(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body))
     }
 
-    /// The `Authorization` header for a request that cannot be repeated by itself, such as an upload's body.
-    pub(super) async fn authorization(&self, ask: &Ask<'_>, url: &Url) -> Result<Option<HeaderValue>, Error> {
-        let Contact::Known(base) = self.contact.borrow().clone() else { return Ok(None) };
-        if base.origin() != url.origin() {
-            return Ok(None);
+    /// What to show `url` with a request that cannot be repeated by itself, such as an upload's body.
+    pub(super) async fn proof_for(&self, ask: &Ask<'_>, url: &Url) -> Result<Proof, Error> {
+        if !self.is_own(url) {
+            return Ok(Proof::Nothing);
         }
-        Ok(self.proof(ask).await?.header().map(sensitive))
+        self.proof(ask).await
     }
 
-    /// A 401 came to such a request: next time there will be a new token. False if there is nothing to renew.
-    pub(super) fn renew_after(&self, scopes: &Scopes, headers: &HeaderMap) -> bool {
-        let Ok(challenge @ Challenge::Bearer { .. }) = Challenge::from_headers(headers) else { return false };
-        let (_, cell) = self.session.cell(scopes);
-        self.session.renew(scopes, &cell, &challenge);
+    /// Whether `url` is at this very host, and not where it points to.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        matches!(&*self.contact.borrow(), Contact::Known(base) if base.origin() == url.origin())
+    }
+
+    /// A 401 came to such a request: next time there will be a new token, unless someone else has got one since.
+    pub(super) fn renew_after(&self, scopes: &Scopes, proof: &Proof, headers: &HeaderMap) {
+        let Ok(challenge @ Challenge::Bearer { .. }) = Challenge::from_headers(headers) else { return };
+        if let Proof::Token(_, spent) = proof {
+            self.session.renew(scopes, spent, &challenge);
+        }
         self.session.learn(challenge);
-        true
     }
 }
 

@@ -7,9 +7,14 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::timeout;
+
+/// How long a registry's own name is looked up only to learn how near it is.
+const LOOKUP_MAX: Duration = Duration::from_secs(3);
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,13 +144,21 @@ pub(super) const FORBIDDEN: &str =
 pub(super) fn proxies_of_environment() -> HashSet<String> {
     let variables = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
     let values = variables.iter().filter_map(|name| std::env::var(name).ok());
-    let hosts = values.filter_map(|value| {
-        let url = Url::parse(&value).or_else(|_| Url::parse(&format!("http://{value}")));
-        // "proxy:3128" parses as a URL of the scheme "proxy".
-        let url = url.ok().filter(Url::has_host).or_else(|| Url::parse(&format!("http://{value}")).ok());
-        Some(url?.host_str()?.to_owned())
-    });
-    hosts.collect()
+    values.filter_map(|value| Some(proxy_url(&value)?.host_str()?.to_owned())).collect()
+}
+
+/// `host:port` of the proxy for TLS, as the environment names it, for messages.
+pub(super) fn proxy_for_https() -> Option<String> {
+    let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let url = proxy_url(&variables.iter().find_map(|name| std::env::var(name).ok())?)?;
+    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+    Some(crate::text::printable(&format!("{}{port}", url.host_str()?)))
+}
+
+fn proxy_url(value: &str) -> Option<Url> {
+    let with_scheme = || Url::parse(&format!("http://{value}")).ok();
+    // "proxy:3128" parses as a URL of the scheme "proxy".
+    Url::parse(value).ok().filter(Url::has_host).or_else(with_scheme)
 }
 
 /// How near `url`'s host is: what counts is the nearest of its addresses.
@@ -153,10 +166,13 @@ pub(super) async fn reach_of_host(url: &Url) -> Reach {
     let addresses: Vec<IpAddr> = match url.host() {
         Some(url::Host::Ipv4(v4)) => vec![v4.into()],
         Some(url::Host::Ipv6(v6)) => vec![v6.into()],
-        Some(url::Host::Domain(name)) => match tokio::net::lookup_host((name, 0)).await {
-            Ok(found) => found.map(|address| address.ip()).collect(),
-            Err(_) => Vec::new(),
-        },
+        // Behind a proxy there may be nobody to ask for the names of the world.
+        Some(url::Host::Domain(name)) => {
+            match timeout(LOOKUP_MAX, tokio::net::lookup_host((name, 0))).await {
+                Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+                Ok(Err(_)) | Err(_) => Vec::new(),
+            }
+        }
         None => Vec::new(),
     };
     let all: Vec<Reach> = addresses.into_iter().map(Reach::of).collect();

@@ -146,6 +146,8 @@ enum Security {
     Verified,
     /// Verified with what the user has put down for this registry.
     VerifiedAs(Host),
+    /// The same for whoever this registry points to, such as its token service: our own certificate is not for them.
+    VerifiedBy(Host),
     /// Any certificate will do: the user said `--insecure`, for the target.
     Unverified(Host),
 }
@@ -156,7 +158,7 @@ pub(super) enum Partner<'a> {
     /// A registry that the user named.
     Registry { host: &'a Host, unverified: bool },
     /// Wherever a registry points to.
-    Stranger(Allowed),
+    Stranger { of: &'a Host, allowed: Allowed },
 }
 
 /// HTTP clients by profile, made when first needed.
@@ -182,13 +184,16 @@ impl Clients {
     pub(super) fn client(&self, url: &Url, partner: Partner<'_>) -> Result<Client> {
         let (security, allowed) = match (url.scheme(), partner) {
             ("http", Partner::Registry { .. }) => (Security::Plain, None),
-            ("http", Partner::Stranger(allowed)) => (Security::Plain, Some(allowed)),
+            ("http", Partner::Stranger { allowed, .. }) => (Security::Plain, Some(allowed)),
             (_, Partner::Registry { host, unverified: true }) => (Security::Unverified(host.clone()), None),
             (_, Partner::Registry { host, unverified: false }) => match self.trust.has_directory(host) {
                 true => (Security::VerifiedAs(host.clone()), None),
                 false => (Security::Verified, None),
             },
-            (_, Partner::Stranger(allowed)) => (Security::Verified, Some(allowed)),
+            (_, Partner::Stranger { of, allowed }) => match self.trust.has_directory(of) {
+                true => (Security::VerifiedBy(of.clone()), Some(allowed)),
+                false => (Security::Verified, Some(allowed)),
+            },
         };
         let profile = Profile { security, direct: is_loopback(url), allowed };
         let mut made = self.made.lock().expect("no code panics while it holds this lock");
@@ -207,15 +212,20 @@ impl Clients {
             Security::Verified => self.verified(builder, &self.trust.authorities)?,
             Security::VerifiedAs(host) => {
                 let own = self.trust.for_host(host)?;
-                let authorities: Vec<Certificate> =
-                    self.trust.authorities.iter().chain(&own.authorities).cloned().collect();
-                self.verified(|| own.identify(builder()), &authorities)?
+                self.verified(|| own.identify(builder()), &self.authorities_with(&own))?
+            }
+            Security::VerifiedBy(host) => {
+                self.verified(builder, &self.authorities_with(&self.trust.for_host(host)?))?
             }
             Security::Unverified(host) => {
                 let builder = self.trust.for_host(host)?.identify(builder());
                 builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true).build()?
             }
         })
+    }
+
+    fn authorities_with(&self, own: &HostTrust) -> Vec<Certificate> {
+        self.trust.authorities.iter().chain(&own.authorities).cloned().collect()
     }
 
     fn verified(
@@ -282,7 +292,7 @@ mod tests {
     fn each_way_to_speak_has_one_client() {
         let clients = Clients::new(Trust::default(), Duration::from_secs(1));
         let host: Host = "example.com".parse().unwrap();
-        let storage = Partner::Stranger(Allowed { private: true, loopback: false });
+        let storage = Partner::Stranger { of: &host, allowed: Allowed { private: true, loopback: false } };
         let named = |unverified| Partner::Registry { host: &host, unverified };
         for (url, partner) in [
             ("http://127.0.0.1:1/", named(false)),

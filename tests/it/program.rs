@@ -2,8 +2,9 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use base64::Engine as _;
 
@@ -11,6 +12,7 @@ use base64::Engine as _;
 pub struct Program {
     command: Command,
     home: tempfile::TempDir,
+    stdin: Option<String>,
 }
 
 /// What a finished run said.
@@ -26,7 +28,17 @@ impl Program {
         let home = tempfile::tempdir().expect("a directory for the program's home");
         let mut command = Command::new(env!("CARGO_BIN_EXE_mirror-images"));
         command.args(arguments).env_clear().env("HOME", home.path()).stdin(Stdio::null());
-        Self { command, home }
+        Self { command, home, stdin: None }
+    }
+
+    /// The same under a umask that keeps nothing private by itself.
+    pub fn with_umask_zero(arguments: &[&str]) -> Self {
+        let mut program = Self::new(&[]);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "umask 0; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_mirror-images")]);
+        command.args(arguments).env_clear().env("HOME", program.home.path()).stdin(Stdio::null());
+        program.command = command;
+        program
     }
 
     pub fn args(mut self, arguments: &[&str]) -> Self {
@@ -39,14 +51,49 @@ impl Program {
         self
     }
 
+    /// What the program reads on standard input.
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.stdin = Some(text.to_owned());
+        self
+    }
+
+    /// The path of a file below the home directory, there or not.
+    pub fn home(&self, path: &str) -> PathBuf {
+        self.home.path().join(path)
+    }
+
+    /// Writes a file below the home directory.
+    pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.home(path);
+        std::fs::create_dir_all(path.parent().expect("it is below the home")).expect("a home of one's own");
+        std::fs::write(path, content).expect("a file of one's own");
+        self
+    }
+
+    /// A credential helper on a PATH that has nothing else: a shell script.
+    pub fn helper(self, name: &str, script: &str) -> Self {
+        let directory = self.home("bin");
+        std::fs::create_dir_all(&directory).expect("a home of one's own");
+        // Written by a child: while this process had it open for writing, another test's child could inherit it, and
+        // the script could not be run.
+        let write = "cat > \"$0\" && chmod 700 \"$0\"";
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", write])
+            .arg(directory.join(format!("docker-credential-{name}")))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut stdin = shell.stdin.take().expect("it was asked for");
+        write!(stdin, "#!/bin/sh\n{script}\n").expect("it reads");
+        drop(stdin);
+        assert!(shell.wait().expect("a shell ends").success());
+        self.env("PATH", directory)
+    }
+
     /// What `docker login` leaves behind, for one host.
     pub fn login(self, host: &str, user: &str, password: &str) -> Self {
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        let config = serde_json::json!({ "auths": { host: { "auth": pair } } });
-        let directory = self.home.path().join(".docker");
-        std::fs::create_dir(&directory).expect("no login before");
-        std::fs::write(directory.join("config.json"), config.to_string()).expect("a file of one's own");
-        self
+        self.file(".docker/config.json", auths(host, user, password))
     }
 
     /// With so many file descriptors at most.
@@ -61,39 +108,33 @@ impl Program {
     }
 
     pub fn run(mut self) -> Ended {
-        self.keep_tidy();
-        let ended = Ended::from(self.command.output().expect("the program can be started"));
-        self.assert_tidy();
-        ended
-    }
-
-    /// Temporary files have a place of their own, so that one can see what is left of them.
-    fn keep_tidy(&mut self) {
-        let place = self.home.path().join("tmp");
+        // Temporary files have a place of their own, so that one can see what is left of them.
+        let place = self.home("tmp");
         std::fs::create_dir_all(&place).expect("a directory of one's own");
         self.command.env("TMPDIR", place);
-    }
-
-    /// Nothing is left behind, neither in the home nor among temporary files.
-    #[track_caller]
-    fn assert_tidy(&self) {
-        let names = |path: std::path::PathBuf| {
-            let entries = std::fs::read_dir(path).expect("it is still there");
-            entries.map(|entry| entry.expect("an entry").file_name()).collect::<Vec<_>>()
-        };
-        assert_eq!(names(self.home.path().join("tmp")), Vec::<std::ffi::OsString>::new());
-        let stray = names(self.home.path().to_owned());
-        let ours = |name: &&std::ffi::OsString| !["tmp", ".docker"].iter().any(|ours| *name == ours);
-        assert_eq!(stray.iter().filter(ours).collect::<Vec<_>>(), Vec::<&std::ffi::OsString>::new());
+        let left = |home: &Path| std::fs::read_dir(home.join("tmp")).expect("it is still there").count();
+        let (ended, left) = self.start().wait_and(left);
+        assert_eq!(left, 0, "temporary files are left behind");
+        ended
     }
 
     /// Starts it without waiting; its output is read by [`Running::wait`].
     pub fn start(mut self) -> Running {
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the program can be started");
+        if let (Some(mut stdin), Some(text)) = (child.stdin.take(), self.stdin) {
+            // A program that ends before it has read all of it says why by itself.
+            let _ = stdin.write_all(text.as_bytes());
+        }
         let stderr = child.stderr.take().map(BufReader::new);
-        Running { child, stderr, heard: String::new(), _home: self.home }
+        Running { child, stderr, heard: String::new(), home: self.home }
     }
+}
+
+/// A file of logins with one entry, as docker and podman write it.
+pub fn auths(host: &str, user: &str, password: &str) -> String {
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    serde_json::json!({ "auths": { host: { "auth": pair } } }).to_string()
 }
 
 /// Killed when dropped, so that a failed test leaves nothing behind.
@@ -101,7 +142,7 @@ pub struct Running {
     pub child: Child,
     pub stderr: Option<BufReader<ChildStderr>>,
     heard: String,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Running {
@@ -123,7 +164,12 @@ impl Running {
         }
     }
 
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(self) -> Ended {
+        self.wait_and(|_| ()).0
+    }
+
+    /// Looks at the home directory after the end, before it is gone.
+    pub fn wait_and<T>(mut self, look: impl FnOnce(&Path) -> T) -> (Ended, T) {
         let (mut stdout, mut stderr) = (String::new(), std::mem::take(&mut self.heard));
         let (out, err) = (self.child.stdout.take(), self.stderr.take());
         std::thread::scope(|scope| {
@@ -131,7 +177,7 @@ impl Running {
             out.map(|mut pipe| pipe.read_to_string(&mut stdout));
         });
         let status = self.child.wait().expect("the program can be waited for");
-        Ended { code: status.code(), stdout, stderr }
+        (Ended { code: status.code(), stdout, stderr }, look(self.home.path()))
     }
 }
 
@@ -146,16 +192,6 @@ impl Drop for Running {
 pub fn send_signal(process: u32, name: &str) {
     let status = Command::new("kill").args(["-s", name, &process.to_string()]).status();
     assert!(status.expect("kill can be started").success(), "no signal for {process}");
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
-        }
-    }
 }
 
 impl Ended {

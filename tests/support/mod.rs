@@ -7,6 +7,7 @@ pub mod digest;
 pub mod fault;
 pub mod journal;
 pub mod net;
+pub mod nginx;
 pub mod process;
 pub mod proxy;
 pub mod reader;

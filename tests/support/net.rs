@@ -255,4 +255,8 @@ impl Plain {
         self.inner.rules.add(rule);
         self
     }
+
+    pub fn clear_faults(&self) {
+        self.inner.rules.clear();
+    }
 }

@@ -1,4 +1,4 @@
-//! Real programs as children: Debian's docker-registry, skopeo.
+//! Real programs as children: Debian's docker-registry, skopeo. nginx has a file of its own.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read};
@@ -50,6 +50,8 @@ pub fn skopeo(arguments: &[&str]) -> Result<Vec<u8>, Failure> {
 #[derive(Default)]
 pub struct Setup<'a> {
     pub tls: Option<&'a Identity>,
+    /// With `tls`: clients have to show a certificate of this authority, in PEM.
+    pub client_ca: Option<&'a str>,
     pub htpasswd: Option<(&'a str, &'a str)>,
     pub token: Option<TokenSetup<'a>>,
     pub read_only: bool,
@@ -238,11 +240,11 @@ impl Drop for DockerRegistry {
 }
 
 /// In memory where that can be had: the thousands of files of a registry cost a disk half a minute to delete.
-fn short_lived_directory() -> std::io::Result<tempfile::TempDir> {
+pub(super) fn short_lived_directory() -> std::io::Result<tempfile::TempDir> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
-fn free_port() -> Result<SocketAddr, Failure> {
+pub(super) fn free_port() -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?)
 }
@@ -293,6 +295,10 @@ fn configuration(setup: &Setup<'_>, addr: SocketAddr, directory: &Path) -> Resul
         std::fs::write(directory.join("tls.crt"), &identity.certificate_pem)?;
         std::fs::write(directory.join("tls.key"), &identity.key_pem)?;
         write!(text, "  tls:\n    certificate: {place}/tls.crt\n    key: {place}/tls.key\n")?;
+    }
+    if let Some(pem) = setup.client_ca {
+        std::fs::write(directory.join("clients.crt"), pem)?;
+        write!(text, "    clientcas:\n      - {place}/clients.crt\n")?;
     }
     text += &auth_section(setup, directory)?;
     text += setup.more;

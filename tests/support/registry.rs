@@ -241,6 +241,11 @@ impl Registry {
         self.store.set_tag(repository, tag, digest);
     }
 
+    /// From now on an index may name manifests that are not there.
+    pub fn take_sparse_indexes(&self) {
+        self.store.write(|state| state.takes_sparse_indexes = true);
+    }
+
     pub fn delete_tag(&self, repository: &str, tag: &str) {
         self.store.write(|state| {
             state.repository(repository).tags.remove(tag);

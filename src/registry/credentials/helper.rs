@@ -35,19 +35,26 @@ pub(super) async fn get(helper: &str, server: &str) -> Result<Option<Login>, Str
         return Err(format!("the credential helper {:?} has no valid name", printable(helper)));
     }
     let program = format!("docker-credential-{helper}");
-    let mut child = Command::new(&program)
-        .arg("get")
+    ask(Command::new(&program).arg("get"), program, server, TIME_MAX).await
+}
+
+/// Runs `command`, which is called `program` in messages, and waits for its answer for so long.
+pub(super) async fn ask(
+    command: &mut Command,
+    program: String,
+    server: &str,
+    limit: Duration,
+) -> Result<Option<Login>, String> {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| format!("the credential helper {program} cannot be started: {e}"))?;
-    let (succeeded, output) = timeout(TIME_MAX, converse(&mut child, server))
+    let (succeeded, output) = timeout(limit, converse(&mut child, server))
         .await
-        .map_err(|_| {
-            format!("the credential helper {program} did not answer within {} s", TIME_MAX.as_secs())
-        })?
+        .map_err(|_| format!("the credential helper {program} did not answer within {} s", limit.as_secs()))?
         .map_err(|e| format!("the credential helper {program} failed: {e}"))?;
     if !succeeded {
         let said = String::from_utf8_lossy(&output).to_ascii_lowercase();

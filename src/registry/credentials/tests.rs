@@ -221,6 +221,19 @@ fn helpers_without_a_plain_name_are_not_run() {
     }
 }
 
+#[test]
+fn a_helper_that_hangs_is_not_waited_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", "exec sleep 60"]);
+    let began = std::time::Instant::now();
+    let limit = std::time::Duration::from_millis(100);
+    let asked = async { helper::ask(&mut command, "the-helper".into(), "r.example.com", limit).await };
+    let told = runtime.block_on(asked).unwrap_err();
+    assert!(told.contains("the-helper did not answer"), "{told}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
+}
+
 proptest::proptest! {
     #[test]
     fn no_logins_make_the_parser_fail_or_be_quoted(

@@ -125,7 +125,9 @@ fn missing(state: &State, repository: &str, refers: &[(Refers, String)]) -> Vec<
     let held = state.repositories.get(repository);
     let there = |(what, digest): &&(Refers, String)| match what {
         Refers::Blob => state.blob(repository, digest).is_some(),
-        Refers::Manifest => held.is_some_and(|held| held.manifests.contains(digest)),
+        Refers::Manifest => {
+            state.takes_sparse_indexes || held.is_some_and(|held| held.manifests.contains(digest))
+        }
     };
     let absent = refers.iter().filter(|reference| !there(reference));
     absent.map(|(_, digest)| digest.clone()).collect()

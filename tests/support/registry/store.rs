@@ -53,6 +53,8 @@ pub struct State {
     /// `None` while a request works on it, and after it was lost.
     pub sessions: HashMap<String, Option<Session>>,
     pub next_session: u64,
+    /// Whether an index may name manifests that are not there.
+    pub takes_sparse_indexes: bool,
 }
 
 impl State {

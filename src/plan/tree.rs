@@ -1,0 +1,112 @@
+//! The manifests that an image consists of, asked for one after the other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{Place, Questions};
+use crate::manifest::{Content, Descriptor, Manifest};
+use crate::platforms::Platforms;
+use crate::reference::{Digest, Name, Spot};
+use crate::registry::{Error, Kind};
+
+/// Deepest nesting of indexes that is followed.
+const DEPTH_MAX: usize = 8;
+/// Most manifests that one image may consist of.
+const MANIFESTS_MAX: usize = 2000;
+
+impl Questions<'_> {
+    /// The manifests below `spot`, by level, the root last. Everything after the root is asked for by digest, so
+    /// that a tag that moves meanwhile cannot mix two images. None at all for an image without a wanted platform.
+    pub(super) async fn fetch_tree(
+        &self,
+        source: &Place,
+        spot: &Spot,
+        platforms: &Platforms,
+        pinned: bool,
+    ) -> Result<Vec<Vec<Arc<Manifest>>>, Error> {
+        let root = {
+            let _permit = self.permit().await;
+            source.peer.get_manifest(spot, None).await?
+        };
+        if platforms.has_none(&root) {
+            return Ok(Vec::new());
+        }
+        let root = platforms.prepare(root, pinned);
+        let mut seen = HashSet::from([root.digest.clone()]);
+        let mut levels = vec![vec![Arc::new(root)]];
+        loop {
+            let above = levels.last().expect("the root's level is there");
+            let mut children: Vec<&Descriptor> = Vec::new();
+            for manifest in above {
+                if let Content::Index(entries) = &manifest.content {
+                    let kept = platforms.keep(entries).into_iter();
+                    children.extend(kept.filter(|child| seen.insert(child.digest.clone())));
+                }
+            }
+            if children.is_empty() {
+                levels.reverse();
+                return Ok(order(levels));
+            }
+            if levels.len() >= DEPTH_MAX || seen.len() > MANIFESTS_MAX {
+                let why = format!(
+                    "its indexes are nested deeper than {DEPTH_MAX} or name over {MANIFESTS_MAX} manifests"
+                );
+                return Err(source.peer.error(Kind::Invalid, format!("GET manifest {spot}"), why));
+            }
+            let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, spot, c))).await;
+            levels.push(fetched.into_iter().collect::<Result<_, _>>()?);
+        }
+    }
+
+    async fn fetch_child(
+        &self,
+        source: &Place,
+        spot: &Spot,
+        child: &Descriptor,
+    ) -> Result<Arc<Manifest>, Error> {
+        let at = Spot { repository: spot.repository.clone(), name: Name::Digest(child.digest.clone()) };
+        let named = (source.peer.host.clone(), at.repository.clone(), child.digest.clone(), child.size);
+        let cell = self
+            .fetched
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .entry(named)
+            .or_default()
+            .clone();
+        let fetch = || async {
+            let _permit = self.permit().await;
+            source.peer.get_manifest(&at, Some(child.size)).await.map(Arc::new)
+        };
+        match cell.get_or_try_init(fetch).await {
+            Ok(manifest) => Ok(manifest.clone()),
+            Err(error) => {
+                let platform = child.platform.as_deref().unwrap_or("no platform");
+                Err(Error { doing: format!("{} ({platform}, a part of {spot})", error.doing), ..error })
+            }
+        }
+    }
+}
+
+/// Moves every manifest behind all that it names: breadth-first levels put one that is named at two depths too late.
+fn order(levels: Vec<Vec<Arc<Manifest>>>) -> Vec<Vec<Arc<Manifest>>> {
+    let all: HashMap<Digest, Arc<Manifest>> =
+        levels.iter().flatten().map(|m| (m.digest.clone(), m.clone())).collect();
+    let mut heights: HashMap<Digest, usize> = HashMap::new();
+    // Bounded by the depth that fetching allows; a digest cannot name itself.
+    for _ in 0..levels.len() {
+        for manifest in levels.iter().flatten() {
+            let Content::Index(entries) = &manifest.content else { continue };
+            let below = entries.iter().filter(|e| all.contains_key(&e.digest));
+            let height = below.map(|e| heights.get(&e.digest).copied().unwrap_or(0) + 1).max().unwrap_or(0);
+            heights.insert(manifest.digest.clone(), height);
+        }
+    }
+    let mut ordered: BTreeMap<usize, Vec<Arc<Manifest>>> = BTreeMap::new();
+    for manifest in levels.iter().flatten() {
+        let height = heights.get(&manifest.digest).copied().unwrap_or(0);
+        ordered.entry(height).or_default().push(manifest.clone());
+    }
+    ordered.into_values().collect()
+}
