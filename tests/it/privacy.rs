@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::program::Ended;
-use crate::single::Single;
+use crate::program::{Ended, Program};
+use crate::single::{IMAGE, Single};
 use crate::support::fault::Form;
 use crate::support::net::Plain;
 use crate::support::proxy::Proxy;
@@ -180,6 +180,12 @@ fn greedy(net: &Net) -> (Plain, Plain) {
     (evil, service)
 }
 
+/// A run that tries again, with what it has learned from the try before.
+fn patient(single: &Single, target: &str) -> Program {
+    let mirror = format!("--source-mirror=quay.io={}", single.source.url());
+    Program::new(&[target, "--image", IMAGE, &mirror, "--retries", "2"])
+}
+
 /// S01 f: storage that asks for a login gets none, and nobody asks the token service that it names.
 #[test]
 fn a_redirected_host_that_asks_for_a_login_gets_none() {
@@ -195,7 +201,7 @@ fn a_redirected_host_that_asks_for_a_login_gets_none() {
             );
             let target = single.net.registry("target").start();
             let began = Instant::now();
-            let program = single.program(&target.host()).login(&single.source.host(), "u", PASSWORD);
+            let program = patient(&single, &target.host()).login(&single.source.host(), "u", PASSWORD);
             assert_refused(began, &program.run(), 1, "where it redirects to");
             let journal = single.net.journal();
             assert!(journal.requests("evil") > 0);
@@ -220,8 +226,8 @@ fn an_upload_location_on_another_host_that_asks_for_a_login_gets_none() {
         let target = single.net.registry("target").auth(auth);
         let target = target.rule(on(Op::UploadStart).or(Op::Mount).then(elsewhere)).start();
         let began = Instant::now();
-        let program = single.program(&target.host()).login(&target.host(), "u", PASSWORD);
-        assert_refused(began, &program.run(), 3, "401");
+        let program = patient(&single, &target.host());
+        assert_refused(began, &program.login(&target.host(), "u", PASSWORD).run(), 3, "401");
         let journal = single.net.journal();
         assert!(journal.requests("evil") > 0, "{}", journal.dump());
         assert_eq!(journal.requests("evil's service"), 0, "{}", journal.dump());
