@@ -42,10 +42,18 @@ impl Scopes {
         self
     }
 
+    /// Whether `scope` allows nothing beyond these. Registries repeat and reorder actions (`pull,push,pull`).
+    fn covers(&self, scope: &str) -> bool {
+        let Some((name, actions)) = scope.rsplit_once(':') else { return self.0.contains(scope) };
+        let known = self.0.iter().filter_map(|known| known.rsplit_once(':')).filter(|(n, _)| *n == name);
+        let known: Vec<&str> = known.flat_map(|(_, actions)| actions.split(',')).collect();
+        actions.split(',').all(|action| known.contains(&action))
+    }
+
     /// These and what a challenge asked for, if that is more.
     fn union(&self, asked: &str) -> Option<Scopes> {
         let more: Vec<String> =
-            asked.split_ascii_whitespace().filter(|s| !self.0.contains(*s)).map(str::to_owned).collect();
+            asked.split_ascii_whitespace().filter(|s| !self.covers(s)).map(str::to_owned).collect();
         if more.is_empty() || more.len() > 16 {
             return None;
         }
@@ -407,6 +415,16 @@ mod tests {
         let left = |body: &str| Token::parse(body.as_bytes()).unwrap().renew - Instant::now();
         assert!(left(r#"{"token":"a","expires_in":300}"#) > Duration::from_secs(260));
         assert!(left(r#"{"token":"a"}"#) <= Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_same_actions_in_other_words_are_no_wider_scope() {
+        let scopes = Scopes::push("a/b");
+        assert_eq!(scopes.union("repository:a/b:pull,push,pull"), None);
+        assert_eq!(scopes.union("repository:a/b:push"), None);
+        assert!(
+            scopes.union("repository:a/b:delete").is_some() && scopes.union("repository:c:pull").is_some()
+        );
     }
 
     #[test]
