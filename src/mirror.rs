@@ -399,6 +399,7 @@ impl<'p> Run<'p> {
             repository,
             opening,
             session: bring.session.clone(),
+            sending: false,
             listener: self.listener.clone(),
             lessons: self.lessons.clone(),
         }

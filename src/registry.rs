@@ -265,7 +265,10 @@ impl Peer {
         let response = self.ask_once(&ask, &mut patience).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Start::There),
-            _ => Ok(Start::Session(self.location(response.url(), response.headers(), &doing)?)),
+            _ => {
+                self.bodies.note_least(response.headers());
+                Ok(Start::Session(self.location(response.url(), response.headers(), &doing)?))
+            }
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Transfer {
     pub opening: Opening,
     /// An upload session that is open already.
     pub session: Option<Url>,
+    /// The last try got so far as to send bytes.
+    pub sending: bool,
     /// Ask the source at the same time as the target: the target most likely lacks the blob.
     pub hurry: bool,
     /// Do not stream even if the mount is refused, but hand back the session.
@@ -95,9 +97,8 @@ impl Transfer {
                 Err(error) => error,
             };
             (self.listener)(Event::Moved { transfer: self.id, position: 0 });
-            if error.kind != Kind::Unauthorized {
-                // What the session holds by now is unknown.
-                self.session = None;
+            if self.sending && error.kind != Kind::Unauthorized {
+                self.leave_session(&error).await;
             }
             if chances.take(&error)
                 || self.turn_to_next_source(&error)
@@ -108,8 +109,19 @@ impl Transfer {
             let kind = if error.kind == Kind::SessionGone { &Kind::Transient } else { &error.kind };
             match patience.next(kind, self.peer_of(&error).served()).filter(|_| !error.spent) {
                 Some(pause) => self.peer_of(&error).pause(pause, &error).await,
-                None => return Err(error),
+                None => {
+                    self.leave_session(&error).await;
+                    return Err(error);
+                }
             }
+        }
+    }
+
+    /// What the session holds by now is unknown, or wanted no more. A target that is in no trouble itself is told so,
+    /// to free what it keeps for it.
+    async fn leave_session(&mut self, error: &Error) {
+        if let Some(session) = self.session.take().filter(|_| error.side == Side::Source) {
+            self.target.cancel_upload(&self.repository, &session).await;
         }
     }
 
@@ -128,11 +140,14 @@ impl Transfer {
             Start::Session(session) if self.only_mount => return Ok(Some(Landing::Wanted(session))),
             Start::Session(session) => session,
         };
+        // Until the first byte is sent, another try may use it.
+        self.session = Some(session.clone());
+        self.sending = false;
         let reader = match reader {
             Some(reader) => reader?,
             None => self.open(past_caches).await?,
         };
-        self.session = Some(session.clone());
+        self.sending = true;
         (self.listener)(Event::Started { transfer: self.id, what: self.what.clone(), size: self.blob.size });
         let (listener, transfer) = (self.listener.clone(), self.id);
         let moved = move |position| listener(Event::Moved { transfer, position });

@@ -461,6 +461,39 @@ impl Peer {
     }
 }
 
+/// Longest that anyone waits for a target to hear of a session that is no longer wanted.
+const CANCEL_MAX: Duration = Duration::from_secs(2);
+
+impl Peer {
+    /// Gives up an upload session, if the target lets us: several want a right for it that a push does not have, and
+    /// all of them clear up by themselves some day (distribution-spec, "Canceling a blob upload").
+    pub async fn cancel_upload(&self, repository: &Repository, session: &Url) {
+        let doing = format!("DELETE an upload to {repository}");
+        let scopes = Scopes::push(repository.as_str());
+        let ask = Ask {
+            purpose: Purpose::Session,
+            method: Method::DELETE,
+            at: At::Url(session.clone()),
+            repository,
+            scopes: &scopes,
+            headers: HeaderMap::new(),
+            body: None,
+            doing: doing.clone(),
+        };
+        let cancel = async {
+            let proof = self.proof_for(&ask, session).await?;
+            let client = self.client(session, Role::Registry, &doing).await?;
+            let mut request = client.delete(session.clone());
+            if let Some(header) = proof.header() {
+                request = request.header(reqwest::header::AUTHORIZATION, sensitive(header));
+            }
+            self.send(request, &doing).await
+        };
+        // Its answer changes nothing.
+        let _ = timeout(CANCEL_MAX, cancel).await;
+    }
+}
+
 /// A piece on its way out. The next one is read once the connection has let go of this one: else it would take in
 /// several of them, for each of many uploads.
 struct Departing {

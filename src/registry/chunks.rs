@@ -23,25 +23,46 @@ use crate::text;
 const CHUNK: u64 = 4 << 20;
 /// Smaller pieces than this are not tried, in bytes.
 const CHUNK_MIN: u64 = 256 << 10;
+/// A wish for larger pieces than this is not kept, in bytes: each is held in memory.
+const LEAST_MAX: u64 = 64 << 20;
 
 /// What a target takes in one body.
 #[derive(Debug)]
 pub(super) struct Bodies {
     /// Bytes.
     limit: AtomicU64,
+    /// Bytes of the smallest piece that it wants, but for the last one of a blob.
+    least: AtomicU64,
     /// It does not take pieces either.
     no_chunks: AtomicBool,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { limit: AtomicU64::new(u64::MAX), no_chunks: AtomicBool::new(false) }
+        Self {
+            limit: AtomicU64::new(u64::MAX),
+            least: AtomicU64::new(CHUNK_MIN),
+            no_chunks: AtomicBool::new(false),
+        }
     }
 }
 
 impl Bodies {
     pub fn limit(&self) -> u64 {
-        self.limit.load(Ordering::Relaxed)
+        self.limit.load(Ordering::Relaxed).max(self.least())
+    }
+
+    fn least(&self) -> u64 {
+        self.least.load(Ordering::Relaxed)
+    }
+
+    /// Notes how small pieces may be by the answer to the start of an upload (distribution-spec, "Pushing a blob in
+    /// chunks", `OCI-Chunk-Min-Length`).
+    pub fn note_least(&self, headers: &HeaderMap) {
+        let said = headers.get("oci-chunk-min-length").and_then(|l| l.to_str().ok()?.trim().parse().ok());
+        if let Some(least) = said.filter(|least| *least <= LEAST_MAX) {
+            self.least.fetch_max(least, Ordering::Relaxed);
+        }
     }
 }
 
@@ -62,8 +83,10 @@ impl Peer {
             // It was on its way when another one was refused: that smaller ones are too large is not known yet.
             return true;
         }
-        let next = if tried > CHUNK { CHUNK } else { tried / 2 };
-        if next < CHUNK_MIN {
+        let least = self.bodies.least();
+        let usual = CHUNK.max(least);
+        let next = if tried > usual { usual } else { tried / 2 };
+        if next < least {
             return false;
         }
         match self.bodies.limit.fetch_min(next, Ordering::Relaxed) {

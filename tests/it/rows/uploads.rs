@@ -186,7 +186,6 @@ fn c09_a_piece_that_was_taken_in_part_ends_in_a_whole_blob() {
 }
 
 #[test]
-#[ignore = "OCI-Chunk-Min-Length is not read: pieces are sent only where a whole was refused, in 4 MiB"]
 fn c10_pieces_are_as_large_as_the_target_wants_them_at_least() {
     let (scene, _) = with_limit(6 << 20, Fault::Status(413));
     let least = Fault::SetHeader("OCI-Chunk-Min-Length", (5 << 20).to_string());
@@ -196,6 +195,15 @@ fn c10_pieces_are_as_large_as_the_target_wants_them_at_least() {
     let (last, others) = patches.split_last().unwrap();
     assert!(others.iter().all(|patch| patch.read >= 5 << 20), "{}", scene.journal().dump());
     assert!(last.read <= 6 << 20);
+}
+
+#[test]
+fn c10_a_target_that_wants_larger_pieces_than_it_takes_is_given_up() {
+    let (scene, _) = with_limit(2 << 20, Fault::Status(413));
+    let least = Fault::SetHeader("OCI-Chunk-Min-Length", (5 << 20).to_string());
+    scene.target.fault(on(Op::UploadStart).or(Op::Mount).then(least));
+    let cause = scene.run().failed_alone("group/first");
+    assert!(cause.contains("body size limit"), "{cause}");
 }
 
 #[test]
@@ -513,13 +521,45 @@ fn c21_a_target_that_loses_patience_with_a_stalled_source_gets_the_blob_again() 
 }
 
 #[test]
-fn c22_sessions_are_never_deleted() {
+fn c22_a_session_that_is_given_up_is_deleted_if_the_target_lets_it() {
+    let challenge =
+        "Bearer realm=\"http://127.0.0.1:9/token\",service=\"target\",error=\"insufficient_scope\"";
+    let answers = [
+        None,
+        Some(Fault::Status(401).header("WWW-Authenticate", challenge)),
+        Some(Fault::Status(405)),
+        Some(Fault::StallHeaders),
+        Some(Fault::HangUp(Cut::Rst)),
+    ];
+    for answer in answers {
+        let images = two(2_000_000);
+        let layer = own_layer(&images);
+        let scene = Scene::new(&images).retries(1);
+        scene.source.fault(on(Op::BlobGet).digest(&layer).then(Fault::FlipByte { at: 7 }));
+        if let Some(answer) = answer {
+            scene.target.fault(on(Op::UploadDelete).then(answer));
+        }
+        let run = scene.run();
+        let cause = run.failed_alone("group/first");
+        assert!(cause.contains("damaged"), "{cause}");
+        // Once for the damaged copy, once for the one past all caches.
+        assert_eq!(scene.journal().count("target", Op::UploadDelete), 2, "{}", scene.journal().dump());
+        assert!(run.took < 10 * SECOND, "{:?}", run.took);
+    }
+}
+
+#[test]
+fn c22_a_session_that_has_got_nothing_yet_is_used_by_the_next_try() {
     let images = two(2_000_000);
-    let scene = Scene::new(&images).retries(1);
     let layer = own_layer(&images);
-    scene.source.fault(on(Op::BlobGet).digest(&layer).then(Fault::FlipByte { at: 7 }));
-    scene.run().failed_alone("group/first");
-    assert_eq!(scene.journal().count("target", Op::UploadDelete), 0);
+    let scene = Scene::new(&images);
+    scene.source.fault(on(Op::BlobGet).digest(&layer).times(2).then(Fault::Status(503)));
+    scene.run().done();
+    let journal = scene.journal();
+    assert_eq!(journal.count("target", Op::UploadDelete), 0);
+    assert_eq!(puts_of(journal, &layer).len(), 1);
+    let sessions = journal.filter(|e| matches!(e.op, Op::UploadStart | Op::Mount) && e.status == Some(202));
+    assert_eq!(sessions.len(), journal.count("target", Op::UploadPut), "{}", journal.dump());
 }
 
 #[test]
