@@ -194,6 +194,15 @@ pub struct TransferArgs {
     #[arg(long, default_value = "5", value_name = "N")]
     pub retries: u32,
 
+    /// Leave what the target has under a name: where it differs, that name fails
+    #[arg(long)]
+    pub no_clobber: bool,
+
+    /// Copy layers too that are marked as not to be distributed, as those of Windows: from the registry, or else from
+    /// the addresses that the manifest names
+    #[arg(long)]
+    pub include_foreign: bool,
+
     /// The target, and only the target, may speak plain HTTP or show a certificate that nobody vouches for
     #[arg(long)]
     pub insecure: bool,

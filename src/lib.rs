@@ -44,7 +44,7 @@ use crate::choose::choose;
 use crate::events::{Event, Listener};
 use crate::mirror::{Limits, carry_out};
 use crate::options::{ConfigOptions, Options};
-use crate::plan::{Plan, Request, look_for_found, resolve};
+use crate::plan::{Plan, Request, Rules, look_for_found, resolve};
 use crate::registry::Peer;
 use crate::report::Report;
 use crate::upstreams::Hosts;
@@ -89,7 +89,7 @@ pub async fn run(
     let (target, requests) = requests(options, selection);
     tokio::pin!(interrupted);
     let plan = tokio::select! {
-        plan = make_plan(&target, &requests, limits, &listener) => plan,
+        plan = make_plan(&target, &requests, options.rules, limits, &listener) => plan,
         () = &mut interrupted => return Report::interrupted_early(&options.target, &requests, began.elapsed()),
     };
     let finished = carry_out(&plan, target, limits, listener, interrupted).await;
@@ -100,7 +100,7 @@ pub async fn run(
 pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
     let limits = Limits::for_images(options.parallel).within(open_files::raise());
     let (target, requests) = requests(options, selection);
-    let mut plan = make_plan(&target, &requests, limits, &listener).await;
+    let mut plan = make_plan(&target, &requests, options.rules, limits, &listener).await;
     look_for_found(&mut plan, &target, limits.small).await;
     Check::new(options.target.to_string(), &plan)
 }
@@ -111,10 +111,16 @@ fn requests(options: &Options, selection: &Selection) -> (Arc<Peer>, Vec<Request
     (hosts.target, requests)
 }
 
-async fn make_plan(target: &Arc<Peer>, requests: &[Request], limits: Limits, listener: &Listener) -> Plan {
+async fn make_plan(
+    target: &Arc<Peer>,
+    requests: &[Request],
+    rules: Rules,
+    limits: Limits,
+    listener: &Listener,
+) -> Plan {
     let total = requests.len();
     let heard = |done| listener(Event::Resolving { done, total });
-    let plan = resolve(requests, target, limits.small, heard).await;
+    let plan = resolve(requests, target, rules, limits.small, heard).await;
     listener(Event::Planned { bytes: plan.bytes_to_move(), deliveries: plan.deliveries() });
     plan
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use reqwest::Url;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -15,6 +16,9 @@ use crate::reference::{Algorithm, Digest};
 pub const MANIFEST_MAX: usize = 4 << 20;
 /// Most descriptors in one manifest.
 const DESCRIPTORS_MAX: usize = 100_000;
+/// Most addresses of one descriptor that are looked at, and their greatest length in bytes.
+const URLS_MAX: usize = 4;
+const URL_MAX: usize = 2048;
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -38,6 +42,8 @@ pub struct Descriptor {
     pub platform: Option<String>,
     /// The digest of the image that this is an attestation about, as BuildKit writes it.
     pub attests: Option<String>,
+    /// Where it can be had besides, for what registries may not distribute.
+    pub urls: Vec<Url>,
 }
 
 impl Descriptor {
@@ -125,6 +131,7 @@ struct RawDescriptor {
     digest: String,
     size: u64,
     platform: Option<RawPlatform>,
+    urls: Option<Vec<String>>,
     annotations: Option<HashMap<String, serde_json::Value>>,
 }
 
@@ -229,9 +236,17 @@ fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, ManifestError
             let platform = raw.platform.map(|p| platform(&p));
             let about = raw.annotations.as_ref().and_then(|a| a.get("vnd.docker.reference.digest")?.as_str());
             let attests = about.map(str::to_owned);
-            Ok(Descriptor { digest, size: raw.size, media_type: raw.media_type, platform, attests })
+            let urls = raw.urls.as_deref().map(web_addresses).unwrap_or_default();
+            Ok(Descriptor { digest, size: raw.size, media_type: raw.media_type, platform, attests, urls })
         })
         .collect()
+}
+
+/// Those of `texts` that can be asked; the others are for other tools.
+fn web_addresses(texts: &[String]) -> Vec<Url> {
+    let short = texts.iter().take(URLS_MAX).filter(|text| text.len() <= URL_MAX);
+    let addresses = short.filter_map(|text| text.parse::<Url>().ok());
+    addresses.filter(|url| matches!(url.scheme(), "https" | "http")).collect()
 }
 
 fn platform(raw: &RawPlatform) -> String {

@@ -678,6 +678,5 @@ impl<'p> Run<'p> {
 
 /// The host that a blob most likely comes from.
 fn source_of<'p>(plan: &'p Plan, bring: &Bring) -> &'p Host {
-    let (peer, _) = plan.blobs[bring.blob].sources.first().expect("a planned blob has a source");
-    &peer.host
+    &plan.blobs[bring.blob].sources.first().expect("a planned blob has a source").peer.host
 }

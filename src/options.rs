@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::{Cli, ConfigArgs, ConfigFormat, Format, ProgressMode, SelectionArgs, TransferArgs};
+use crate::plan::Rules;
 use crate::platforms::{Platform, Platforms};
 use crate::reference::{Host, Target};
 use crate::registry::Scheme;
@@ -30,6 +31,7 @@ const PASSWORD_MAX: u64 = 64 << 10;
 pub struct Options {
     pub choice: Choice,
     pub platforms: Arc<Platforms>,
+    pub rules: Rules,
     pub target: Target,
     pub target_scheme: Scheme,
     pub source_mirrors: Vec<SourceMirror>,
@@ -150,6 +152,10 @@ impl Options {
         Ok(Self {
             choice,
             platforms: Arc::new(platforms),
+            rules: Rules {
+                no_clobber: cli.transfer.no_clobber,
+                include_foreign: cli.transfer.include_foreign,
+            },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
             source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,

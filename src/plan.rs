@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::manifest::{Content, Descriptor, Manifest};
+use crate::manifest::{Content, Descriptor, Manifest, StandIn};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Reference, Repository, Spot};
 use crate::registry::{Error, Head, Kind, Peer};
 
+mod foreign;
 mod parts;
 mod tree;
 
@@ -32,6 +34,15 @@ impl Place {
     pub fn place(&self, spot: &Spot) -> Spot {
         Spot { repository: spot.repository.below(self.prefix.as_ref()), name: spot.name.clone() }
     }
+}
+
+/// What the user lets a run do, or not, with all images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// A name that the target has with other content stays as it is.
+    pub no_clobber: bool,
+    /// Layers that are marked as not to be distributed are copied too.
+    pub include_foreign: bool,
 }
 
 /// An image to be mirrored: where it comes from and is to go, by name.
@@ -108,12 +119,34 @@ impl Tree {
 #[derive(Debug)]
 pub struct PlannedBlob {
     pub descriptor: Descriptor,
-    /// Repositories that have it at the sources.
-    pub sources: Vec<(Arc<Peer>, Repository)>,
+    /// Where it can be had; the next one where one fails. Never empty.
+    pub sources: Vec<Origin>,
     /// Repositories that are to have it at the target, in the order of the selection.
     pub needs: Vec<Need>,
     /// A repository at the target that has it already, by the manifests there.
     pub held_by: Option<Repository>,
+}
+
+/// A place to get a blob from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub peer: Arc<Peer>,
+    pub repository: Repository,
+    /// Not in the repository, but where its manifest says.
+    pub url: Option<Url>,
+}
+
+impl Origin {
+    /// Whom to ask for it: a host with its port.
+    pub fn host(&self) -> &str {
+        self.url
+            .as_ref()
+            .map_or(self.peer.host.as_str(), |url| &url[url::Position::BeforeHost..url::Position::AfterPort])
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.peer.host == other.peer.host && self.repository == other.repository && self.url == other.url
+    }
 }
 
 /// A repository that is to have a blob, for these deliveries (image, delivery of it).
@@ -147,10 +180,12 @@ impl Plan {
 pub async fn resolve(
     requests: &[Request],
     target: &Arc<Peer>,
+    rules: Rules,
     parallel: NonZeroUsize,
     progress: impl Fn(usize),
 ) -> Plan {
-    let questions = Questions { target, permits: Semaphore::new(parallel.get()), fetched: Mutex::default() };
+    let permits = Semaphore::new(parallel.get());
+    let questions = Questions { target, rules, permits, fetched: Mutex::default() };
     let mut asked: FuturesUnordered<_> = requests
         .iter()
         .enumerate()
@@ -167,7 +202,7 @@ pub async fn resolve(
         progress(done);
     }
     drop(asked);
-    let mut plan = assemble(target, requests, found.into_iter().flatten().collect());
+    let mut plan = assemble(target, requests, rules, found.into_iter().flatten().collect());
     questions.look_for_held(&mut plan).await;
     plan
 }
@@ -201,8 +236,18 @@ enum Answer {
     Failed(Error),
 }
 
+impl Answer {
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Answer::Digest(digest) => Some(digest.clone()),
+            Answer::Nothing | Answer::Failed(_) => None,
+        }
+    }
+}
+
 struct Questions<'a> {
     target: &'a Arc<Peer>,
+    rules: Rules,
     /// Held for one question each, by whoever asks it, and for nothing else.
     permits: Semaphore,
     /// What indexes name, so that two tags of one image fetch it once.
@@ -219,6 +264,15 @@ impl Questions<'_> {
 
     async fn resolve_image(&self, request: &Request) -> Found {
         let at_target = join_all(request.destinations.iter().map(|spot| self.digest_at_target(spot))).await;
+        let names: Vec<Option<Digest>> = at_target.iter().map(Answer::digest).collect();
+        let mut found = self.find(request, at_target).await;
+        if self.rules.no_clobber {
+            self.keep_others(&mut found, request, &names);
+        }
+        found
+    }
+
+    async fn find(&self, request: &Request, at_target: Vec<Answer>) -> Found {
         // A target that cannot be asked cannot be pushed to: the source is left alone.
         if at_target.iter().all(|answer| matches!(answer, Answer::Failed(_))) {
             return Found { states: compare(at_target, None), levels: None };
@@ -227,6 +281,7 @@ impl Questions<'_> {
         if request.platforms.is_all()
             && let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
+            && !self.lacks_foreign_layers(request).await
         {
             return Found { states: compare(at_target, Some(&wanted)), levels: None };
         }
@@ -245,7 +300,7 @@ impl Questions<'_> {
             }
             Ok(levels) => {
                 let root = levels.last().and_then(|level| level.first());
-                let states = compare_bytes(at_target, root);
+                let states = self.compare_foreign(request, compare_bytes(at_target, root), &levels).await;
                 let levels = states.iter().any(State::is_wanted).then_some(levels);
                 Found { states, levels }
             }
@@ -253,6 +308,31 @@ impl Questions<'_> {
                 states: at_target.iter().map(|_| State::Failed(error.clone())).collect(),
                 levels: None,
             },
+        }
+    }
+
+    /// Fails the names that other content has. What is there in part is not other content.
+    fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
+        let root = found.levels.as_ref().and_then(|levels| levels.last()?.first());
+        let ours = |digest: &Digest| {
+            root.is_some_and(|root| {
+                let stand_in = match &root.stand_in {
+                    StandIn::Index(trimmed) => Some(trimmed),
+                    StandIn::None | StandIn::Forbidden => None,
+                };
+                let like = |manifest: &Manifest| Digest::of(digest.algorithm(), &manifest.bytes) == *digest;
+                like(root) || stand_in.is_some_and(|trimmed| like(trimmed))
+            })
+        };
+        for ((state, name), spot) in found.states.iter_mut().zip(names).zip(&request.destinations) {
+            if let (State::Different, Some(digest)) = (&state, name.as_ref().filter(|digest| !ours(digest))) {
+                let why = format!("it has another image there, {digest}, which --no-clobber leaves alone");
+                *state =
+                    State::Failed(self.target.error(Kind::Immutable, format!("write manifest {spot}"), why));
+            }
+        }
+        if !found.states.iter().any(State::is_wanted) {
+            found.levels = None;
         }
     }
 
@@ -315,7 +395,8 @@ impl Questions<'_> {
         let mut holders: HashMap<Digest, Repository> = HashMap::new();
         for (repository, tree) in trees.await {
             // Not knowing costs bytes, not correctness.
-            for blob in tree.iter().flatten().flatten().flat_map(|manifest| blobs_of(manifest)) {
+            // A foreign layer that a manifest there names need not be there.
+            for blob in tree.iter().flatten().flatten().flat_map(|manifest| blobs_of(manifest, false)) {
                 holders.entry(blob.digest.clone()).or_insert_with(|| repository.clone());
             }
         }
@@ -348,17 +429,17 @@ fn compare(at_target: Vec<Answer>, wanted: Option<&Digest>) -> Vec<State> {
     at_target.into_iter().map(state).collect()
 }
 
-/// The blobs that a manifest needs beside it at the target.
-fn blobs_of(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+/// The blobs that are to be beside a manifest at the target.
+fn blobs_of(manifest: &Manifest, include_foreign: bool) -> impl Iterator<Item = &Descriptor> {
     let blobs = match &manifest.content {
         Content::Image(blobs) => blobs.as_slice(),
         Content::Index(_) => &[],
     };
-    blobs.iter().filter(|blob| !blob.is_foreign())
+    blobs.iter().filter(move |blob| include_foreign || !blob.is_foreign())
 }
 
 /// Brings all answers together: each blob once, with everyone who needs it.
-fn assemble(target: &Peer, requests: &[Request], found: Vec<Found>) -> Plan {
+fn assemble(target: &Peer, requests: &[Request], rules: Rules, found: Vec<Found>) -> Plan {
     let mut plan = Plan { images: Vec::new(), blobs: Vec::new() };
     let mut numbers: HashMap<Digest, usize> = HashMap::new();
     for (number, (request, found)) in requests.iter().zip(found).enumerate() {
@@ -372,8 +453,8 @@ fn assemble(target: &Peer, requests: &[Request], found: Vec<Found>) -> Plan {
             })
             .collect();
         let tree = found.levels.map(|levels| Tree { levels, blobs: Vec::new() });
-        let tree =
-            tree.and_then(|tree| match plan.add_blobs(number, request, &deliveries, tree, &mut numbers) {
+        let tree = tree.and_then(|tree| {
+            match plan.add_blobs(number, request, rules, &deliveries, tree, &mut numbers) {
                 Ok(tree) => Some(tree),
                 Err(error) => {
                     for delivery in deliveries.iter_mut().filter(|d| d.state.is_wanted()) {
@@ -381,7 +462,8 @@ fn assemble(target: &Peer, requests: &[Request], found: Vec<Found>) -> Plan {
                     }
                     None
                 }
-            });
+            }
+        });
         plan.images.push(PlannedImage { reference: request.reference.clone(), deliveries, tree });
     }
     plan
@@ -392,13 +474,14 @@ impl Plan {
         &mut self,
         image: usize,
         request: &Request,
+        rules: Rules,
         deliveries: &[Delivery],
         mut tree: Tree,
         numbers: &mut HashMap<Digest, usize>,
     ) -> Result<Tree, Error> {
         let mut unique: Vec<Descriptor> = Vec::new();
         let mut sizes: HashMap<&Digest, u64> = HashMap::new();
-        for blob in tree.manifests().flat_map(|m| blobs_of(m)) {
+        for blob in tree.manifests().flat_map(|m| blobs_of(m, rules.include_foreign)) {
             let known = numbers.get(&blob.digest).map(|n| self.blobs[*n].descriptor.size);
             let known = known.or_else(|| sizes.get(&blob.digest).copied());
             if known.is_some_and(|size| size != blob.size) {
@@ -415,15 +498,13 @@ impl Plan {
         }
         let repository = request.source.place(&request.reference.spot()).repository;
         for descriptor in unique {
+            let urls = descriptor.urls.clone();
             let number = *numbers.entry(descriptor.digest.clone()).or_insert_with(|| {
                 self.blobs.push(PlannedBlob { descriptor, sources: vec![], needs: vec![], held_by: None });
                 self.blobs.len() - 1
             });
             let blob = &mut self.blobs[number];
-            let source = (request.source.peer.clone(), repository.clone());
-            if !blob.sources.iter().any(|(p, r)| p.host == source.0.host && *r == source.1) {
-                blob.sources.push(source);
-            }
+            blob.add_sources(&request.source.peer, &repository, urls);
             for (which, delivery) in deliveries.iter().enumerate().filter(|(_, d)| d.state.is_wanted()) {
                 blob.need(&delivery.spot.repository, (image, which));
             }
@@ -434,6 +515,17 @@ impl Plan {
 }
 
 impl PlannedBlob {
+    /// The repository, and for a foreign layer the addresses that its manifest names.
+    fn add_sources(&mut self, peer: &Arc<Peer>, repository: &Repository, urls: Vec<Url>) {
+        let urls = urls.into_iter().filter(|_| self.descriptor.is_foreign()).map(Some);
+        for url in [None].into_iter().chain(urls) {
+            let origin = Origin { peer: peer.clone(), repository: repository.clone(), url };
+            if !self.sources.iter().any(|known| known.is_same(&origin)) {
+                self.sources.push(origin);
+            }
+        }
+    }
+
     fn need(&mut self, repository: &Repository, delivery: (usize, usize)) {
         match self.needs.iter_mut().find(|need| need.repository == *repository) {
             Some(need) => need.deliveries.push(delivery),

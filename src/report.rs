@@ -51,6 +51,9 @@ pub struct Line {
     /// Where the cause lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
+    /// The target would not take it, which is not so where the user wanted to leave it alone.
+    #[serde(skip)]
+    refused: bool,
     /// Whether running again may help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub may_pass: Option<bool>,
@@ -109,13 +112,14 @@ impl Report {
     }
 
     pub fn exit(&self) -> Exit {
-        let at_target = |line: &Line| line.side == Some(Side::Target);
         let none_done = self.copied + self.present == 0;
         let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
         match () {
             () if self.interrupted => Exit::Interrupted,
             () if self.failed + self.left == 0 => Exit::Done,
-            () if self.gave_up.is_some() || (none_done && failures.all(at_target)) => Exit::TargetRefused,
+            () if self.gave_up.is_some() || (none_done && failures.all(|line| line.refused)) => {
+                Exit::TargetRefused
+            }
             () => Exit::SomeFailed,
         }
     }
@@ -171,6 +175,7 @@ impl Line {
             cause,
             reason: String::new(),
             side: None,
+            refused: false,
             may_pass: None,
         };
         match delivered.outcome {
@@ -179,6 +184,7 @@ impl Line {
             Outcome::Failed(error) => Self {
                 reason: error.reason(),
                 side: Some(error.side),
+                refused: error.is_refusal(),
                 may_pass: Some(error.kind.may_pass()),
                 ..line(Status::Failed, Some(error.to_string()))
             },

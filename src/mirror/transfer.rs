@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::events::{Event, Listener, TransferId};
 use crate::manifest::Descriptor;
+use crate::plan::Origin;
 use crate::reference::Repository;
 use crate::registry::retry::Patience;
 use crate::registry::{BlobReader, Error, Kind, Peer, Side, Start};
@@ -45,8 +46,8 @@ pub enum Opening {
 pub struct Transfer {
     pub id: TransferId,
     pub target: Arc<Peer>,
-    /// Repositories that have the blob, best first; never empty.
-    pub sources: Vec<(Arc<Peer>, Repository)>,
+    /// Where the blob can be had, best first; never empty.
+    pub sources: Vec<Origin>,
     pub blob: Descriptor,
     pub repository: Repository,
     pub opening: Opening,
@@ -109,6 +110,7 @@ impl Transfer {
             let kind = if error.kind == Kind::SessionGone { &Kind::Transient } else { &error.kind };
             match patience.next(kind, self.peer_of(&error).served()).filter(|_| !error.spent) {
                 Some(pause) => self.peer_of(&error).pause(pause, &error).await,
+                None if self.turn_to_another_host(&error) => patience = Patience::new(self.target.policy()),
                 None => {
                     self.leave_session(&error).await;
                     return Err(error);
@@ -160,8 +162,8 @@ impl Transfer {
     }
 
     async fn open(&self, past_caches: bool) -> Result<BlobReader, Error> {
-        let (source, repository) = self.sources[0].clone();
-        BlobReader::open(source, repository, &self.blob, past_caches).await
+        let Origin { peer, repository, url } = self.sources[0].clone();
+        BlobReader::open(peer, repository, url, &self.blob, past_caches).await
     }
 
     /// Starts the upload, with the question or the mount if that is still worth it.
@@ -243,6 +245,17 @@ impl Transfer {
         another
     }
 
+    /// A host that was given up is given up for all of its repositories.
+    fn turn_to_another_host(&mut self, error: &Error) -> bool {
+        let failed = self.sources[0].host();
+        let others: Vec<Origin> = self.sources.iter().filter(|o| o.host() != failed).cloned().collect();
+        let another = error.side == Side::Source && !others.is_empty();
+        if another {
+            self.sources = others;
+        }
+        another
+    }
+
     /// A target that refuses large bodies may take them in pieces, and one that does not take pieces may take a
     /// whole. A refusal is at times lost, when the connection is reset while the body is still on its way: two of
     /// those (`broken` counts them) stand for one.
@@ -263,7 +276,7 @@ impl Transfer {
 
     fn peer_of(&self, error: &Error) -> &Peer {
         match error.side {
-            Side::Source => &self.sources[0].0,
+            Side::Source => &self.sources[0].peer,
             Side::Target => &self.target,
         }
     }

@@ -30,6 +30,8 @@ use crate::text;
 pub struct BlobReader {
     source: Arc<Peer>,
     repository: Repository,
+    /// Where the blob is, if not in the repository.
+    url: Option<Url>,
     digest: Digest,
     /// Bytes.
     size: u64,
@@ -58,13 +60,15 @@ pub struct BlobReader {
 const REWARD: u64 = 64 << 10;
 
 impl BlobReader {
-    /// Starts reading `blob`. `past_caches` asks proxies on the way for a fresh copy.
+    /// Starts reading `blob`, from `url` if that is given, else from `repository`. `past_caches` asks proxies on the
+    /// way for a fresh copy.
     ///
     /// # Errors
     /// The registry does not serve the blob, or serves something of another size.
     pub async fn open(
         source: Arc<Peer>,
         repository: Repository,
+        url: Option<Url>,
         blob: &Descriptor,
         past_caches: bool,
     ) -> Result<Self, Error> {
@@ -75,6 +79,7 @@ impl BlobReader {
             patience: Patience::new(&source.policy),
             source,
             repository,
+            url,
             position: 0,
             skip: 0,
             response: None,
@@ -281,10 +286,14 @@ impl BlobReader {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         let scopes = Scopes::pull(self.repository.as_str());
+        let at = match &self.url {
+            Some(url) => At::Url(self.source.not_downgraded(url, &self.doing())?),
+            None => At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)),
+        };
         let ask = Ask {
             purpose: Purpose::Blob,
             method: Method::GET,
-            at: At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)),
+            at,
             repository: &self.repository,
             scopes: &scopes,
             headers,

@@ -91,6 +91,11 @@ impl fmt::Display for Error {
 }
 
 impl Error {
+    /// Whether the target would not take something. A tag that is to stay what it is is none of that.
+    pub fn is_refusal(&self) -> bool {
+        self.side == Side::Target && self.kind != Kind::Immutable
+    }
+
     /// Where and why, without what was being done: the same for all that fail for one cause.
     pub fn reason(&self) -> String {
         let preposition = match self.side {

@@ -539,6 +539,19 @@ impl Peer {
         }
     }
 
+    /// `url`, which something that this host serves names: over plain HTTP only if the host itself is spoken to so.
+    pub(super) fn not_downgraded(&self, url: &Url, doing: &str) -> Result<Url, Error> {
+        let plain = matches!(&*self.contact.borrow(), Contact::Known(base) if base.scheme() == "http");
+        match url.scheme() == "https" || plain {
+            true => Ok(url.clone()),
+            false => {
+                let host = text::printable(url.host_str().unwrap_or_default());
+                let why = format!("its manifest names an address at plain HTTP on {host}");
+                Err(self.error(Kind::Invalid, doing.to_owned(), why))
+            }
+        }
+    }
+
     /// An address that the host gave, relative to `from`, made safe: on HTTPS it stays on HTTPS.
     pub(super) fn location(&self, from: &Url, headers: &HeaderMap, doing: &str) -> Result<Url, Error> {
         let refuse = |why: String| self.error(Kind::Invalid, doing.to_owned(), why);

@@ -2,6 +2,7 @@
 
 mod contents;
 mod downloads;
+mod foreign;
 mod personas;
 mod retries;
 mod uploads;

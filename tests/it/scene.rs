@@ -38,6 +38,7 @@ pub struct Scene {
     /// May be shown credentials.
     trusted: Vec<&'static str>,
     retries: Option<u32>,
+    flags: Vec<&'static str>,
     budget: Duration,
 }
 
@@ -107,6 +108,7 @@ impl Scene {
             logins: BTreeMap::new(),
             trusted: vec!["source", "target", "auth"],
             retries: None,
+            flags: Vec::new(),
             budget: BUDGET,
         }
     }
@@ -135,6 +137,12 @@ impl Scene {
 
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = Some(retries);
+        self
+    }
+
+    /// What else a user would say.
+    pub fn flag(mut self, flag: &'static str) -> Self {
+        self.flags.push(flag);
         self
     }
 
@@ -176,6 +184,7 @@ impl Scene {
         let mut arguments = vec!["mirror-images".to_owned(), target];
         arguments.push(format!("--authfile={}", file.path().display()));
         arguments.push(format!("--ca-file={}", self.net.ca_file().display()));
+        arguments.extend(self.flags.iter().map(|flag| (*flag).to_owned()));
         let hosts: BTreeSet<&str> =
             self.references.iter().filter_map(|r| Some(r.split_once('/')?.0)).collect();
         for host in hosts {

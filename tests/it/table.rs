@@ -371,8 +371,13 @@ const CASES: &[(&str, &[&str], &str)] = &[
         &[
             "e07_foreign_layers_stay_where_they_are_and_the_manifest_as_it_is",
             "e07_an_ordinary_layer_is_copied_whatever_its_urls_say",
+            "e07_a_foreign_layer_that_is_wanted_comes_from_the_registry_first",
+            "e07_what_the_registry_lacks_comes_from_the_addresses_in_the_manifest",
+            "e07_a_run_that_wants_foreign_layers_adds_them_to_what_is_there",
+            "e07_an_address_in_a_manifest_gets_no_login_and_its_bytes_are_checked",
+            "e07_a_registry_over_https_sends_nobody_to_plain_http",
         ],
-        "not built: --include-foreign",
+        "",
     ),
     (
         "E08",
@@ -390,8 +395,9 @@ const CASES: &[(&str, &[&str], &str)] = &[
         &[
             "e11_what_is_the_same_costs_one_question_and_what_differs_is_replaced",
             "e11_a_tag_that_may_not_be_changed_is_said_to_be_immutable",
+            "e11_what_the_target_has_is_left_alone_if_the_user_wants_that",
         ],
-        "not built: --no-clobber",
+        "",
     ),
     (
         "E12",

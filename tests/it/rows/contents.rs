@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, gets_of, puts_of, two};
+use mirror_images::report::Exit;
+
+use crate::scene::{Scene, gets_of, two};
 use crate::support::content::{Child, media, odd_shapes};
-use crate::support::{Blob, Fault, Image, Kind, Net, Op, on};
+use crate::support::{Blob, Content, Fault, Image, Kind, Net, Op, on};
 
 fn image(seed: u64) -> Image {
     Image::generated(Kind::Oci, seed, &[4_000, 900])
@@ -119,46 +121,6 @@ fn e05_an_index_whose_childs_blob_is_gone_fails_whole() {
 }
 
 /// An image with one layer that is elsewhere.
-fn with_foreign_layer(media_type: &str, urls: bool) -> (Image, String) {
-    let layer = Blob::generated(4711, 5_000);
-    let digest = layer.digest.clone();
-    let mut image = changed(60, |value| {
-        let mut entry = json!({ "mediaType": media_type, "digest": layer.digest, "size": layer.size });
-        if urls {
-            entry["urls"] = json!(["https://elsewhere.example/layer"]);
-        }
-        value["layers"].as_array_mut().unwrap().push(entry);
-    });
-    if !media_type.contains("foreign") && !media_type.contains("nondistributable") {
-        image.blobs.push(layer);
-    }
-    (image, digest)
-}
-
-#[test]
-fn e07_foreign_layers_stay_where_they_are_and_the_manifest_as_it_is() {
-    for media_type in [media::DOCKER_FOREIGN, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"]
-    {
-        for urls in [true, false] {
-            let (image, foreign) = with_foreign_layer(media_type, urls);
-            let scene = Scene::new(&[("quay.io/group/windows:1", image.clone())]);
-            scene.run().done();
-            let asked = scene.journal().filter(|e| e.digest.as_ref() == Some(&foreign));
-            assert!(asked.is_empty(), "{}", scene.journal().dump());
-            let there = scene.target.manifest(&image.digest()).unwrap();
-            assert_eq!(there.bytes, image.manifest.bytes);
-        }
-    }
-}
-
-#[test]
-fn e07_an_ordinary_layer_is_copied_whatever_its_urls_say() {
-    let (image, layer) = with_foreign_layer(media::OCI_LAYER, true);
-    let scene = Scene::new(&[("quay.io/group/windows:1", image)]);
-    scene.run().done();
-    assert_eq!(puts_of(scene.journal(), &layer).len(), 1);
-}
-
 #[test]
 fn e08_every_shape_arrives_byte_for_byte_at_every_level() {
     let shapes = odd_shapes();
@@ -266,6 +228,25 @@ fn e11_a_tag_that_may_not_be_changed_is_said_to_be_immutable() {
         let puts = scene.journal().filter(|e| e.op == Op::ManifestPut && e.repository == "group/first");
         assert_eq!(puts.len(), 1);
     }
+}
+
+#[test]
+fn e11_what_the_target_has_is_left_alone_if_the_user_wants_that() {
+    let images = two(9_000);
+    let scene = Scene::new(&images).flag("--no-clobber");
+    let other = image(7);
+    let mut content = Content::new();
+    content.add("group/first", "1", &other);
+    scene.target.add(&content);
+    let run = scene.run();
+    let cause = run.failed_alone("group/first");
+    assert!(cause.contains(&other.digest()) && cause.contains("--no-clobber"), "{cause}");
+    assert_eq!((run.report.copied, run.report.exit()), (1, Exit::SomeFailed));
+    let written = scene.journal().filter(|e| e.host == "target" && e.repository == "group/first");
+    assert!(written.iter().all(|e| e.op == Op::ManifestHead), "{}", scene.journal().dump());
+    // What is the same is there, and no failure.
+    let again = scene.run();
+    assert_eq!((again.report.present, again.report.failed), (1, 1));
 }
 
 #[test]
