@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use crate::text;
 
 /// Mirror the container images of a KubeOne cluster into a registry of your own.
 ///
@@ -193,6 +196,15 @@ pub struct TransferArgs {
     /// Tries beyond the first for what may pass: network trouble, overload
     #[arg(long, default_value = "5", value_name = "N")]
     pub retries: u32,
+
+    /// Longest time that a request waits because a server asks it to, such as 90s, 15m or 6h; what has to wait longer
+    /// fails at once
+    #[arg(long, default_value = "15m", value_name = "TIME", value_parser = text::parse_duration)]
+    pub max_wait: Duration,
+
+    /// Give a transfer up and go on with it anew where no byte has moved for so long
+    #[arg(long, default_value = "1m", value_name = "TIME", value_parser = text::parse_duration)]
+    pub stall_timeout: Duration,
 
     /// Leave what the target has under a name: where it differs, that name fails
     #[arg(long)]

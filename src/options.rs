@@ -161,7 +161,7 @@ impl Options {
             source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,
             mode,
             parallel: cli.transfer.parallel,
-            policy: Policy { retries: cli.transfer.retries, timing: Timing::default() },
+            policy: policy(&cli.transfer),
             trust,
             keyring: Arc::new(keyring),
             output: OutputOptions {
@@ -174,6 +174,12 @@ impl Options {
             },
         })
     }
+}
+
+fn policy(transfer: &TransferArgs) -> Policy {
+    let timing =
+        Timing { longest_wait: transfer.max_wait, stall: transfer.stall_timeout, ..Timing::default() };
+    Policy { retries: transfer.retries, timing }
 }
 
 fn platforms(selection: &SelectionArgs) -> Result<Platforms> {

@@ -84,6 +84,27 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// Longest time that a user may ask for.
+const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// `90`, `90s`, `15m` or `6h`, from a second to a week.
+///
+/// # Errors
+/// What such a time looks like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(['s', 'm', 'h']);
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    let seconds = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+    let time = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    time.filter(|time| *time <= TIME_MAX)
+        .ok_or_else(|| "a time is a number of seconds, or such as 90s, 15m or 6h, a week at most".to_owned())
+}
+
 /// `1 image`, `3 images`.
 pub fn count(number: usize, singular: &str) -> String {
     match number {
@@ -143,6 +164,18 @@ mod tests {
     fn times_read_well() {
         let shown = [0.44, 12.9, 200.0, 7500.0].map(|s| duration(Duration::from_secs_f64(s)));
         assert_eq!(shown, ["0.4 s", "12 s", "3 min 20 s", "2 h 5 min"]);
+    }
+
+    #[test]
+    fn times_of_users_are_read_and_bounded() {
+        let read = |text| parse_duration(text).map(|time| time.as_secs()).ok();
+        let good = [("90", 90), ("90s", 90), ("15m", 900), ("6h", 21_600), ("168h", 604_800)];
+        good.iter().for_each(|(text, seconds)| assert_eq!(read(text), Some(*seconds), "{text}"));
+        for wrong in
+            ["", "s", "0", "0m", "-1", "1.5", "1d", "5ms", "169h", "99999999999999999999", "1h30m", "٣"]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -464,6 +464,10 @@ impl Peer {
             (_, Kind::Invalid) if why.contains("to an HTTPS server") || why.contains("to HTTPS port") => {
                 Some("it speaks TLS: leave out http://".to_owned())
             }
+            (_, Kind::RateLimited(Some(wish))) if *wish > self.policy.timing.longest_wait => Some(format!(
+                "its rate limit is used up: it asks to wait {}, longer than --max-wait",
+                text::duration(*wish)
+            )),
             (_, Kind::RateLimited(Some(wish))) => {
                 Some(format!("its rate limit is used up: it asks to wait {}", text::duration(*wish)))
             }

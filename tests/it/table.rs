@@ -21,6 +21,7 @@ const CASES: &[(&str, &[&str], &str)] = &[
         &[
             "a02_a_wait_beyond_all_patience_fails_that_hosts_images_at_once_and_no_others",
             "a02_a_wait_that_makes_no_sense_is_an_ordinary_pause",
+            "a02_the_user_says_how_long_a_wait_may_be",
         ],
         "",
     ),
@@ -286,6 +287,7 @@ const CASES: &[(&str, &[&str], &str)] = &[
         "D08",
         &[
             "d08_a_download_that_stalls_is_continued",
+            "d08_the_user_says_how_long_a_stall_may_last",
             "d08_an_answer_that_never_begins_is_given_up",
             "d08_a_host_that_swallows_connections_is_given_up",
             "d08_an_upload_that_is_no_longer_read_is_tried_again",

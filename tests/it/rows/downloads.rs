@@ -1,6 +1,6 @@
 //! D: downloads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -253,6 +253,21 @@ fn d08_a_download_that_stalls_is_continued() {
     let gets = gets_of(scene.journal(), &layer);
     assert!(gets[1].header("range").is_some(), "{}", scene.journal().dump());
     assert!(gets[1].at - gets[0].at < SECOND, "{}", scene.journal().dump());
+}
+
+#[test]
+fn d08_the_user_says_how_long_a_stall_may_last() {
+    let images = two(300_000);
+    let scene = Scene::new(&images);
+    scene.source.fault(
+        on(Op::BlobGet).digest(&own_layer(&images)).times(1).then(Fault::StallBody { after: 100_000 }),
+    );
+    let mirror = format!("--source-mirror=quay.io={}", scene.source.url());
+    let arguments = [&scene.target.host(), &mirror, "--stall-timeout=1s", "--image=quay.io/group/first:1"];
+    let began = Instant::now();
+    crate::program::Program::new(&arguments).run().expect(0);
+    assert!(began.elapsed() < 30 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(gets_of(scene.journal(), &own_layer(&images)).len(), 2, "{}", scene.journal().dump());
 }
 
 #[test]

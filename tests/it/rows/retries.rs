@@ -111,6 +111,23 @@ fn a02_a_wait_beyond_all_patience_fails_that_hosts_images_at_once_and_no_others(
 }
 
 #[test]
+fn a02_the_user_says_how_long_a_wait_may_be() {
+    for (patience, done) in [("--max-wait=2s", false), ("--max-wait=1m", true)] {
+        let (scene, limited) = one_limited_host(Fault::Status(429).retry_after("3"));
+        let scene = scene.flag(patience);
+        if done {
+            limited.clear_faults();
+            limited.fault(on(Op::ManifestGet).times(1).then(Fault::Status(429).retry_after("3")));
+            assert!(scene.run().done().took >= 3 * SECOND);
+        } else {
+            let run = scene.run();
+            let cause = run.failed_alone("group/first");
+            assert!(cause.contains("--max-wait") && run.took < 2 * SECOND, "{:?}: {cause}", run.took);
+        }
+    }
+}
+
+#[test]
 fn a02_a_wait_that_makes_no_sense_is_an_ordinary_pause() {
     for wish in ["-1", "abc", "", "1.5", "Sun, 06 Nov 1994 08:49:37 GMT"] {
         let scene = Scene::new(&two(900));
