@@ -30,6 +30,9 @@ pub struct Check {
 pub struct Line {
     pub source: String,
     pub target: String,
+    /// The digest of the image that it is about, for signatures and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refers_to: Option<String>,
     pub state: Found,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -74,6 +77,7 @@ impl Check {
                 Line {
                     source: image.reference.to_string(),
                     target: delivery.name.clone(),
+                    refers_to: image.refers_to.as_ref().map(ToString::to_string),
                     state,
                     cause: error.map(ToString::to_string),
                     side: error.map(|error| error.side),

@@ -215,6 +215,11 @@ pub struct TransferArgs {
     #[arg(long)]
     pub include_foreign: bool,
 
+    /// Copy what refers to the images too: signatures, attestations and SBOMs, as the registry lists them or cosign has
+    /// tagged them
+    #[arg(long)]
+    pub referrers: bool,
+
     /// The target, and only the target, may speak plain HTTP or show a certificate that nobody vouches for
     #[arg(long)]
     pub insecure: bool,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::reference::Digest;
 use crate::registry::Error;
 
 /// Tells one transfer from another in events.
@@ -31,6 +32,8 @@ pub enum Event {
 pub struct Delivered {
     pub source: String,
     pub target: String,
+    /// The image that it is about, for signatures and the like.
+    pub refers_to: Option<Digest>,
     pub outcome: Outcome,
 }
 

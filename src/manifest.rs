@@ -171,6 +171,42 @@ impl Manifest {
         named.iter().any(|descriptor| descriptor.digest == *digest)
     }
 
+    /// What it refers to, and how the list of that one's referrers describes it (image-spec, `subject`;
+    /// distribution-spec, "Listing Referrers"). `None` for what refers to nothing.
+    pub fn as_referrer(&self) -> Option<(Digest, serde_json::Value)> {
+        let json: serde_json::Value = serde_json::from_slice(&self.bytes).ok()?;
+        let subject = json["subject"]["digest"].as_str()?.parse().ok()?;
+        let mut descriptor = serde_json::json!({
+            "mediaType": self.media_type,
+            "digest": self.digest.as_str(),
+            "size": self.bytes.len(),
+        });
+        let artifact_type = json["artifactType"].as_str().filter(|t| !t.is_empty());
+        if let Some(artifact_type) = artifact_type.or_else(|| json["config"]["mediaType"].as_str()) {
+            descriptor["artifactType"] = artifact_type.into();
+        }
+        if json["annotations"].is_object() {
+            descriptor["annotations"] = json["annotations"].clone();
+        }
+        Some((subject, descriptor))
+    }
+
+    /// The list of referrers `known`, if there is one yet, with `descriptor`; `None` where that is in it already, or
+    /// what is there is no list.
+    pub fn listing(known: Option<&Self>, descriptor: serde_json::Value) -> Option<Self> {
+        let mut json: serde_json::Value = match known {
+            Some(known) => serde_json::from_slice(&known.bytes).ok()?,
+            None => serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }),
+        };
+        let entries = json.get_mut("manifests")?.as_array_mut()?;
+        if entries.iter().any(|entry| entry["digest"] == descriptor["digest"]) {
+            return None;
+        }
+        entries.push(descriptor);
+        let bytes = Bytes::from(serde_json::to_vec(&json).ok()?);
+        Self::parse(bytes, Some(OCI_INDEX), Algorithm::Sha256).ok()
+    }
+
     /// This index with nothing but the entries in `kept`; `None` for what is no index.
     pub fn trimmed(&self, kept: &HashSet<&Digest>) -> Option<Self> {
         let mut json: serde_json::Value = serde_json::from_slice(&self.bytes).ok()?;

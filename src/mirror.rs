@@ -417,7 +417,10 @@ impl<'p> Run<'p> {
         let below = below.iter().map(|level| level.iter().filter(|m| !is_there(m)).cloned().collect());
         // The root is put in any case, under its name.
         let levels: Vec<Vec<Arc<Manifest>>> = below.chain([root.clone()]).collect();
-        let parts: Vec<_> = parts(&delivery.spot.repository, &levels).collect();
+        let refers_to = self.plan.images[delivery.image].refers_to.clone();
+        // The list of what refers to an image is read and written back: one at a time.
+        let list = refers_to.iter().map(|subject| (delivery.spot.repository.clone(), subject.clone()));
+        let parts: Vec<_> = parts(&delivery.spot.repository, &levels).chain(list).collect();
         if parts.iter().any(|part| self.putting.contains(part)) {
             // Another tag of the same image is about to bring what they share.
             self.put_later.push(number);
@@ -427,7 +430,7 @@ impl<'p> Run<'p> {
         let (target, spot) = (self.target.clone(), delivery.spot.clone());
         self.small_under_way += 1;
         self.tasks.spawn(async move {
-            let published = put_manifests(&target, &spot, levels).await;
+            let published = put_manifests(&target, &spot, levels, refers_to.is_some()).await;
             Done::Published(number, parts, published)
         });
     }
@@ -622,7 +625,9 @@ impl<'p> Run<'p> {
             return false;
         }
         delivery.outcome = Some(outcome.clone());
-        let told = Delivered { source: delivery.source.clone(), target: delivery.name.clone(), outcome };
+        let refers_to = self.plan.images[delivery.image].refers_to.clone();
+        let (source, target) = (delivery.source.clone(), delivery.name.clone());
+        let told = Delivered { source, target, refers_to, outcome };
         (self.listener)(Event::Delivered(told));
         true
     }
@@ -659,7 +664,10 @@ impl<'p> Run<'p> {
             self.settle(number, Outcome::Left(why.clone()));
         }
         self.totals.bytes_shared = self.bytes_shared();
-        let told = |d: Delivery| Some(Delivered { source: d.source, target: d.name, outcome: d.outcome? });
+        let told = |d: Delivery| {
+            let refers_to = self.plan.images[d.image].refers_to.clone();
+            Some(Delivered { source: d.source, target: d.name, refers_to, outcome: d.outcome? })
+        };
         Finished {
             deliveries: self.deliveries.into_iter().filter_map(told).collect(),
             totals: self.totals,

@@ -155,6 +155,7 @@ impl Options {
             rules: Rules {
                 no_clobber: cli.transfer.no_clobber,
                 include_foreign: cli.transfer.include_foreign,
+                referrers: cli.transfer.referrers,
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,

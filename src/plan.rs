@@ -20,6 +20,7 @@ use crate::registry::{Error, Head, Kind, Peer};
 
 mod foreign;
 mod parts;
+mod referrers;
 mod tree;
 
 /// A place that repositories are in: a host, or a path on one.
@@ -43,6 +44,8 @@ pub struct Rules {
     pub no_clobber: bool,
     /// Layers that are marked as not to be distributed are copied too.
     pub include_foreign: bool,
+    /// What refers to an image, such as its signatures, is copied with it.
+    pub referrers: bool,
 }
 
 /// An image to be mirrored: where it comes from and is to go, by name.
@@ -53,12 +56,16 @@ pub struct Request {
     /// The names at the target, already with the target's path in front.
     pub destinations: Vec<Spot>,
     pub platforms: Arc<Platforms>,
+    /// The image that it is about, for signatures and the like.
+    pub refers_to: Option<Digest>,
 }
 
 /// An image after both sides were asked.
 #[derive(Debug)]
 pub struct PlannedImage {
     pub reference: Reference,
+    /// The image that it is about, for signatures and the like.
+    pub refers_to: Option<Digest>,
     pub deliveries: Vec<Delivery>,
     /// What the image consists of; `None` if it is there already or could not be resolved.
     pub tree: Option<Tree>,
@@ -202,7 +209,12 @@ pub async fn resolve(
         progress(done);
     }
     drop(asked);
-    let mut plan = assemble(target, requests, rules, found.into_iter().flatten().collect());
+    let mut found: Vec<Found> = found.into_iter().flatten().collect();
+    let mut requests = requests.to_vec();
+    if rules.referrers {
+        questions.add_referrers(&mut requests, &mut found).await;
+    }
+    let mut plan = assemble(target, &requests, rules, found);
     questions.look_for_held(&mut plan).await;
     plan
 }
@@ -282,6 +294,7 @@ impl Questions<'_> {
             && let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
             && !self.lacks_foreign_layers(request).await
+            && self.is_registered(request).await
         {
             return Found { states: compare(at_target, Some(&wanted)), levels: None };
         }
@@ -300,7 +313,13 @@ impl Questions<'_> {
             }
             Ok(levels) => {
                 let root = levels.last().and_then(|level| level.first());
-                let states = self.compare_foreign(request, compare_bytes(at_target, root), &levels).await;
+                let mut states = self.compare_foreign(request, compare_bytes(at_target, root), &levels).await;
+                if !self.is_registered(request).await {
+                    states
+                        .iter_mut()
+                        .filter(|s| matches!(s, State::Present(_)))
+                        .for_each(|s| *s = State::Different);
+                }
                 let levels = states.iter().any(State::is_wanted).then_some(levels);
                 Found { states, levels }
             }
@@ -464,7 +483,12 @@ fn assemble(target: &Peer, requests: &[Request], rules: Rules, found: Vec<Found>
                 }
             }
         });
-        plan.images.push(PlannedImage { reference: request.reference.clone(), deliveries, tree });
+        plan.images.push(PlannedImage {
+            reference: request.reference.clone(),
+            refers_to: request.refers_to.clone(),
+            deliveries,
+            tree,
+        });
     }
     plan
 }

@@ -9,6 +9,7 @@ mod error;
 mod exchange;
 mod login;
 mod reach;
+mod referrers;
 pub mod retry;
 pub mod tls;
 mod transport;
@@ -37,6 +38,13 @@ pub enum Head {
     Absent,
     /// This registry does not answer the question; only a GET can.
     Mute,
+}
+
+/// What a registry says of a manifest that it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Whoever asks for what refers to the manifest's subject will be told of it (`OCI-Subject`).
+    pub lists_referrers: bool,
 }
 
 /// What became of the wish to upload a blob.
@@ -143,7 +151,7 @@ impl Peer {
     ///
     /// # Errors
     /// The registry refuses it ([`Kind::BlobUnknown`] if it misses content), or says that it stored something else.
-    pub async fn put_manifest(&self, spot: &Spot, manifest: &Manifest) -> Result<(), Error> {
+    pub async fn put_manifest(&self, spot: &Spot, manifest: &Manifest) -> Result<Stored, Error> {
         let doing = format!("PUT manifest {spot}");
         let mut headers = HeaderMap::new();
         let media_type = HeaderValue::from_str(&manifest.media_type);
@@ -166,7 +174,7 @@ impl Peer {
                 let why = format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest);
                 Err(self.error(Kind::Invalid, doing, why))
             }
-            _ => Ok(()),
+            _ => Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") }),
         }
     }
 

@@ -42,6 +42,9 @@ pub struct Report {
 pub struct Line {
     pub source: String,
     pub target: String,
+    /// The digest of the image that it is about, for signatures and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refers_to: Option<String>,
     pub result: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -103,6 +106,7 @@ impl Report {
             request.destinations.iter().map(move |spot| Delivered {
                 source: request.reference.to_string(),
                 target: format!("{host}/{spot}"),
+                refers_to: None,
                 outcome: Outcome::Left("not done before the interruption".to_owned()),
             })
         });
@@ -171,6 +175,7 @@ impl Line {
         let line = |result, cause| Self {
             source: delivered.source,
             target: delivered.target,
+            refers_to: delivered.refers_to.map(|digest| digest.to_string()),
             result,
             cause,
             reason: String::new(),
@@ -197,14 +202,7 @@ impl Line {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let totals = &self.totals;
-        let mut sources: Vec<&str> = self.images.iter().map(|line| line.source.as_str()).collect();
-        sources.dedup();
-        write!(f, "{}", text::count(sources.len(), "image"))?;
-        if sources.len() != self.images.len() {
-            // CoreDNS has two.
-            write!(f, " under {}", text::count(self.images.len(), "name"))?;
-        }
-        write!(f, " at {}: ", self.target)?;
+        write!(f, "{} at {}: ", self.what(), self.target)?;
         let mut parts = vec![format!("{} copied", self.copied), format!("{} already there", self.present)];
         if self.failed > 0 {
             parts.push(format!("{} failed", self.failed));
@@ -228,6 +226,23 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// How much the report is about.
+    fn what(&self) -> String {
+        let (images, referrers): (Vec<&Line>, Vec<&Line>) =
+            self.images.iter().partition(|line| line.refers_to.is_none());
+        let mut sources: Vec<&str> = images.iter().map(|line| line.source.as_str()).collect();
+        sources.dedup();
+        let mut what = text::count(sources.len(), "image");
+        if sources.len() != images.len() {
+            // CoreDNS has two.
+            what = format!("{what} under {}", text::count(images.len(), "name"));
+        }
+        match referrers.len() {
+            0 => what,
+            number => format!("{what} with {}", text::count(number, "referrer")),
+        }
+    }
+
     /// Failures that have one reason in common are told together, in the order in which reasons first appear.
     fn failures_by_reason(&self) -> Vec<(&str, Vec<&Line>)> {
         let mut reasons: Vec<(&str, Vec<&Line>)> = Vec::new();

@@ -32,6 +32,7 @@ impl<'o> Hosts<'o> {
             destinations: destinations(self.options, reference),
             reference: reference.clone(),
             platforms: self.options.platforms.clone(),
+            refers_to: None,
         }
     }
 

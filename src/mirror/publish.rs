@@ -19,7 +19,14 @@ pub(super) struct Published {
 
 /// Puts manifests level by level; the last one, the root, gets the name of `spot` and with it the tag. Those of one
 /// level go together.
-pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Arc<Manifest>>>) -> Published {
+///
+/// What `refers` to an image is made findable by it.
+pub(super) async fn put_manifests(
+    target: &Peer,
+    spot: &Spot,
+    levels: Vec<Vec<Arc<Manifest>>>,
+    refers: bool,
+) -> Published {
     let mut published = Published::default();
     let last = levels.len().saturating_sub(1);
     for (depth, level) in levels.iter().enumerate() {
@@ -29,7 +36,7 @@ pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Ar
                 false => Name::Digest(manifest.digest.clone()),
             };
             let at = Spot { repository: spot.repository.clone(), name };
-            put(target, &at, manifest).await
+            put(target, &at, manifest, refers && depth == last).await
         });
         for result in join_all(puts).await {
             match result {
@@ -48,9 +55,19 @@ pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Ar
 }
 
 /// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.
-async fn put<'m>(target: &Peer, at: &Spot, manifest: &'m Arc<Manifest>) -> Result<&'m Arc<Manifest>, Error> {
+async fn put<'m>(
+    target: &Peer,
+    at: &Spot,
+    manifest: &'m Arc<Manifest>,
+    refers: bool,
+) -> Result<&'m Arc<Manifest>, Error> {
     let error = match target.put_manifest(at, manifest).await {
-        Ok(()) => return Ok(manifest),
+        Ok(stored) => {
+            if refers && !stored.lists_referrers {
+                target.register_referrer(&at.repository, manifest).await?;
+            }
+            return Ok(manifest);
+        }
         Err(error) => error,
     };
     match &manifest.stand_in {

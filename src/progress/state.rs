@@ -72,7 +72,7 @@ impl State {
     /// `[12/109] copied SOURCE → TARGET (34 MB)`
     pub fn line_for(&mut self, told: &Delivered) -> String {
         self.lines += 1;
-        let Delivered { source, target, outcome } = told;
+        let Delivered { source, target, outcome, .. } = told;
         let all = self.planned.as_ref().map_or(self.settled, |planned| planned.deliveries);
         let what = match outcome {
             Outcome::Copied { size } => format!("copied {source} → {target} ({})", text::bytes(*size)),
@@ -171,6 +171,7 @@ mod tests {
         let told = Delivered {
             source: "s/a:1".into(),
             target: "t/a:1".into(),
+            refers_to: None,
             outcome: Outcome::Copied { size: 12_300_000 },
         };
         let mut s = state(vec![Event::Planned { bytes: 1, deliveries: 9 }, Event::Delivered(told.clone())]);

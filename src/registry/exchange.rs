@@ -1,6 +1,6 @@
 //! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +53,8 @@ pub struct Peer {
     pub(super) served: AtomicU64,
     /// How blobs are sent to it.
     pub(super) bodies: Bodies,
+    /// It does not list what refers to a manifest.
+    pub(super) no_referrers_api: AtomicBool,
     /// Held for one small request each, and for nothing else.
     slots: Semaphore,
     /// How near the host is, once someone had to know.
@@ -132,6 +134,7 @@ impl Peer {
             closed_until: Mutex::default(),
             served: AtomicU64::new(0),
             bodies: Bodies::default(),
+            no_referrers_api: AtomicBool::new(false),
             slots: Semaphore::new(REQUESTS_PER_HOST),
             reach: OnceCell::new(),
         }

@@ -4,6 +4,7 @@ mod contents;
 mod downloads;
 mod foreign;
 mod personas;
+mod referrers;
 mod retries;
 mod uploads;
 mod whole_run;

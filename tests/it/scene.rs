@@ -146,6 +146,11 @@ impl Scene {
         self
     }
 
+    pub fn without_flags(mut self) -> Self {
+        self.flags.clear();
+        self
+    }
+
     pub fn budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
         self

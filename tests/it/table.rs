@@ -449,7 +449,22 @@ const CASES: &[(&str, &[&str], &str)] = &[
         "a size that lies fails the image: it could not be told from damage",
     ),
     ("E18", &["e18_every_manifest_is_asked_for_with_all_types_in_one_header"], ""),
-    ("E19", &[], "not built: referrers"),
+    (
+        "E19",
+        &[
+            "e19_what_refers_to_an_image_goes_along_where_registries_list_it",
+            "e19_lists_of_many_pages_are_read_to_their_end",
+            "e19_where_registries_do_not_list_them_tags_do",
+            "e19_between_docker_registries_tags_list_them",
+            "e19_that_there_is_no_list_and_no_tag_is_no_error",
+            "e19_what_cosign_has_tagged_goes_along_under_its_tag",
+            "e19_nobody_is_asked_for_referrers_unasked",
+            "e19_what_cannot_be_found_out_is_told_and_the_image_is_done",
+            "e19_a_list_that_goes_on_elsewhere_is_not_followed",
+            "e19_a_check_tells_of_referrers_and_writes_nothing",
+        ],
+        "",
+    ),
     (
         "E20",
         &[

@@ -246,6 +246,11 @@ impl Registry {
         self.store.write(|state| state.takes_sparse_indexes = true);
     }
 
+    /// From now on it lists what refers to a manifest, so many entries on a page.
+    pub fn list_referrers(&self, page: usize) {
+        self.store.write(|state| state.referrers_page = Some(page));
+    }
+
     pub fn delete_tag(&self, repository: &str, tag: &str) {
         self.store.write(|state| {
             state.repository(repository).tags.remove(tag);
@@ -303,6 +308,7 @@ impl RegistryService {
             Op::UploadStatus => self.store.upload_status(call),
             Op::UploadDelete => self.store.cancel_upload(call),
             Op::TagsList => self.store.tags_reply(call),
+            Op::Referrers => self.store.referrers_reply(call),
             _ => Reply::text(404, "404 page not found\n"),
         };
         reply.with("Docker-Distribution-Api-Version", "registry/2.0")

@@ -1,6 +1,6 @@
 //! Manifests: served only to clients that know their type, taken only when complete.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::store::{State, Store, accepts};
 use crate::support::content::{Manifest, media};
@@ -83,8 +83,50 @@ impl Store {
             return blob_unknown(&missing);
         }
         let location = format!("{}/v2/{}/manifests/{digest}", call.origin(), call.repository);
-        Reply::new(201).with("Location", location).with("Docker-Content-Digest", digest)
+        let reply = Reply::new(201).with("Location", location).with("Docker-Content-Digest", &digest);
+        let subject =
+            self.read(|state| state.referrers_page.and_then(|_| subject_of(state.manifests.get(&digest)?)));
+        match subject {
+            Some(subject) => reply.with("OCI-Subject", subject),
+            None => reply,
+        }
     }
+
+    /// What refers to a manifest, page by page, where this registry lists that at all.
+    pub fn referrers_reply(&self, call: &Call) -> Reply {
+        let from: usize = call.param("from").and_then(|from| from.parse().ok()).unwrap_or(0);
+        let listed = self.read(|state| {
+            let page = state.referrers_page?;
+            let held = state.repositories.get(&call.repository);
+            let manifests = held.into_iter().flat_map(|held| &held.manifests);
+            let of = |digest: &String| state.manifests.get(digest);
+            let referrers = manifests
+                .filter_map(of)
+                .filter(|manifest| subject_of(manifest).as_ref() == Some(&call.reference));
+            let entries: Vec<Value> = referrers.map(describe).collect();
+            Some((page, entries))
+        });
+        let Some((page, entries)) = listed else { return Reply::text(404, "404 page not found\n") };
+        let more = entries.len() > from + page;
+        let shown: Vec<Value> = entries.into_iter().skip(from).take(page).collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": shown });
+        let reply = Reply::new(200)
+            .with("Content-Type", media::OCI_INDEX)
+            .bytes(serde_json::to_vec(&index).expect("it is JSON"));
+        match more {
+            true => reply.with("Link", format!("<{}?from={}>; rel=\"next\"", call.path, from + page)),
+            false => reply,
+        }
+    }
+}
+
+fn subject_of(manifest: &Manifest) -> Option<String> {
+    let value: Value = serde_json::from_slice(&manifest.bytes).ok()?;
+    value["subject"]["digest"].as_str().map(str::to_owned)
+}
+
+fn describe(manifest: &Manifest) -> Value {
+    json!({ "mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.bytes.len() })
 }
 
 fn keep(state: &mut State, call: &Call, digest: &str, manifest: Manifest) {

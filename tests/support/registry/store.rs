@@ -55,6 +55,8 @@ pub struct State {
     pub next_session: u64,
     /// Whether an index may name manifests that are not there.
     pub takes_sparse_indexes: bool,
+    /// Entries on a page of the list of what refers to a manifest; `None` where there is no such list.
+    pub referrers_page: Option<usize>,
 }
 
 impl State {

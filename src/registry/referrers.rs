@@ -1,0 +1,190 @@
+//! What refers to a manifest: signatures, SBOMs, attestations (distribution-spec 1.1, "Listing Referrers").
+//!
+//! A registry either lists referrers itself, or it keeps what clients write into an index under a tag that is made of
+//! the digest. Which of the two it does is found out once for each host.
+
+use std::sync::atomic::Ordering;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LINK};
+use reqwest::{Method, Response, Url};
+
+use super::Peer;
+use super::auth::Scopes;
+use super::error::{Error, Kind, Purpose, Side};
+use super::exchange::{Ask, At};
+use crate::manifest::{Content, Descriptor, MANIFEST_MAX, Manifest, OCI_INDEX};
+use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
+
+/// Most pages of one list that are read.
+const PAGES_MAX: usize = 32;
+
+impl Peer {
+    /// What refers to `subject`, whether or not the registry knows how to list it.
+    ///
+    /// # Errors
+    /// The registry cannot be asked, or answers with something else than a list. That nothing refers to it is none.
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, Error> {
+        if !self.no_referrers_api.load(Ordering::Relaxed) {
+            match self.listed_referrers(repository, subject).await {
+                Ok(listed) => return Ok(listed),
+                Err(error) if !says_that_there_is_no_list(&error) => return Err(error),
+                Err(error) => self.note_no_referrers_api(&error),
+            }
+        }
+        match self.get_manifest(&tag_of(repository, subject), None).await {
+            Ok(index) => Ok(entries(index)),
+            Err(error) if error.kind == Kind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes `manifest` findable by what it refers to, at a registry that does not do so itself
+    /// (distribution-spec, "Pushing Manifests with Subject").
+    ///
+    /// # Errors
+    /// The registry does not take the index that lists it.
+    pub async fn register_referrer(&self, repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
+        let Some((subject, descriptor)) = manifest.as_referrer() else { return Ok(()) };
+        let spot = tag_of(repository, &subject);
+        let known = match self.get_manifest(&spot, None).await {
+            Ok(index) => Some(index),
+            Err(error) if error.kind == Kind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match Manifest::listing(known.as_ref(), descriptor) {
+            Some(index) => self.put_manifest(&spot, &index).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn listed_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let scopes = match self.side {
+            Side::Source => Scopes::pull(repository.as_str()),
+            Side::Target => Scopes::push(repository.as_str()),
+        };
+        let doing = format!("GET referrers of {repository}@{subject}");
+        let mut at = At::Path(format!("/v2/{repository}/referrers/{subject}"));
+        let mut listed = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let ask = Ask {
+                purpose: Purpose::Manifest,
+                method: Method::GET,
+                at,
+                repository,
+                scopes: &scopes,
+                headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(OCI_INDEX))]),
+                body: None,
+                doing: doing.clone(),
+            };
+            let response = self.ask(&ask).await?;
+            let next = self.next_page(&response, &doing)?;
+            listed.extend(self.read_list(response, &doing).await?);
+            match next {
+                Some(url) => at = At::Url(url),
+                None => return Ok(listed),
+            }
+        }
+        Err(self.error(Kind::Corrupt, doing, format!("its list has more than {PAGES_MAX} pages")))
+    }
+
+    async fn read_list(&self, response: Response, doing: &str) -> Result<Vec<Descriptor>, Error> {
+        let media_type =
+            response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
+        let bytes = self.read_body(response, MANIFEST_MAX, doing).await?;
+        let index = Manifest::parse(bytes, media_type.as_deref(), Algorithm::Sha256);
+        index.map(entries).map_err(|e| self.error(Kind::Invalid, doing.to_owned(), e.to_string()))
+    }
+
+    /// Where the list goes on (RFC 8288): at this very host, or nowhere.
+    fn next_page(&self, response: &Response, doing: &str) -> Result<Option<Url>, Error> {
+        let link = response.headers().get(LINK).and_then(|link| link.to_str().ok());
+        let Some(target) = link.and_then(next_in) else { return Ok(None) };
+        let next = response.url().join(target).ok().filter(|next| next.origin() == response.url().origin());
+        match next {
+            Some(next) if self.is_own(&next) => Ok(Some(next)),
+            _ => {
+                let why = "the next page of its list is on another host".to_owned();
+                Err(self.error(Kind::Corrupt, doing.to_owned(), why))
+            }
+        }
+    }
+
+    fn note_no_referrers_api(&self, error: &Error) {
+        if !self.no_referrers_api.swap(true, Ordering::Relaxed) {
+            tracing::info!("{} does not list referrers; asking for its tags instead: {error}", self.host);
+        }
+    }
+}
+
+/// An answer, and not the one of a registry that lists referrers: 404, 405, 400 and pages for people are all in use.
+fn says_that_there_is_no_list(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        Kind::NotFound | Kind::Unsupported | Kind::Invalid | Kind::Denied | Kind::Unauthorized
+    )
+}
+
+/// The tag that lists what refers to `subject` (distribution-spec, "Referrers Tag Schema").
+fn tag_of(repository: &Repository, subject: &Digest) -> Spot {
+    let text: String = subject.as_str().replacen(':', "-", 1);
+    // The hash is cut after 64 digits, which only one of SHA-512 is longer than.
+    let length = text.len().min(subject.as_str().find(':').unwrap_or(0) + 1 + 64);
+    let tag = text[..length].parse().expect("an algorithm and hexadecimal digits make a tag");
+    Spot { repository: repository.clone(), name: Name::Tag(tag) }
+}
+
+fn entries(index: Manifest) -> Vec<Descriptor> {
+    match index.content {
+        Content::Index(entries) => entries,
+        Content::Image(_) => Vec::new(),
+    }
+}
+
+/// The target of the link to the next page: `<URL>; rel="next"`.
+fn next_in(link: &str) -> Option<&str> {
+    let next = link.split(',').find(|part| part.contains("rel=\"next\"") || part.contains("rel=next"))?;
+    next.trim().strip_prefix('<')?.split_once('>').map(|(target, _)| target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_made_of_the_digest() {
+        let repository: Repository = "a/b".parse().unwrap();
+        let tag = |algorithm| {
+            let spot = tag_of(&repository, &Digest::of(algorithm, b""));
+            spot.name.as_str().to_owned()
+        };
+        assert_eq!(
+            tag(Algorithm::Sha256),
+            "sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_eq!(tag(Algorithm::Sha512).len(), "sha512-".len() + 64);
+    }
+
+    #[test]
+    fn links_to_the_next_page_are_found() {
+        assert_eq!(next_in("</v2/a/referrers/d?n=1>; rel=\"next\""), Some("/v2/a/referrers/d?n=1"));
+        assert_eq!(next_in("</p>; rel=\"prev\", <https://r/n>; rel=next"), Some("https://r/n"));
+        for none in ["", "</p>; rel=\"prev\"", "rel=\"next\"", "</open; rel=\"next\""] {
+            assert_eq!(next_in(none), None, "{none}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_link_makes_the_parser_fail(text in ".{0,80}|<.{0,40}>; rel=next.{0,9}") {
+            let _ = next_in(&text);
+        }
+    }
+}
