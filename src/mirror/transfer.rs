@@ -16,6 +16,10 @@ use crate::registry::{BlobReader, Error, Kind, Peer, Side, Start};
 /// Bodies of more bytes than this, which is nginx's own limit, may break off because they are too large.
 const SUSPICIOUS: u64 = 1 << 20;
 
+/// A blob of so many bytes may be sent as often as an overloaded host is asked a question: most of those answer before
+/// they have read all of it.
+const CHEAP: u64 = 64 << 20;
+
 /// What the target's answers teach about it, told as soon as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lesson {
@@ -107,8 +111,8 @@ impl Transfer {
             {
                 continue;
             }
-            let kind = if error.kind == Kind::SessionGone { &Kind::Transient } else { &error.kind };
-            match patience.next(kind, self.peer_of(&error).served()).filter(|_| !error.spent) {
+            let alive = self.peer_of(&error).is_alive();
+            match patience.next(self.meaning(&error), alive).filter(|_| !error.spent) {
                 Some(pause) => self.peer_of(&error).pause(pause, &error).await,
                 None if self.turn_to_another_host(&error) => patience = Patience::new(self.target.policy()),
                 None => {
@@ -116,6 +120,15 @@ impl Transfer {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// What an error means for the blob as a whole.
+    fn meaning<'e>(&self, error: &'e Error) -> &'e Kind {
+        match (&error.kind, error.status) {
+            (Kind::SessionGone, _) => &Kind::Transient,
+            (Kind::Transient, Some(502..=504)) if self.blob.size <= CHEAP => &Kind::Busy,
+            (kind, _) => kind,
         }
     }
 
@@ -173,7 +186,10 @@ impl Transfer {
             Opening::Ask => Some(&self.repository),
             Opening::Mount(from) => Some(from),
         };
-        let result = self.target.start_upload(&self.repository, &self.blob, from).await;
+        let result = match from {
+            None => self.start_plainly().await,
+            Some(_) => self.target.start_upload(&self.repository, &self.blob, from).await,
+        };
         let lesson = match (&self.opening, &result) {
             (Opening::Plain, Ok(_)) => Lesson::Accepts,
             (Opening::Plain, Err(_)) => return result,
@@ -195,11 +211,27 @@ impl Transfer {
         if !matches!(lesson, Lesson::Objects | Lesson::Unanswered) {
             return result;
         }
-        let plain = self.target.start_upload(&self.repository, &self.blob, None).await;
+        let plain = self.start_plainly().await;
         if plain.is_ok() {
             self.teach(Lesson::Accepts);
         }
         plain
+    }
+
+    /// A question to an overloaded host is asked again by itself: with the sending that follows, which is a gamble of
+    /// its own there, it would be won too seldom.
+    async fn start_plainly(&self) -> Result<Start, Error> {
+        let mut patience = Patience::new(self.target.policy());
+        loop {
+            let error = match self.target.start_upload(&self.repository, &self.blob, None).await {
+                Err(error) if error.kind == Kind::Busy => error,
+                result => return result,
+            };
+            match patience.next(&error.kind, self.target.is_alive()) {
+                Some(pause) => self.target.pause(pause, &error).await,
+                None => return Err(Error { spent: true, ..error }),
+            }
+        }
     }
 
     fn teach(&self, lesson: Lesson) {

@@ -232,7 +232,7 @@ impl BlobReader {
         self.window = (Instant::now(), self.position);
         let mut whole = false;
         loop {
-            let Some(pause) = self.patience.next(&trouble.kind, self.source.served()) else {
+            let Some(pause) = self.patience.next(&trouble.kind, self.source.is_alive()) else {
                 // Another try above would multiply with those made here.
                 return Err(Error { spent: true, ..trouble });
             };

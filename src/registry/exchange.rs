@@ -1,6 +1,6 @@
 //! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -49,8 +49,8 @@ pub struct Peer {
     pub(super) refusal: Mutex<Option<Error>>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
-    /// Requests that it has answered well, whoever made them.
-    pub(super) served: AtomicU64,
+    /// When it has last answered a request well, whoever made it.
+    served_last: Mutex<Option<Instant>>,
     /// How blobs are sent to it.
     pub(super) bodies: Bodies,
     /// It does not list what refers to a manifest.
@@ -132,7 +132,7 @@ impl Peer {
             contact: watch::Sender::new(Contact::Unknown),
             refusal: Mutex::default(),
             closed_until: Mutex::default(),
-            served: AtomicU64::new(0),
+            served_last: Mutex::default(),
             bodies: Bodies::default(),
             no_referrers_api: AtomicBool::new(false),
             slots: Semaphore::new(REQUESTS_PER_HOST),
@@ -156,19 +156,20 @@ impl Peer {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            match patience.next(&error.kind, self.served()) {
+            match patience.next(&error.kind, self.is_alive()) {
                 Some(pause) => self.rest(pause, &error).await,
                 None => return Err(error),
             }
         }
     }
 
-    pub fn served(&self) -> u64 {
-        self.served.load(Ordering::Relaxed)
+    /// Whether it has answered anything well of late: overloaded or not, it works.
+    pub fn is_alive(&self) -> bool {
+        lock(&self.served_last).is_some_and(|last| last.elapsed() < self.policy.timing.stall)
     }
 
     pub(super) fn note_served(&self) {
-        self.served.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.served_last) = Some(Instant::now());
     }
 
     /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
@@ -221,7 +222,7 @@ impl Peer {
                 Err(error) if error.status.is_some() => return Err(error),
                 Err(error) => error,
             };
-            match patience.next(&error.kind, self.served()) {
+            match patience.next(&error.kind, self.is_alive()) {
                 Some(pause) => self.rest(pause, &error).await,
                 None => {
                     first.0.send_replace(Contact::Down(error.clone()));

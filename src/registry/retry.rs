@@ -50,7 +50,7 @@ impl Default for Timing {
 
 /// Bytes a second that a download has to keep up, over [`Timing::slow_window`].
 pub const SLOWEST: u64 = 1 << 10;
-/// A host that is overloaded, but serves others meanwhile, is tried this many times as often.
+/// A host that is overloaded, but alive, is tried this many times as often.
 const BUSY_FACTOR: u32 = 10;
 /// Longest pause before such a try.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -70,24 +70,20 @@ pub struct Policy {
 pub struct Patience {
     policy: Policy,
     failures: u32,
-    /// Failures of an overloaded host that had served others since the one before.
+    /// Failures of an overloaded host that was alive.
     busy: u32,
-    /// What the host had served at the last failure.
-    served: u64,
     waited: Duration,
 }
 
 impl Patience {
     pub fn new(policy: &Policy) -> Self {
-        Self { policy: policy.clone(), failures: 0, busy: 0, served: 0, waited: Duration::ZERO }
+        Self { policy: policy.clone(), failures: 0, busy: 0, waited: Duration::ZERO }
     }
 
-    /// How long to wait before the next try after a failure of this kind; `None` if there is to be none. `served`
-    /// counts what the host has answered well so far, to anyone.
-    pub fn next(&mut self, kind: &Kind, served: u64) -> Option<Duration> {
-        let serves_others = served > std::mem::replace(&mut self.served, served);
-        if *kind == Kind::Busy && serves_others && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR)
-        {
+    /// How long to wait before the next try after a failure of this kind; `None` if there is to be none. A host that
+    /// is `alive` has answered well of late, whatever it was asked.
+    pub fn next(&mut self, kind: &Kind, alive: bool) -> Option<Duration> {
+        if *kind == Kind::Busy && alive && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR) {
             self.busy += 1;
             self.failures = 0;
             return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
@@ -146,19 +142,21 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_tried_again_and_only_so_often() {
         let mut patience = Patience::new(&policy(2));
-        assert!(patience.next(&Kind::NotFound, 0).is_none());
-        assert!(patience.next(&Kind::Transient, 0).is_some());
-        assert!(patience.next(&Kind::Unreachable, 0).is_some());
-        assert!(patience.next(&Kind::Transient, 0).is_none());
+        assert!(patience.next(&Kind::NotFound, false).is_none());
+        assert!(patience.next(&Kind::Transient, false).is_some());
+        assert!(patience.next(&Kind::Unreachable, false).is_some());
+        assert!(patience.next(&Kind::Transient, false).is_none());
         patience.restore();
-        assert!(patience.next(&Kind::Transient, 0).is_some());
+        assert!(patience.next(&Kind::Transient, false).is_some());
     }
 
     #[test]
     fn a_storage_service_that_refuses_is_asked_three_times_at_most() {
         let mut patience = Patience::new(&policy(9));
-        assert!(patience.next(&Kind::Storage, 0).is_some() && patience.next(&Kind::Storage, 0).is_some());
-        assert!(patience.next(&Kind::Storage, 0).is_none());
+        assert!(
+            patience.next(&Kind::Storage, false).is_some() && patience.next(&Kind::Storage, false).is_some()
+        );
+        assert!(patience.next(&Kind::Storage, false).is_none());
     }
 
     #[test]
@@ -166,22 +164,24 @@ mod tests {
         let mut patience = Patience::new(&policy(0));
         let seven = Kind::RateLimited(Some(Duration::from_secs(7)));
         for _ in 0..100 {
-            assert_eq!(patience.next(&seven, 0), Some(Duration::from_secs(7)));
+            assert_eq!(patience.next(&seven, false), Some(Duration::from_secs(7)));
         }
         let window = Kind::RateLimited(Some(Duration::from_secs(21_600)));
-        assert_eq!(patience.next(&window, 0), None);
-        assert_eq!(patience.next(&Kind::RateLimited(Some(Duration::MAX)), 0), None);
+        assert_eq!(patience.next(&window, false), None);
+        assert_eq!(patience.next(&Kind::RateLimited(Some(Duration::MAX)), false), None);
     }
 
     #[test]
-    fn an_overloaded_host_that_serves_others_is_tried_more_often() {
+    fn an_overloaded_host_that_is_alive_is_tried_more_often() {
+        let tries = |alive| {
+            let mut patience = Patience::new(&policy(2));
+            (0..999).filter(|_| patience.next(&Kind::Busy, alive).is_some()).count()
+        };
+        assert_eq!((tries(false), tries(true)), (2, 2 + 20));
+        // Once it is not any more, the usual tries are left.
         let mut patience = Patience::new(&policy(2));
-        for served in 1..=20 {
-            assert!(patience.next(&Kind::Busy, served).is_some(), "{served}");
-        }
-        // It serves nobody any more.
-        assert!(patience.next(&Kind::Busy, 20).is_some() && patience.next(&Kind::Busy, 20).is_some());
-        assert!(patience.next(&Kind::Busy, 20).is_none());
+        (0..5).for_each(|_| assert!(patience.next(&Kind::Busy, true).is_some()));
+        assert_eq!((0..999).filter(|_| patience.next(&Kind::Busy, false).is_some()).count(), 2);
     }
 
     #[test]
@@ -215,8 +215,8 @@ mod tests {
         fn no_retry_after_makes_the_parser_or_the_patience_fail(text in ".{0,60}|[0-9]{0,40}", tries in 0..9_u32) {
             let wish = retry_after(&text, SystemTime::now());
             let mut patience = Patience::new(&policy(tries));
-            for served in 0..100 {
-                let pause = patience.next(&Kind::RateLimited(wish), served);
+            for _ in 0..100 {
+                let pause = patience.next(&Kind::RateLimited(wish), false);
                 proptest::prop_assert!(pause.is_none_or(|pause| pause <= Timing::default().longest_wait));
             }
         }

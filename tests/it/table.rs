@@ -56,7 +56,8 @@ const CASES: &[(&str, &[&str], &str)] = &[
         "A06",
         &[
             "a06_a_host_that_fails_most_of_the_time_is_worn_down",
-            "an_overloaded_host_that_serves_others_is_tried_more_often",
+            "a06_a_single_image_at_such_a_host_gets_through_too",
+            "an_overloaded_host_that_is_alive_is_tried_more_often",
         ],
         "",
     ),
