@@ -8,6 +8,7 @@ use crate::stage::{ALWAYS, CONTROL_PLANE, Stage, assert_mirrored};
 use crate::support::content::{Content, SetOptions, load, odd_shapes};
 use crate::support::process::{DockerRegistry, Nginx, NginxSetup, Setup, require, skopeo};
 use crate::support::registry::Registry;
+use crate::support::tls::Ca;
 use crate::support::{Fault, Image, Kind, Net, Op, on};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -88,6 +89,34 @@ fn r6_a_target_that_is_killed_and_back_after_two_seconds_gets_everything() {
         running.wait().expect(0);
         assert_mirrored(&stage.net, &target.url(), &stage.wanted());
     }
+}
+
+#[test]
+fn g08_a_target_that_comes_back_with_another_certificate_is_given_up_and_keeps_its_tags() {
+    if !require("docker-registry") {
+        return;
+    }
+    let options = SetOptions { layer_size: 200_000..=900_000, ..SetOptions::default() };
+    let stage = Stage::with(CONTROL_PLANE, &options, |source| source, |target| target);
+    let names = ["127.0.0.1".to_owned()];
+    let (ours, foreign) = (stage.net.ca().issue(&names), Ca::new("another authority").issue(&names));
+    let mut target = DockerRegistry::start(&Setup { tls: Some(&ours), ..Setup::default() }).unwrap();
+    let ca = stage.net.ca_file();
+    let host = target.host();
+    let program = || stage.program_to(&host).args(&["--ca-file", ca.to_str().unwrap(), "-p", "1"]);
+    stage.source.fault(on(Op::BlobGet).then(Fault::DelayBody(Duration::from_millis(60))));
+    let mut running = program().start();
+    running.hear("copied ");
+    target.restart_as(&foreign).unwrap();
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.stdout.contains("its certificate is not trusted"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("Gave up on the target"), "{}", ended.stdout);
+    // What had landed is whole, and a run at the right door does the rest.
+    target.restart_as(&ours).unwrap();
+    let again = program().args(&["-o", "json"]).run().expect(0);
+    assert!(again.number("present") >= 1, "{}", again.stdout);
+    assert_mirrored(&stage.net, &target.url(), &stage.wanted());
 }
 
 /// One image with a layer of its own, at a docker-registry that is then the source.

@@ -206,6 +206,13 @@ impl DockerRegistry {
         self.run()
     }
 
+    /// The same with another certificate.
+    pub fn restart_as(&mut self, identity: &Identity) -> Result<(), Failure> {
+        std::fs::write(self.directory.path().join("tls.crt"), &identity.certificate_pem)?;
+        std::fs::write(self.directory.path().join("tls.key"), &identity.key_pem)?;
+        self.restart()
+    }
+
     /// The same without the limit on file sizes.
     pub fn restart_with_room(&mut self) -> Result<(), Failure> {
         self.file_limit = None;
