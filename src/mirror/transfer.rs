@@ -94,7 +94,7 @@ impl Transfer {
     pub async fn run(mut self) -> Result<Landing, Error> {
         let mut patience = Patience::new(self.target.policy());
         let mut chances = SecondChances::default();
-        let mut broken = 0;
+        let mut setbacks = Setbacks::default();
         loop {
             let error = match self.attempt(chances.past_caches).await {
                 Ok(Some(landing)) => return Ok(landing),
@@ -107,7 +107,7 @@ impl Transfer {
             }
             if chances.take(&error)
                 || self.turn_to_next_source(&error)
-                || self.send_otherwise(&error, &mut broken)
+                || self.send_otherwise(&error, &mut setbacks)
             {
                 continue;
             }
@@ -290,8 +290,8 @@ impl Transfer {
 
     /// A target that refuses large bodies may take them in pieces, and one that does not take pieces may take a
     /// whole. A refusal is at times lost, when the connection is reset while the body is still on its way: two of
-    /// those (`broken` counts them) stand for one.
-    fn send_otherwise(&self, error: &Error, broken: &mut u32) -> bool {
+    /// those stand for one, and so do two lost sessions.
+    fn send_otherwise(&self, error: &Error, setbacks: &mut Setbacks) -> bool {
         if error.side != Side::Target {
             return false;
         }
@@ -299,8 +299,12 @@ impl Transfer {
             Kind::TooLarge => self.target.learn_body_limit(self.tried),
             Kind::Unsupported | Kind::Corrupt => self.target.learn_no_chunks(),
             Kind::Transient if error.status.is_none() && self.blob.size > SUSPICIOUS => {
-                *broken += 1;
-                *broken == 2 && self.target.learn_body_limit(self.tried)
+                setbacks.broken += 1;
+                setbacks.broken == 2 && self.target.learn_body_limit(self.tried)
+            }
+            Kind::SessionGone => {
+                setbacks.lost_sessions += 1;
+                setbacks.lost_sessions == 2 && self.target.learn_pieces_only()
             }
             _ => false,
         }
@@ -312,6 +316,14 @@ impl Transfer {
             Side::Target => &self.target,
         }
     }
+}
+
+/// How often a blob could not be sent for a reason that another way of sending it may avoid.
+#[derive(Default)]
+struct Setbacks {
+    /// The connection was reset.
+    broken: u32,
+    lost_sessions: u32,
 }
 
 /// What is worth exactly one more try, at once, besides all patience.

@@ -418,7 +418,7 @@ impl Peer {
         reader: BlobReader,
         moved: impl Fn(u64) + Send + 'static,
     ) -> Result<(), Error> {
-        if blob.size > self.bodies.limit() {
+        if self.bodies.in_pieces(blob.size) {
             return self.upload_in_chunks(repository, session, blob, reader, moved).await;
         }
         let doing = format!("PUT blob {} to {repository}", blob.digest);
@@ -463,6 +463,7 @@ impl Peer {
         match response.status().is_success() {
             true => {
                 self.note_served();
+                self.bodies.note_whole();
                 Ok(())
             }
             false => Err(self.failure(Purpose::Session, doing, response).await),

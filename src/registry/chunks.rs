@@ -35,6 +35,10 @@ pub(super) struct Bodies {
     least: AtomicU64,
     /// It does not take pieces either.
     no_chunks: AtomicBool,
+    /// It has taken a blob in one body.
+    takes_wholes: AtomicBool,
+    /// It takes pieces alone, however small the blob is.
+    pieces_only: AtomicBool,
 }
 
 impl Default for Bodies {
@@ -43,6 +47,8 @@ impl Default for Bodies {
             limit: AtomicU64::new(u64::MAX),
             least: AtomicU64::new(CHUNK_MIN),
             no_chunks: AtomicBool::new(false),
+            takes_wholes: AtomicBool::new(false),
+            pieces_only: AtomicBool::new(false),
         }
     }
 }
@@ -50,6 +56,15 @@ impl Default for Bodies {
 impl Bodies {
     pub fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed).max(self.least())
+    }
+
+    /// Whether a blob of `size` bytes goes in pieces.
+    pub fn in_pieces(&self, size: u64) -> bool {
+        size > self.limit() || self.pieces_only.load(Ordering::Relaxed)
+    }
+
+    pub fn note_whole(&self) {
+        self.takes_wholes.store(true, Ordering::Relaxed);
     }
 
     fn least(&self) -> u64 {
@@ -103,7 +118,23 @@ impl Peer {
     pub fn learn_no_chunks(&self) -> bool {
         let in_chunks = self.bodies.limit() < u64::MAX;
         self.bodies.limit.store(u64::MAX, Ordering::Relaxed);
+        self.bodies.pieces_only.store(false, Ordering::Relaxed);
         in_chunks && !self.bodies.no_chunks.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that the target has lost one session after the other that got a blob in one body. True if that may be why:
+    /// JFrog's answers 404 to such a body, and takes the same bytes by PATCH.
+    pub fn learn_pieces_only(&self) -> bool {
+        let bodies = &self.bodies;
+        if bodies.takes_wholes.load(Ordering::Relaxed) || bodies.no_chunks.load(Ordering::Relaxed) {
+            return false;
+        }
+        bodies.limit.fetch_min(CHUNK, Ordering::Relaxed);
+        let news = !bodies.pieces_only.swap(true, Ordering::Relaxed);
+        if news {
+            tracing::warn!("{} seems to take no blob in one request; sending blobs in pieces", self.host);
+        }
+        news
     }
 
     /// A piece is held in memory until it is there, so that it can be sent again after a token has run out.

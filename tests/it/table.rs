@@ -500,13 +500,16 @@ const CASES: &[(&str, &[&str], &str)] = &[
         ],
         "",
     ),
+    ("F06", &["f06_artifactory_takes_three_images_in_pieces_and_loses_some"], ""),
     (
-        "F06",
-        &["f06_artifactory_wants_no_single_request_uploads"],
-        "only a passing refusal; a lasting one is not built for",
+        "F07",
+        &[
+            "f07_nexus_is_pushed_to_though_it_stumbles_over_shared_layers",
+            "elsewhere_a_trimmed_index_is_put_and_both_digests_are_told",
+        ],
+        "",
     ),
-    ("F07", &[], "asked for later; the refused sparse index cannot arise"),
-    ("F08", &[], "asked for later"),
+    ("F08", &["f08_gitlab_with_short_tokens_from_another_host_takes_three_images"], ""),
     ("F09", &["f09_acr_resets_what_is_too_large_and_storage_sees_no_credentials"], ""),
     ("F10", &["f10_google_takes_three_images_without_chunks_and_mounts"], ""),
     (
@@ -524,7 +527,11 @@ const CASES: &[(&str, &[&str], &str)] = &[
     ),
     ("F13", &["f13_a_registry_without_digests_in_its_headers_is_read_by_its_bytes"], ""),
     ("F14", &["the_whole_selection_goes_from_one_docker_registry_to_another_byte_for_byte"], ""),
-    ("F15", &[], "no binary of distribution 3 at hand"),
+    (
+        "F15",
+        &["f15_a_distribution_3_that_insists_on_the_order_of_pieces_takes_three_images"],
+        "scripted: Debian has no package of it",
+    ),
     (
         "G01",
         &[
@@ -687,6 +694,56 @@ const CASES: &[(&str, &[&str], &str)] = &[
         ],
         "",
     ),
+    ("R1", &["r1_every_shape_goes_through_docker_registries_and_skopeo_agrees"], ""),
+    (
+        "R2",
+        &[
+            "the_right_password_opens_a_docker_registry",
+            "a_docker_registry_behind_tls_is_trusted_by_its_authority",
+            "a_docker_registry_that_wants_a_client_certificate_is_told_as_such",
+        ],
+        "",
+    ),
+    (
+        "R3",
+        &[
+            "a_docker_registry_with_tokens_lets_blobs_be_mounted_between_repositories",
+            "an_upload_that_outlives_its_tokens_ends_well_at_a_docker_registry",
+            "a_mount_at_a_docker_registry_has_the_scopes_of_both_repositories",
+        ],
+        "",
+    ),
+    ("R4", &["r4_a_read_only_target_is_given_up_with_that_word"], ""),
+    ("R5", &["a_full_target_keeps_what_fits_and_takes_the_rest_once_there_is_room"], ""),
+    (
+        "R6",
+        &[
+            "r6_a_target_that_is_killed_and_back_after_two_seconds_gets_everything",
+            "killed_half_way_to_a_docker_registry_it_is_repaired_by_running_it_again",
+        ],
+        "",
+    ),
+    (
+        "R7",
+        &[
+            "r7_a_source_whose_files_are_damaged_is_found_out",
+            "r7_a_source_whose_manifest_is_damaged_is_found_out_where_its_digest_is_known",
+            "r7_a_target_that_lost_a_file_gets_it_again",
+            "a_damaged_blob_at_the_target_is_found_out_and_never_built_upon",
+        ],
+        "",
+    ),
+    (
+        "R8",
+        &[
+            "r8_a_registry_that_does_not_know_of_the_tls_before_it_is_pushed_to_over_tls",
+            "r8_a_proxy_that_takes_one_mebibyte_gets_smaller_pieces",
+            "r8_a_proxy_that_loses_patience_is_tried_again",
+        ],
+        "",
+    ),
+    ("R10", &["r10_a_target_that_is_stopped_in_order_and_started_again_gets_everything"], ""),
+    ("R14", &["r14_skopeo_and_this_program_leave_equal_trees"], ""),
 ];
 
 /// All of the text below a directory.

@@ -1,5 +1,7 @@
 //! F: registries of the world, each with what it is known for.
 
+use std::time::Duration;
+
 use crate::scene::{Run, Scene, parameter, statuses};
 use crate::support::fault::persona;
 use crate::support::registry::Auth;
@@ -143,12 +145,42 @@ fn f05_harbor_that_is_full_says_so() {
 }
 
 #[test]
-fn f06_artifactory_wants_no_single_request_uploads() {
-    let (_, run) = at_target(
-        &three(),
-        vec![on(Op::UploadPut).larger_than(0).times(1).then(Fault::Status(404).error("BLOB_UNKNOWN", "no"))],
-    );
+fn f06_artifactory_takes_three_images_in_pieces_and_loses_some() {
+    let (scene, run) = at_target(&three(), persona::artifactory());
     run.done();
+    let wholes = scene.journal().filter(|e| e.op == Op::UploadPut && e.read > 0);
+    assert!(wholes.len() <= 2 * scene.content.blobs.len(), "{}", scene.journal().dump());
+    assert!(scene.journal().count("target", Op::UploadPatch) > 0);
+    // What is found out once is known to the end of the run.
+    let last = scene.journal().of("target", Op::UploadPut).pop().expect("some blob came last");
+    assert_eq!((last.read, last.status), (0, Some(201)));
+}
+
+#[test]
+fn f07_nexus_is_pushed_to_though_it_stumbles_over_shared_layers() {
+    let (_, run) = at_target(&three(), persona::nexus());
+    run.done();
+}
+
+#[test]
+fn f08_gitlab_with_short_tokens_from_another_host_takes_three_images() {
+    let net = Net::new();
+    let tokens = net.token_service("auth").user("u", "p").lifetime(Duration::from_secs(1)).start();
+    let rules = persona::gitlab();
+    let scene = Scene::with(net, &three(), |s| s, |t| t.rules(rules).auth(Auth::Token(tokens)));
+    scene.target.fault(on(Op::UploadPut).then(Fault::DelayRequest(Duration::from_millis(600))));
+    let host = scene.target.host();
+    let scene = scene.login(&host, "u", "p");
+    scene.run().done();
+    assert!(scene.journal().count("auth", Op::Token) > 3, "{}", scene.journal().dump());
+}
+
+#[test]
+fn f15_a_distribution_3_that_insists_on_the_order_of_pieces_takes_three_images() {
+    let (scene, run) = at_target(&three(), persona::distribution_3(4 << 20));
+    run.done();
+    let pieces = scene.journal().filter(|e| e.op == Op::UploadPatch);
+    assert!(pieces.len() >= 2 && pieces.iter().all(|e| e.status == Some(202)), "{}", scene.journal().dump());
 }
 
 #[test]

@@ -110,3 +110,36 @@ pub fn quay(cdn: &Plain) -> Vec<Rule> {
         on(Op::BlobGet).then(Fault::redirect(cdn)),
     ]
 }
+
+/// JFrog Artifactory: a blob in the body of the closing PUT is refused as unknown, and one PATCH in a while too.
+pub fn artifactory() -> Vec<Rule> {
+    let unknown = || Fault::Status(404).error("BLOB_UNKNOWN", "blob unknown to registry");
+    vec![
+        on(Op::UploadPut).larger_than(0).then(unknown()),
+        on(Op::UploadPatch).nth(2).then(Fault::Status(404).error("BLOB_UPLOAD_INVALID", "invalid")),
+    ]
+}
+
+/// Sonatype Nexus: what another upload is about to store cannot be stored.
+pub fn nexus() -> Vec<Rule> {
+    let message = "asset cannot be updated";
+    vec![
+        on(Op::Mount).then(Fault::IgnoreMount),
+        on(Op::UploadPut).every(4).then(Fault::Status(400).error("BLOB_UPLOAD_INVALID", message)),
+    ]
+}
+
+/// GitLab: the first mount fails.
+pub fn gitlab() -> Vec<Rule> {
+    vec![on(Op::Mount).times(1).then(Fault::Status(404).error("NOT_FOUND", "not found"))]
+}
+
+/// Distribution 3 behind a proxy that takes bodies up to `body_limit` bytes: pieces have to say which they are.
+pub fn distribution_3(body_limit: u64) -> Vec<Rule> {
+    vec![
+        on(Op::UploadPut).or(Op::UploadPatch).larger_than(body_limit).then(Fault::Status(413)),
+        on(Op::UploadPatch)
+            .when(|call| call.header("content-range").is_none())
+            .then(Fault::Status(416).error("RANGE_INVALID", "invalid content range")),
+    ]
+}
