@@ -95,7 +95,7 @@ Exit status:
   1    some images failed, or --check found something to do
   2    wrong use; nothing was requested
   3    the target refused everything (credentials, read-only, unreachable)
-  130  interrupted (143 by SIGTERM)";
+  130  interrupted (143 by SIGTERM, 129 by SIGHUP)";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selection")]

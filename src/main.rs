@@ -104,17 +104,22 @@ fn show<T: std::fmt::Display + serde::Serialize>(options: &Options, result: &T) 
     })
 }
 
-/// A future that ends at the first SIGINT or SIGTERM, and the exit status that stands for it. The second signal
-/// ends the program at once.
+/// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. The second
+/// signal ends the program at once.
 fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut hang_up = match ignores_hang_up() {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?),
+    };
     let by = Arc::new(AtomicU8::new(Exit::Interrupted as u8));
     let status = by.clone();
     let mut next = async move || {
         tokio::select! {
             _ = interrupt.recv() => Exit::Interrupted as u8,
             _ = terminate.recv() => 143,
+            _ = async { hang_up.as_mut().expect("only if there is one").recv().await }, if hang_up.is_some() => 129,
         }
     };
     let first = async move {
@@ -123,6 +128,16 @@ fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
         tokio::spawn(async move { std::process::exit(i32::from(next().await)) });
     };
     Ok((first, by))
+}
+
+/// Whether the program was started to outlive its terminal, as by nohup: to watch for the signal would undo that.
+/// Where it cannot be told (proc(5), `SigIgn`), the signal does what it always did.
+fn ignores_hang_up() -> bool {
+    let ignored = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    ignored.is_none_or(|mask| mask & 1 != 0)
 }
 
 /// Data for standard output. A reader that has seen enough, such as head, is no error.

@@ -159,6 +159,26 @@ fn one_signal_ends_it_in_order_and_the_next_run_does_the_rest() {
     }
 }
 
+#[test]
+fn a_terminal_that_goes_away_ends_it_in_order_unless_it_was_to_outlive_it() {
+    for (before, code) in [("trap '' HUP", 0), (":", 129)] {
+        let status = std::fs::read_to_string("/proc/self/status").expect("proc(5)");
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
+        let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal") & 1 == 1;
+        // What this very test ignores, its children do too.
+        let code = if ignored { 0 } else { code };
+        let stage = slow_stage();
+        let running = stage.program().args(&["-p", "1"]).after(before).start();
+        wait_until("some blobs", || uploaded(&stage).len() >= 5);
+        running.signal("HUP");
+        stage.target.clear_faults();
+        stage.source.clear_faults();
+        let ended = running.wait();
+        assert_eq!(ended.code, Some(code), "{before}: {ended:?}");
+        assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
+    }
+}
+
 /// One layer never comes to its end.
 fn stuck_stage() -> Stage {
     let stage = Stage::new(CONTROL_PLANE);

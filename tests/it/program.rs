@@ -97,9 +97,14 @@ impl Program {
     }
 
     /// With so many file descriptors at most.
-    pub fn with_files(mut self, most: u32) -> Self {
+    pub fn with_files(self, most: u32) -> Self {
+        self.after(&format!("ulimit -n {most}"))
+    }
+
+    /// In a shell that has done this before.
+    pub fn after(mut self, before: &str) -> Self {
         let mut limited = Command::new("/bin/sh");
-        limited.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]);
+        limited.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]);
         limited.arg(self.command.get_program()).args(self.command.get_args());
         limited.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         limited.stdin(Stdio::null());

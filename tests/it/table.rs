@@ -545,6 +545,7 @@ const CASES: &[(&str, &[&str], &str)] = &[
         &[
             "one_signal_ends_it_in_order_and_the_next_run_does_the_rest",
             "a_second_signal_ends_it_at_once",
+            "a_terminal_that_goes_away_ends_it_in_order_unless_it_was_to_outlive_it",
             "a_reader_that_leaves_early_is_no_error",
         ],
         "",
