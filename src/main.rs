@@ -87,12 +87,18 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
     let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
     display.finish();
     print(&show(options, &report)?);
-    if let Some(path) = &options.output.report {
-        report.write_to(path)?;
-    }
-    Ok(match report.exit() {
+    let status = match report.exit() {
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
+    };
+    let written = options.output.report.as_ref().map_or(Ok(()), |path| report.write_to(path));
+    Ok(match written {
+        Ok(()) => status,
+        // The images are where they are; only who reads the report has to know.
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            status.max(Exit::SomeFailed as u8)
+        }
     })
 }
 

@@ -579,7 +579,14 @@ const CASES: &[(&str, &[&str], &str)] = &[
     ("G10", &["g10_a_dry_run_makes_no_request_and_a_check_none_that_writes"], ""),
     ("G11", &["piped_output_has_no_control_characters_whatever_a_registry_says"], ""),
     ("G12", &["g12_a_slow_host_does_not_starve_the_others", "g12_few_file_descriptors_are_enough"], ""),
-    ("G13", &["g13_a_run_that_is_killed_leaves_the_old_report_whole"], ""),
+    (
+        "G13",
+        &[
+            "g13_a_run_that_is_killed_leaves_the_old_report_whole",
+            "g13_a_report_that_cannot_be_written_in_the_end_is_told_and_no_wrong_use",
+        ],
+        "",
+    ),
     ("G14", &["g14_images_that_never_existed_cost_one_request_each_and_nothing_else"], ""),
     ("G15", &[], "the catalog is embedded: nothing is looked up"),
     (

@@ -250,6 +250,23 @@ fn g13_a_run_that_is_killed_leaves_the_old_report_whole() {
 }
 
 #[test]
+fn g13_a_report_that_cannot_be_written_in_the_end_is_told_and_no_wrong_use() {
+    let stage = Stage::new(ALWAYS);
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("reports");
+    std::fs::create_dir(&place).unwrap();
+    stage.source.fault(on(Op::BlobGet).times(1).then(Fault::DelayBody(SECOND)));
+    let path = place.join("run.json");
+    let mut running = stage.program().args(&["--report", path.to_str().unwrap()]).start();
+    running.hear("copied ");
+    std::fs::remove_dir(&place).unwrap();
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("run.json") && ended.stdout.contains(" copied"), "{ended:?}");
+    stage.assert_mirrored();
+}
+
+#[test]
 fn g14_images_that_never_existed_cost_one_request_each_and_nothing_else() {
     let images = many(10);
     let scene = Scene::new(&images);
