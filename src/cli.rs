@@ -206,6 +206,10 @@ pub struct TransferArgs {
     #[arg(long, default_value = "1m", value_name = "TIME", value_parser = text::parse_duration)]
     pub stall_timeout: Duration,
 
+    /// Largest manifest that is read, in MiB; many registries take no larger ones
+    #[arg(long, default_value_t = 4, value_name = "MIB", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub max_manifest_size: u8,
+
     /// Leave what the target has under a name: where it differs, that name fails
     #[arg(long)]
     pub no_clobber: bool,

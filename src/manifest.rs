@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use crate::reference::{Algorithm, Digest};
 
-/// Largest manifest that is read, in bytes: what registries take (distribution-spec, "Pushing Manifests").
+/// Largest manifest that is read unless the user allows more, in bytes: what registries take (distribution-spec,
+/// "Pushing Manifests").
 pub const MANIFEST_MAX: usize = 4 << 20;
 /// Most descriptors in one manifest.
 const DESCRIPTORS_MAX: usize = 100_000;

@@ -180,7 +180,7 @@ impl Options {
 fn policy(transfer: &TransferArgs) -> Policy {
     let timing =
         Timing { longest_wait: transfer.max_wait, stall: transfer.stall_timeout, ..Timing::default() };
-    Policy { retries: transfer.retries, timing }
+    Policy { retries: transfer.retries, timing, manifest_max: usize::from(transfer.max_manifest_size) << 20 }
 }
 
 fn platforms(selection: &SelectionArgs) -> Result<Platforms> {

@@ -16,6 +16,7 @@ mod transport;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
@@ -27,7 +28,7 @@ use self::auth::Scopes;
 use self::encoding::Decoder;
 use self::error::Purpose;
 use self::exchange::{Ask, At};
-use crate::manifest::{self, Content, Descriptor, MANIFEST_MAX, Manifest};
+use crate::manifest::{self, Content, Descriptor, Manifest};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
 
 /// What a HEAD of a manifest says.
@@ -98,9 +99,9 @@ impl Peer {
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
         let encoded = encoding::is_gzip(&response);
-        let mut bytes = self.read_body(response, MANIFEST_MAX, &doing).await?;
+        let mut bytes = self.read_manifest(response, &doing).await?;
         if encoded && bytes.starts_with(&[0x1f, 0x8b]) {
-            let decoded = Decoder::new().decode(&bytes, MANIFEST_MAX as u64);
+            let decoded = Decoder::new().decode(&bytes, self.policy.manifest_max as u64);
             bytes = decoded.map_err(|why| self.error(Kind::Invalid, doing.clone(), why.to_owned()))?;
         }
         let algorithm = match &spot.name {
@@ -120,6 +121,16 @@ impl Peer {
         }
         Manifest::parse(bytes, media_type.as_deref(), algorithm)
             .map_err(|e| self.error(Kind::Invalid, doing, e.to_string()))
+    }
+
+    async fn read_manifest(&self, response: Response, doing: &str) -> Result<Bytes, Error> {
+        let limit = self.policy.manifest_max;
+        self.read_body(response, limit, doing).await.map_err(|error| match error.kind {
+            Kind::Invalid => {
+                Error { hint: Some("--max-manifest-size allows up to 16 MiB".to_owned()), ..error }
+            }
+            _ => error,
+        })
     }
 
     async fn manifest_request(

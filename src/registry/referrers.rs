@@ -12,7 +12,7 @@ use super::Peer;
 use super::auth::Scopes;
 use super::error::{Error, Kind, Purpose, Side};
 use super::exchange::{Ask, At};
-use crate::manifest::{Content, Descriptor, MANIFEST_MAX, Manifest, OCI_INDEX};
+use crate::manifest::{Content, Descriptor, Manifest, OCI_INDEX};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
 
 /// Most pages of one list that are read.
@@ -98,7 +98,7 @@ impl Peer {
     async fn read_list(&self, response: Response, doing: &str) -> Result<Vec<Descriptor>, Error> {
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
-        let bytes = self.read_body(response, MANIFEST_MAX, doing).await?;
+        let bytes = self.read_manifest(response, doing).await?;
         let index = Manifest::parse(bytes, media_type.as_deref(), Algorithm::Sha256);
         index.map(entries).map_err(|e| self.error(Kind::Invalid, doing.to_owned(), e.to_string()))
     }
@@ -119,7 +119,7 @@ impl Peer {
 
     fn note_no_referrers_api(&self, error: &Error) {
         if !self.no_referrers_api.swap(true, Ordering::Relaxed) {
-            tracing::info!("{} does not list referrers; asking for its tags instead: {error}", self.host);
+            tracing::info!("{} lists no referrers ({}): asking for its tags instead", self.host, error.why);
         }
     }
 }

@@ -57,12 +57,14 @@ const BUSY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Tries beyond the first where a storage service behind a registry refuses.
 const STORAGE_RETRIES_MAX: u32 = 2;
 
-/// How often and how patiently.
+/// How often and how patiently hosts are asked, and how much they may answer.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Tries beyond the first.
     pub retries: u32,
     pub timing: Timing,
+    /// Largest manifest that is read, in bytes.
+    pub manifest_max: usize,
 }
 
 /// What one piece of work, a request or a blob with all its requests, has suffered so far.
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     fn policy(retries: u32) -> Policy {
-        Policy { retries, timing: Timing::default() }
+        Policy { retries, timing: Timing::default(), manifest_max: 0 }
     }
 
     #[test]

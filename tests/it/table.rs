@@ -440,6 +440,7 @@ const CASES: &[(&str, &[&str], &str)] = &[
         "E16",
         &[
             "e16_manifests_beyond_all_measure_are_refused_soon",
+            "e16_a_larger_manifest_is_read_if_the_user_allows_it",
             "e16_indexes_are_followed_eight_levels_deep_and_each_once",
         ],
         "",

@@ -246,6 +246,11 @@ impl Registry {
         self.store.write(|state| state.takes_sparse_indexes = true);
     }
 
+    /// From now on a manifest may have so many bytes.
+    pub fn take_manifests_up_to(&self, bytes: usize) {
+        self.store.write(|state| state.manifest_limit = bytes);
+    }
+
     /// From now on it lists what refers to a manifest, so many entries on a page.
     pub fn list_referrers(&self, page: usize) {
         self.store.write(|state| state.referrers_page = Some(page));

@@ -400,6 +400,16 @@ fn e16_manifests_beyond_all_measure_are_refused_soon() {
 }
 
 #[test]
+fn e16_a_larger_manifest_is_read_if_the_user_allows_it() {
+    let large = changed(1, |value| value["annotations"] = json!({ "p": "x".repeat(5 << 20) }));
+    let scene = Scene::new(&[("quay.io/group/large:1", large)]);
+    scene.target.take_manifests_up_to(8 << 20);
+    let cause = scene.run().failed_alone("group/large");
+    assert!(cause.contains("--max-manifest-size"), "{cause}");
+    scene.flag("--max-manifest-size=8").run().done();
+}
+
+#[test]
 fn e16_indexes_are_followed_eight_levels_deep_and_each_once() {
     let nested = |levels: usize| {
         let leaf = Image::index(Kind::Oci, vec![Child::plain(image(1))]);

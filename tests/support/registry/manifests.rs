@@ -8,8 +8,6 @@ use crate::support::digest::{is_digest, same_algorithm, sha256};
 use crate::support::net::call::{Call, RequestBody};
 use crate::support::net::reply::Reply;
 
-const LIMIT: usize = 4 * 1024 * 1024;
-
 impl Store {
     pub fn manifest_reply(&self, repository: &str, call: &Call) -> Reply {
         let manifest = self.read(|state| {
@@ -38,10 +36,11 @@ impl Store {
     }
 
     pub async fn put_manifest(&self, call: &Call, body: &mut RequestBody) -> Reply {
-        let Ok(bytes) = body.collect(LIMIT).await else {
+        let limit = self.read(|state| state.manifest_limit);
+        let Ok(bytes) = body.collect(limit).await else {
             return Reply::error(400, "MANIFEST_INVALID", "client disconnected");
         };
-        if bytes.len() > LIMIT {
+        if bytes.len() > limit {
             let _ = body.discard().await;
             return Reply::error(400, "MANIFEST_INVALID", "http: request body too large");
         }

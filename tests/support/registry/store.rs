@@ -45,7 +45,6 @@ impl Stored {
     }
 }
 
-#[derive(Default)]
 pub struct State {
     pub blobs: HashMap<Digest, Stored>,
     pub manifests: HashMap<Digest, Manifest>,
@@ -55,8 +54,25 @@ pub struct State {
     pub next_session: u64,
     /// Whether an index may name manifests that are not there.
     pub takes_sparse_indexes: bool,
+    /// Bytes of the largest manifest that is taken.
+    pub manifest_limit: usize,
     /// Entries on a page of the list of what refers to a manifest; `None` where there is no such list.
     pub referrers_page: Option<usize>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            blobs: HashMap::new(),
+            manifests: HashMap::new(),
+            repositories: BTreeMap::new(),
+            sessions: HashMap::new(),
+            next_session: 0,
+            takes_sparse_indexes: false,
+            manifest_limit: 4 << 20,
+            referrers_page: None,
+        }
+    }
 }
 
 impl State {
