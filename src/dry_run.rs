@@ -41,9 +41,26 @@ pub fn json(options: &Options, selection: &Selection) -> String {
     format!("{:#}\n", serde_json::Value::Array(pairs.collect()))
 }
 
+/// Why an image is there.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Why<'s> {
+    Catalog(Asked<'s>),
+    Named { named_by: &'s str },
+}
+
+impl Why<'_> {
+    fn sentence(&self) -> String {
+        match self {
+            Why::Catalog(asked) => asked.sentence(),
+            Why::Named { named_by } => format!("named by {named_by}"),
+        }
+    }
+}
+
 /// Reasons that differ in nothing but the version of Kubernetes, as one.
 #[derive(Debug, Serialize)]
-struct Why<'s> {
+struct Asked<'s> {
     group: &'static str,
     resource: &'s str,
     addons: &'s [String],
@@ -58,7 +75,7 @@ fn as_text<S: serde::Serializer>(versions: &[&Version], serializer: S) -> Result
 }
 
 fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
-    let mut whys: Vec<(&Reason, Why<'_>)> = Vec::new();
+    let mut whys: Vec<(&Reason, Asked<'_>)> = Vec::new();
     for reason in &image.reasons {
         let same = |other: &Reason| {
             (other.group, &other.resource, &other.addons, other.kubeone)
@@ -66,13 +83,14 @@ fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
         };
         match whys.iter_mut().find(|(other, _)| same(other)) {
             Some((_, why)) => why.kubernetes.push(&reason.kubernetes),
-            None => whys.push((reason, Why::new(reason))),
+            None => whys.push((reason, Asked::new(reason))),
         }
     }
-    whys.into_iter().map(|(_, why)| why).collect()
+    let named = image.named_by.iter().map(|named_by| Why::Named { named_by });
+    whys.into_iter().map(|(_, asked)| Why::Catalog(asked)).chain(named).collect()
 }
 
-impl<'s> Why<'s> {
+impl<'s> Asked<'s> {
     fn new(reason: &'s Reason) -> Self {
         Self {
             group: reason.group.as_str(),
