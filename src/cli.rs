@@ -218,11 +218,11 @@ pub struct TransferArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Form of the dry run and of the final report on standard output
+    /// Form of the final report, the check or the dry run on standard output
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
 
-    /// Write the final report to this file as well, as JSON
+    /// Write the same to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 

@@ -119,29 +119,31 @@ impl Report {
             () => Exit::SomeFailed,
         }
     }
-
-    /// # Errors
-    /// It cannot be expressed as JSON, which would be a mistake of this program.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).context("cannot write the report as JSON")
-    }
-
-    /// Writes the report to `path` as JSON, readable by the user alone. A report that is there stays whole until
-    /// the new one is.
-    ///
-    /// # Errors
-    /// The directory cannot be written to.
-    pub fn write_to(&self, path: &Path) -> Result<()> {
-        let cannot = || cannot_write(path);
-        let mut file = file_beside(path)?;
-        writeln!(file, "{}", self.to_json()?).with_context(cannot)?;
-        file.as_file().sync_all().with_context(cannot)?;
-        file.persist(path).with_context(cannot)?;
-        Ok(())
-    }
 }
 
-/// Finds out before a run whether its report can be written at the end.
+/// Any result as JSON: of a run, a check or a dry run.
+///
+/// # Errors
+/// It cannot be expressed so, which would be a mistake of this program.
+pub fn to_json(result: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(result).context("cannot write the report as JSON")
+}
+
+/// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
+/// one is.
+///
+/// # Errors
+/// The directory cannot be written to.
+pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
+    let cannot = || cannot_write(path);
+    let mut file = file_beside(path)?;
+    writeln!(file, "{}", to_json(result)?).with_context(cannot)?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
+/// Finds out beforehand whether the report can be written at the end.
 ///
 /// # Errors
 /// It cannot.
