@@ -143,7 +143,9 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<PathBuf>,
 
-    /// Only these platforms of each image, as os/arch[/variant]. Left out: all (repeatable)
+    /// Only these platforms of each image, as os/arch[/variant] (repeatable). Left out, or all: every platform; with
+    /// all, the target is asked for each one even where it has the index, which completes what an earlier run with
+    /// this flag has left out
     #[arg(long, value_delimiter = ',', value_name = "PLATFORM")]
     pub platform: Vec<String>,
 

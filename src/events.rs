@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::manifest::Trimmed;
 use crate::registry::Error;
 
 /// Tells one transfer from another in events.
@@ -39,9 +40,12 @@ pub enum Outcome {
     /// Pushed; bytes of its blobs that it alone had to wait for do not tell much, so its whole size is given.
     Copied {
         size: u64,
+        trimmed: Option<Trimmed>,
     },
     /// It was there already.
-    Present,
+    Present {
+        trimmed: Option<Trimmed>,
+    },
     Failed(Error),
     /// Not tried, because the run ended before.
     Left(String),

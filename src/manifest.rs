@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::reference::{Algorithm, Digest};
@@ -78,6 +78,20 @@ pub enum StandIn {
     Index(Arc<Manifest>),
     /// Its digest is pinned, and another index would have another.
     Forbidden,
+}
+
+/// An index that a target has in another's place, without the platforms that are not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trimmed {
+    /// The whole one's digest.
+    #[serde(rename = "source_digest", serialize_with = "as_text")]
+    pub source: Digest,
+    #[serde(rename = "target_digest", serialize_with = "as_text")]
+    pub target: Digest,
+}
+
+fn as_text<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(digest)
 }
 
 /// Why some bytes are no manifest to be mirrored.

@@ -263,10 +263,16 @@ impl<'p> Run<'p> {
                     outcome: None,
                 });
                 match &delivery.state {
-                    State::Present(_) => _ = self.settle(number, Outcome::Present),
+                    State::Present(_) => _ = self.settle(number, Outcome::Present { trimmed: None }),
+                    State::Trimmed(trimmed) => {
+                        self.settle(number, Outcome::Present { trimmed: Some(trimmed.clone()) });
+                    }
                     State::Failed(error) => self.fail_before_start(number, error),
-                    State::Missing | State::Different if missing == 0 => self.queue.add_publication(number),
-                    State::Missing | State::Different => {}
+                    State::Missing | State::Partial | State::Different => {
+                        if missing == 0 {
+                            self.queue.add_publication(number);
+                        }
+                    }
                 }
             }
         }
@@ -546,7 +552,7 @@ impl<'p> Run<'p> {
             None => {
                 self.refusals = (0, None);
                 let size = self.size_of(number);
-                self.settle(number, Outcome::Copied { size });
+                self.settle(number, Outcome::Copied { size, trimmed: published.trimmed });
             }
             Some(error) if self.make_amends(number, &error) => {}
             Some(error) => {

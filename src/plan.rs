@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::manifest::{Content, Descriptor, Manifest};
+use crate::manifest::{Content, Descriptor, Manifest, Trimmed};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Reference, Repository, Spot};
 use crate::registry::{Error, Head, Kind, Peer};
@@ -67,6 +67,10 @@ pub struct Delivery {
 pub enum State {
     /// The target has the source's very digest under this name.
     Present(Digest),
+    /// It has the source's index without what is not wanted, as a run before this one put it there.
+    Trimmed(Trimmed),
+    /// It has the source's index, but not all of what is wanted below it.
+    Partial,
     /// Nothing is there under this name.
     Missing,
     /// Something else is there.
@@ -77,7 +81,15 @@ pub enum State {
 
 impl State {
     pub fn is_wanted(&self) -> bool {
-        matches!(self, State::Missing | State::Different)
+        matches!(self, State::Missing | State::Partial | State::Different)
+    }
+
+    /// What is there, where nothing is to be done.
+    fn digest_there(&self) -> Option<&Digest> {
+        match self {
+            State::Present(digest) | State::Trimmed(Trimmed { target: digest, .. }) => Some(digest),
+            _ => None,
+        }
     }
 }
 
@@ -223,10 +235,10 @@ impl Questions<'_> {
         if at_target.iter().all(|answer| matches!(answer, Answer::Failed(_))) {
             return Found { states: compare(at_target, None), levels: None };
         }
-        // With some platforms only, the digest of an index says nothing of what is below it.
-        if request.platforms.is_all()
-            && let Some(wanted) = self.wanted_digest(request, &at_target).await
+        let closely = request.platforms.are_looked_for();
+        if let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
+            && (!closely || self.has_parts(request, &wanted).await)
         {
             return Found { states: compare(at_target, Some(&wanted)), levels: None };
         }
@@ -238,7 +250,7 @@ impl Questions<'_> {
                 tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
                 Found { states: Vec::new(), levels: None }
             }
-            Ok(levels) if !request.platforms.is_all() => {
+            Ok(levels) if closely => {
                 let states = self.compare_parts(request, at_target, &levels).await;
                 let levels = states.iter().any(State::is_wanted).then_some(levels);
                 Found { states, levels }
@@ -300,12 +312,9 @@ impl Questions<'_> {
             .images
             .iter()
             .flat_map(|image| &image.deliveries)
-            .filter_map(|delivery| match &delivery.state {
-                State::Present(digest) => Some(Spot {
-                    repository: delivery.spot.repository.clone(),
-                    name: Name::Digest(digest.clone()),
-                }),
-                _ => None,
+            .filter_map(|delivery| {
+                let name = Name::Digest(delivery.state.digest_there()?.clone());
+                Some(Spot { repository: delivery.spot.repository.clone(), name })
             })
             .collect();
         let trees = join_all(present.iter().map(|spot| async {

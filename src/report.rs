@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::events::{Delivered, Outcome};
+use crate::manifest::Trimmed;
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
 use crate::reference::Target;
@@ -43,6 +44,9 @@ pub struct Line {
     pub source: String,
     pub target: String,
     pub result: Status,
+    /// Both digests, where the target has an index without the platforms that are not wanted.
+    #[serde(flatten)]
+    pub trimmed: Option<Trimmed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The same without what was being done.
@@ -170,14 +174,15 @@ impl Line {
             source: delivered.source,
             target: delivered.target,
             result,
+            trimmed: None,
             cause,
             reason: String::new(),
             side: None,
             may_pass: None,
         };
         match delivered.outcome {
-            Outcome::Copied { .. } => line(Status::Copied, None),
-            Outcome::Present => line(Status::Present, None),
+            Outcome::Copied { trimmed, .. } => Self { trimmed, ..line(Status::Copied, None) },
+            Outcome::Present { trimmed } => Self { trimmed, ..line(Status::Present, None) },
             Outcome::Failed(error) => Self {
                 reason: error.reason(),
                 side: Some(error.side),
@@ -219,6 +224,7 @@ impl fmt::Display for Report {
             write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
         }
         writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
+        self.write_trimmed(f)?;
         self.write_failures(f)
     }
 }
@@ -234,6 +240,23 @@ impl Report {
             }
         }
         reasons
+    }
+
+    /// Those of this run; the JSON form has them of earlier runs as well.
+    fn write_trimmed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let copied = self.images.iter().filter(|line| line.result == Status::Copied);
+        let trimmed: Vec<_> = copied.filter_map(|line| Some((line, line.trimmed.as_ref()?))).collect();
+        if !trimmed.is_empty() {
+            let number = text::count(trimmed.len(), "name");
+            writeln!(
+                f,
+                "{number} with another index, for the target takes none that names what is not there:"
+            )?;
+        }
+        for (line, Trimmed { source, target }) in trimmed {
+            writeln!(f, "  {}: {source} → {target}", line.target)?;
+        }
+        Ok(())
     }
 
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::manifest::{Manifest, StandIn};
+use crate::manifest::{Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::{Error, Kind, Peer};
 
@@ -14,6 +14,8 @@ pub(super) struct Published {
     pub manifests: Vec<Digest>,
     /// Bytes of those manifests.
     pub bytes: u64,
+    /// What the name got in place of the root.
+    pub trimmed: Option<Trimmed>,
     pub trouble: Option<Error>,
 }
 
@@ -31,11 +33,15 @@ pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Ar
             let at = Spot { repository: spot.repository.clone(), name };
             put(target, &at, manifest).await
         });
-        for result in join_all(puts).await {
+        for (result, wanted) in join_all(puts).await.into_iter().zip(level) {
             match result {
                 Ok(manifest) => {
                     published.bytes += manifest.bytes.len() as u64;
                     published.manifests.push(manifest.digest.clone());
+                    if manifest.digest != wanted.digest {
+                        let (source, target) = (wanted.digest.clone(), manifest.digest.clone());
+                        published.trimmed = Some(Trimmed { source, target });
+                    }
                 }
                 Err(error) => published.trouble = Some(error),
             }
@@ -58,13 +64,6 @@ async fn put<'m>(target: &Peer, at: &Spot, manifest: &'m Arc<Manifest>) -> Resul
         _ if !is_for_absent_children(&error, manifest) => Err(error),
         StandIn::Index(trimmed) if matches!(at.name, Name::Tag(_)) => {
             target.put_manifest(at, trimmed).await?;
-            tracing::warn!(
-                "{}/{at} is {}, without the other platforms, in place of {}: the target takes no index that \
-                 names what is not there",
-                target.host,
-                trimmed.digest,
-                manifest.digest
-            );
             Ok(trimmed)
         }
         StandIn::Index(_) | StandIn::Forbidden => Err(Error {

@@ -1,6 +1,6 @@
 //! Mirroring some platforms of each image.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{Ended, Program};
 use crate::stage::{CONTROL_PLANE, Line, Stage};
@@ -16,15 +16,15 @@ fn stage() -> Stage {
 /// What the source has of a line, and what the target has.
 fn at_source(stage: &Stage, line: &Line) -> Value {
     let digest = stage.content.digest_of(&line.repository, &line.tag).unwrap();
-    json(&stage.source.manifest(digest).unwrap().bytes)
+    parsed(&stage.source.manifest(digest).unwrap().bytes)
 }
 
 fn at_target(stage: &Stage, line: &Line) -> Value {
     let digest = stage.target.digest_of(&line.to.0, &line.to.1).expect("the tag is there");
-    json(&stage.target.manifest(&digest).unwrap().bytes)
+    parsed(&stage.target.manifest(&digest).unwrap().bytes)
 }
 
-fn json(bytes: &[u8]) -> Value {
+fn parsed(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn has(stage: &Stage, line: &Line, architecture: &str) -> bool {
     content.repositories.get(&line.to.0).is_some_and(|held| {
         let manifest = held.manifests.contains(digest).then(|| stage.target.manifest(digest)).flatten();
         manifest.is_some_and(|manifest| {
-            let config = json(&manifest.bytes)["config"]["digest"].as_str().unwrap().to_owned();
+            let config = parsed(&manifest.bytes)["config"]["digest"].as_str().unwrap().to_owned();
             stage.target.blob_size(&line.to.0, &config).is_some()
         })
     })
@@ -84,9 +84,53 @@ fn an_index_keeps_its_digest_where_the_target_takes_it() {
 }
 
 #[test]
+fn what_a_sparse_index_lacks_is_found_by_a_check_and_added_by_all_platforms() {
+    let stage = stage();
+    stage.target.take_sparse_indexes();
+    run(&stage, AMD64).expect(0);
+    let partial = indexes(&stage).len() as u64;
+    // A run that names no platforms goes by the digests alone.
+    stage.net.journal().clear();
+    assert_eq!(run(&stage, &[]).expect(0).number("present"), 8);
+    assert_eq!(stage.net.journal().filter(|entry| entry.host == "target").len(), 8);
+    stage.net.journal().clear();
+    let check = |flags: &[&str]| stage.program().args(&["--check", "-o", "json"]).args(flags).run();
+    let told = check(&[]).expect(1);
+    assert_eq!((told.number("partial"), told.number("there")), (partial, 8 - partial), "{}", told.stdout);
+    assert!(told.number("bytes_to_copy") > 0);
+    let text = stage.program().args(&["--check"]).run().expect(1).stdout;
+    assert!(text.contains("partial   registry.k8s.io/") && text.contains("--platform all"), "{text}");
+    stage.net.journal().assert_read_only();
+    assert_eq!(check(AMD64).expect(0).number("there"), 8);
+    assert_eq!(check(BOTH).expect(1).number("partial"), partial);
+    let all = run(&stage, &["--platform", "all"]).expect(0);
+    assert_eq!((all.number("copied"), all.number("present")), (partial, 8 - partial));
+    assert_eq!(all.number("bytes_copied"), told.number("bytes_to_copy"));
+    stage.assert_mirrored();
+    // What is whole costs the source no more than ever.
+    stage.net.journal().clear();
+    check(&[]).expect(0);
+    assert_eq!(run(&stage, &["--platform", "all"]).expect(0).number("present"), 8);
+    assert_eq!(stage.net.journal().count("source", Op::ManifestGet), 0);
+    stage.net.journal().assert_read_only();
+}
+
+#[test]
+fn a_cut_index_is_replaced_by_a_run_for_all_platforms() {
+    let stage = stage();
+    run(&stage, AMD64).expect(0);
+    let cut = indexes(&stage).len() as u64;
+    assert_eq!(run(&stage, &[]).expect(0).number("copied"), cut);
+    stage.assert_mirrored();
+}
+
+#[test]
 fn elsewhere_a_trimmed_index_is_put_and_both_digests_are_told() {
     let stage = stage();
     let ended = run(&stage, AMD64).expect(0);
+    let again = run(&stage, AMD64).expect(0);
+    assert_eq!(again.number("present"), 8);
+    let check = stage.program().args(AMD64).args(&["--check", "-o", "json"]).run().expect(0);
     assert_eq!(ended.number("copied"), 8);
     let indexes = indexes(&stage);
     assert!(!indexes.is_empty());
@@ -97,13 +141,30 @@ fn elsewhere_a_trimmed_index_is_put_and_both_digests_are_told() {
         assert_eq!(platforms(&target), expected, "{line:?}");
         let there = stage.target.digest_of(&line.to.0, &line.to.1).unwrap();
         let upstream = stage.content.digest_of(&line.repository, &line.tag).unwrap();
-        let told = |words: &&str| words.contains(&there) && words.contains(upstream.as_str());
-        let name = format!("{}:{}", line.to.0, line.to.1);
-        let mut warnings = ended.stderr.lines().filter(|warning| warning.contains(&name));
-        assert!(warnings.any(|warning| told(&warning)), "{name}: {}", ended.stderr);
+        assert_ne!(there, *upstream);
+        let name = format!("{}/{}:{}", stage.target.host(), line.to.0, line.to.1);
+        for ended in [&ended, &again, &check] {
+            let report = ended.report();
+            let told =
+                report["images"].as_array().unwrap().iter().find(|told| told["target"] == name).unwrap();
+            assert_eq!((&told["source_digest"], &told["target_digest"]), (&json!(upstream), &json!(there)));
+        }
     }
+    let told = ended.report()["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|l| l["source_digest"].is_string())
+        .count();
+    assert_eq!(told, indexes.len(), "whole images have no second digest");
     assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
-    assert_eq!(run(&stage, AMD64).expect(0).number("present"), 8);
+    let line = indexes[0];
+    stage.target.delete_tag(&line.to.0, &line.to.1);
+    let text = stage.program().args(AMD64).run().expect(0).stdout;
+    let upstream = stage.content.digest_of(&line.repository, &line.tag).unwrap();
+    let there = stage.target.digest_of(&line.to.0, &line.to.1).unwrap();
+    let said = format!("  {}/{}:{}: {upstream} → {there}\n", stage.target.host(), line.to.0, line.to.1);
+    assert!(text.contains("1 name with another index") && text.contains(&said), "{text}");
 }
 
 #[test]
