@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use crate::program::{Ended, Program};
 use crate::stage::{CONTROL_PLANE, Line, Stage};
 use crate::support::Op;
+use crate::support::digest::sha256;
+use crate::support::process::{DockerRegistry, Setup, require, skopeo, skopeo_inspect_raw};
 
 const AMD64: &[&str] = &["--platform", "linux/amd64"];
 const BOTH: &[&str] = &["--platform", "linux/amd64,linux/arm64"];
@@ -203,4 +205,48 @@ fn an_image_without_a_wanted_platform_is_left_out_with_a_warning() {
     }
     let wrong = Program::new(&["--platform", "amd64", "--dry-run", "r"]).run().expect(2);
     assert!(wrong.stderr.contains("--platform") && wrong.stderr.contains("linux/amd64"), "{wrong:?}");
+}
+
+#[test]
+fn debians_docker_registry_gets_cut_indexes_that_skopeo_reads_whole() {
+    if !require("docker-registry") || !require("skopeo") {
+        return;
+    }
+    let stage = stage();
+    let target = DockerRegistry::start(&Setup::default()).unwrap();
+    let run = || stage.program_to(&target.host()).args(AMD64).args(&["-o", "json"]).run().expect(0);
+    let first = run();
+    assert_eq!(first.number("copied"), 8);
+    let mut attestations = 0;
+    for (line, told) in stage.lines.iter().zip(first.report()["images"].as_array().unwrap()) {
+        let place = format!("{}/{}", target.host(), line.to.0);
+        let name = format!("{place}:{}", line.to.1);
+        let raw = skopeo_inspect_raw(&name).unwrap();
+        let (source, there) = (at_source(&stage, line), parsed(&raw));
+        if is_index(&source) {
+            assert_eq!((&told["target"], &told["target_digest"]), (&json!(name), &json!(sha256(&raw))));
+            let wanted = ["amd64", "unknown"];
+            let attested = platforms(&source).contains(&"unknown");
+            assert_eq!(platforms(&there), wanted[..1 + usize::from(attested)], "{name}");
+            attestations += usize::from(attested);
+        } else {
+            assert_eq!(there, source, "{name}");
+        }
+        for entry in there["manifests"].as_array().into_iter().flatten() {
+            let digest = entry["digest"].as_str().unwrap();
+            let bytes = skopeo_inspect_raw(&format!("{place}@{digest}")).unwrap();
+            assert_eq!(bytes, stage.source.manifest(digest).unwrap().bytes, "{name}");
+        }
+        // Reads and checks every blob of every platform that the index has.
+        let copy = tempfile::tempdir().unwrap();
+        let (from, to) = (format!("docker://{name}"), format!("dir:{}", copy.path().display()));
+        skopeo(&["--insecure-policy", "copy", "-q", "--all", "--src-tls-verify=false", &from, &to]).unwrap();
+    }
+    assert!(attestations > 0, "nothing here has an attestation");
+
+    target.clear_log();
+    assert_eq!(run().number("present"), 8);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let methods: Vec<String> = target.accesses().into_iter().map(|access| access.method).collect();
+    assert!(methods.len() >= 8 && methods.iter().all(|method| ["GET", "HEAD"].contains(&method.as_str())));
 }
