@@ -143,9 +143,8 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<PathBuf>,
 
-    /// Only these platforms of each image, as os/arch[/variant] (repeatable). Left out, or all: every platform; with
-    /// all, the target is asked for each one even where it has the index, which completes what an earlier run with
-    /// this flag has left out
+    /// Only these platforms of each image, as os/arch[/variant] (repeatable); all is every one, also of an index that
+    /// an earlier run has left partial. Left out: every one, but an index that is there is taken for whole
     #[arg(long, value_delimiter = ',', value_name = "PLATFORM")]
     pub platform: Vec<String>,
 

@@ -250,7 +250,7 @@ impl Report {
             let number = text::count(trimmed.len(), "name");
             writeln!(
                 f,
-                "{number} with another index, for the target takes none that names what is not there:"
+                "{number} with a cut index, for the target takes none that names what is not there:"
             )?;
         }
         for (line, Trimmed { source, target }) in trimmed {

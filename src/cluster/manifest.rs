@@ -1,7 +1,7 @@
 //! The fields of a KubeOne manifest that decide on images; all others are left to KubeOne to judge.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
@@ -272,7 +272,8 @@ impl Cluster {
             self.add_entry(&entry)?;
         }
         let path = addons.path.filter(|path| !path.is_empty()).or_else(|| old.then(|| "./addons".to_owned()));
-        let beside = |path| manifest.parent().unwrap_or(Path::new("")).join(path).components().collect();
+        let bare = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect();
+        let beside = |path| bare(&manifest.parent().unwrap_or(Path::new("")).join(path));
         self.directory = path.map(beside);
         Ok(())
     }

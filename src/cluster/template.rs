@@ -103,19 +103,25 @@ fn resolve(value: &str, known: &Known<'_>) -> Result<BTreeSet<Reference>, String
     parsed.collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
-/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"`, `Registry "HOST"` and `.Params.NAME`.
+/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"`, `Registry "HOST"` and `.Params.NAME`,
+/// the last one with a `default`.
 fn evaluate(expression: &str, known: &Known<'_>) -> Result<BTreeSet<String>, String> {
     let expression = expression.trim_matches(|c: char| c == '-' || c.is_whitespace());
     let mut steps = expression.split('|').map(str::trim);
     let call = steps.next().unwrap_or_default();
-    let call = call.strip_prefix('(').and_then(|call| call.strip_suffix(')')).unwrap_or(call);
-    if let Some(step) = steps.find(|step| !["quote", "squote", "trim"].contains(step)) {
-        return Err(format!("the template function {} is not known here", printable(step)));
+    let mut call = call.strip_prefix('(').and_then(|call| call.strip_suffix(')')).unwrap_or(call);
+    let mut default = None;
+    if let Some((text, of)) = call.strip_prefix("default ").and_then(|rest| rest.rsplit_once(' ')) {
+        (default, call) = (literal(text), of);
     }
-    let argument = |name: &str| {
-        let text = call.strip_prefix(name)?.trim();
-        ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
-    };
+    for step in steps {
+        match step.strip_prefix("default ").and_then(literal) {
+            Some(text) => default = Some(text),
+            None if ["quote", "squote", "trim"].contains(&step) => {}
+            None => return Err(format!("the template function {} is not known here", printable(step))),
+        }
+    }
+    let argument = |name: &str| literal(call.strip_prefix(name)?);
     if let Some(resource) = argument(".InternalImages.Get") {
         let name = if resource == "PauseImage" { "sandbox" } else { resource };
         let images = known.resources.get(name);
@@ -126,13 +132,21 @@ fn evaluate(expression: &str, known: &Known<'_>) -> Result<BTreeSet<String>, Str
         return Ok([host.to_owned()].into());
     }
     if let Some(param) = call.strip_prefix(".Params.") {
-        return match known.params.get(param) {
+        // An empty text is none to `default`.
+        let value = known.params.get(param).map(String::as_str).filter(|value| !value.is_empty());
+        return match value.or(default) {
             Some(value) if value.starts_with("env:") => Err("its value is in the environment".to_owned()),
-            Some(value) => Ok([value.clone()].into()),
+            Some(value) => Ok([value.to_owned()].into()),
             None => Err(format!("the manifest has no parameter {}", printable(param))),
         };
     }
     Err("only .InternalImages.Get, Registry and .Params are known here".to_owned())
+}
+
+/// `"text"`
+fn literal(text: &str) -> Option<&str> {
+    let text = text.trim();
+    ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
 }
 
 #[cfg(test)]
@@ -165,7 +179,9 @@ mod tests {
 {{ end }}
         image: \"{{ Registry \"quay.io\" }}/acme/app:v1\"
         image: alpine:3
-        image: acme/other:{{ .Params.tag }}
+        image: acme/other:{{ .Params.tag | default \"v1\" }}
+        image: acme/third:{{ default \"v2\" .Params.none }}
+        image: acme/third:{{ .Params.none | default `v3` | quote }}
         imagePullPolicy: Always
       volumes:
       - image:
@@ -181,6 +197,8 @@ mod tests {
             "quay.io/acme/app:v1",
             "docker.io/library/alpine:3",
             "docker.io/acme/other:v7",
+            "docker.io/acme/third:v2",
+            "docker.io/acme/third:v3",
             "registry.k8s.io/pause:3.10.2",
         ];
         assert_eq!(images, expected);

@@ -166,7 +166,7 @@ fn elsewhere_a_trimmed_index_is_put_and_both_digests_are_told() {
     let upstream = stage.content.digest_of(&line.repository, &line.tag).unwrap();
     let there = stage.target.digest_of(&line.to.0, &line.to.1).unwrap();
     let said = format!("  {}/{}:{}: {upstream} → {there}\n", stage.target.host(), line.to.0, line.to.1);
-    assert!(text.contains("1 name with another index") && text.contains(&said), "{text}");
+    assert!(text.contains("1 name with a cut index") && text.contains(&said), "{text}");
 }
 
 #[test]
