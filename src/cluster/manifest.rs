@@ -9,6 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::addons::{DEFAULT_CNI, Features, NO_CNI, Provider, find_provider, has_no_images, provider_names};
 use super::{Api, Cluster, Filling, Registry, is_always_embedded};
+use crate::catalog::{Minor, minor_of};
 use crate::reference::Target;
 use crate::text::{list, printable};
 use crate::workloads::Named;
@@ -69,7 +70,7 @@ struct Deploy {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Addons {
-    enable: Option<bool>,
+    enable: Option<Spanned<bool>>,
     path: Option<String>,
     addons: Option<Vec<Node>>,
     global_params: Option<Node>,
@@ -260,13 +261,27 @@ fn flag(node: &Node, key: &str, name: &str) -> Result<Option<bool>> {
 }
 
 impl Cluster {
-    /// `addons`: those of the catalog by name, and the user's own. v1beta1 wants them enabled, and then has a
-    /// directory in any case.
+    /// `addons`: those of the catalog by name, and the user's own. With v1beta1 there is a directory in any case.
     fn add_named(&mut self, addons: Addons, manifest: &Path) -> Result<()> {
-        let old = self.api == Api::V1Beta1;
-        if !addons.enable.unwrap_or(!old) {
-            return Ok(());
+        match &addons.enable {
+            Some(enable) if enable.value => {}
+            enable if self.wants_addons_enabled() => {
+                if enable.is_none() && (addons.path.is_some() || addons.addons.is_some()) {
+                    self.warnings.push(format!(
+                        "{}: its addons are left out, for without addons.enable KubeOne does not deploy them",
+                        self.name
+                    ));
+                }
+                return Ok(());
+            }
+            None => {}
+            Some(enable) => self.warnings.push(format!(
+                "{}, line {}: KubeOne 1.9 and newer do not look at addons.enable, so the addons are taken",
+                self.name,
+                enable.referenced.line()
+            )),
         }
+        let old = self.api == Api::V1Beta1;
         self.params = texts(addons.global_params.as_ref());
         for entry in addons.addons.unwrap_or_default() {
             self.add_entry(&entry)?;
@@ -276,6 +291,13 @@ impl Cluster {
         let beside = |path| bare(&manifest.parent().unwrap_or(Path::new("")).join(path));
         self.directory = path.map(beside);
         Ok(())
+    }
+
+    /// Since v1beta3 is there, which lacks `addons.enable`, KubeOne does not look at it in v1beta2 either.
+    fn wants_addons_enabled(&self) -> bool {
+        const FIRST_OF_KUBEONE_1_9: Minor = Minor { major: 1, minor: 29 };
+        let older = minor_of(&self.kubernetes).is_some_and(|minor| minor < FIRST_OF_KUBEONE_1_9);
+        self.api == Api::V1Beta1 || (self.api == Api::V1Beta2 && older)
     }
 
     /// `{name, delete}`, in v1beta3 as `addon`, with `helmRelease` beside it.

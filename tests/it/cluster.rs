@@ -313,12 +313,24 @@ fn the_users_own_addons_add_to_the_images_and_replace_embedded_ones() {
     assert_eq!(reasons(&ended, "quay.io/own/metrics:2"), [own("addons/metrics-server/m.yaml, line 3")]);
     let missing = Manifest::with("aws", "addons: {path: nowhere}\n").run(&[]).expect(2);
     assert!(missing.stderr.contains("addons.path") && missing.stderr.contains("nowhere"), "{missing:?}");
-    // v1beta1 has a directory unasked, once addons are enabled.
-    let head = "apiVersion: kubeone.k8c.io/v1beta1\nkind: KubeOneCluster\nversions: {kubernetes: 1.22.17}\n";
-    for (addons, expected) in [("addons: {path: ./addons}", false), ("addons: {enable: true}", true)] {
-        let manifest = Manifest::new(&format!("{head}cloudProvider: {{none: {{}}}}\n{addons}\n"));
-        let manifest = manifest.file("addons/a.yaml", &container("root/app:1"));
-        assert_eq!(manifest.images().contains("docker.io/root/app:1"), expected, "{addons}");
+    // KubeOne before 1.9 wants addons enabled, with v1beta1 it has a directory unasked; newer ones do not care.
+    let (on, off) = ("addons: {enable: true, path: addons}", "addons: {enable: false, path: addons}");
+    for (api, version, addons, expected, warnings) in [
+        ("v1beta1", "1.22.17", "addons: {path: ./addons}", false, 1),
+        ("v1beta1", "1.22.17", "addons: {enable: true}", true, 0),
+        ("v1beta2", "1.28.15", "addons: {path: addons}", false, 1),
+        ("v1beta2", "1.28.15", off, false, 0),
+        ("v1beta2", "1.28.15", on, true, 0),
+        ("v1beta2", "1.29.14", on, true, 0),
+        ("v1beta2", "1.29.14", off, true, 1),
+    ] {
+        let head = format!("apiVersion: kubeone.k8c.io/{api}\nkind: KubeOneCluster\n");
+        let cluster =
+            format!("versions: {{kubernetes: {version}}}\ncloudProvider: {{none: {{}}}}\n{addons}\n");
+        let manifest = Manifest::new(&(head + &cluster)).file("addons/a.yaml", &container("root/app:1"));
+        let ended = manifest.run(&[]).expect(0);
+        assert_eq!(sources(&ended).contains("docker.io/root/app:1"), expected, "{cluster}");
+        assert_eq!(ended.stderr.matches("addons.enable").count(), warnings, "{cluster}{}", ended.stderr);
     }
 }
 
