@@ -177,6 +177,27 @@ fn a_filter_takes_its_part_of_a_cluster() {
 }
 
 #[test]
+fn the_readme_has_the_numbers_of_three_typical_clusters() {
+    let count = |provider: &str, more: &str| Manifest::with(provider, more).images().len();
+    let cilium = |hubble: bool| {
+        count("openstack", &format!("clusterNetwork: {{cni: {{cilium: {{enableHubble: {hubble}}}}}}}\n"))
+    };
+    let readme = include_str!("../../README.md");
+    for row in [
+        format!("| `aws: {{}}` and nothing else, so Canal | {} |", count("aws", "")),
+        format!(
+            "| `openstack: {{}}` with Cilium | {}, with `enableHubble` {} |",
+            cilium(false),
+            cilium(true)
+        ),
+        format!("| `hetzner: {{}}` with Canal | {} |", count("hetzner", "")),
+        format!("| all that the catalog has | {} |", selected(&["-k", "1.36.3"]).len()),
+    ] {
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+#[test]
 fn features_switch_their_addons() {
     let all = Manifest::with("aws", "").images();
     let lost =
