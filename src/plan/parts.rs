@@ -39,19 +39,17 @@ impl Questions<'_> {
             }
             StandIn::None | StandIn::Forbidden => None,
         });
-        let trimmed = &trimmed;
-        let states = compare_bytes(at_target, root).into_iter().zip(&request.destinations);
-        let checked = states.map(|(state, spot)| async move {
-            match state {
-                State::Present(digest) if self.has_all(spot, below).await => State::Present(digest),
-                State::Present(_) => State::Partial,
-                State::Different => match trimmed {
-                    Some(trimmed) if self.is_at(spot, &trimmed.target).await => {
-                        State::Trimmed(trimmed.clone())
-                    }
-                    _ => State::Different,
-                },
-                other => other,
+        let is_trimmed = |answer: &Answer| match (answer, &trimmed) {
+            (Answer::Digest(there), Some(trimmed)) if *there == trimmed.target => Some(trimmed.clone()),
+            _ => None,
+        };
+        let known: Vec<Option<Trimmed>> = at_target.iter().map(is_trimmed).collect();
+        let states = compare_bytes(at_target, root).into_iter().zip(known).zip(&request.destinations);
+        let checked = states.map(|((state, trimmed), spot)| async move {
+            match (state, trimmed) {
+                (_, Some(trimmed)) => State::Trimmed(trimmed),
+                (State::Present(_), None) if !self.has_all(spot, below).await => State::Partial,
+                (state, None) => state,
             }
         });
         join_all(checked).await
