@@ -34,6 +34,9 @@ pub struct Line {
     pub source: String,
     pub target: String,
     pub state: Found,
+    /// The index is there with all platforms that are wanted, but not with all that it names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
     #[serde(flatten)]
     pub trimmed: Option<Trimmed>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +75,7 @@ impl Check {
         let lines = plan.images.iter().flat_map(|image| {
             image.deliveries.iter().map(|delivery| {
                 let (state, trimmed, error) = match &delivery.state {
-                    State::Present(_) => (Found::There, None, None),
+                    State::Present(_) | State::Sparse(_) => (Found::There, None, None),
                     State::Trimmed(trimmed) => (Found::There, Some(trimmed.clone()), None),
                     State::Missing => (Found::Missing, None, None),
                     State::Partial => (Found::Partial, None, None),
@@ -83,6 +86,7 @@ impl Check {
                     source: image.reference.to_string(),
                     target: delivery.name.clone(),
                     state,
+                    sparse: matches!(delivery.state, State::Sparse(_)),
                     trimmed,
                     cause: error.map(ToString::to_string),
                     side: error.map(|error| error.side),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::manifest::Trimmed;
+use crate::manifest::Extent;
 use crate::registry::Error;
 
 /// Tells one transfer from another in events.
@@ -40,12 +40,10 @@ pub enum Outcome {
     /// Pushed; bytes of its blobs that it alone had to wait for do not tell much, so its whole size is given.
     Copied {
         size: u64,
-        trimmed: Option<Trimmed>,
+        extent: Extent,
     },
     /// It was there already.
-    Present {
-        trimmed: Option<Trimmed>,
-    },
+    Present(Extent),
     Failed(Error),
     /// Not tried, because the run ended before.
     Left(String),

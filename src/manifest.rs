@@ -80,6 +80,28 @@ pub enum StandIn {
     Forbidden,
 }
 
+/// What a name at the target has of its image, once it has all that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    /// The index, but not every platform that it names.
+    Sparse,
+    Trimmed(Trimmed),
+}
+
+impl Extent {
+    pub fn is_sparse(&self) -> bool {
+        *self == Extent::Sparse
+    }
+
+    pub fn trimmed(self) -> Option<Trimmed> {
+        match self {
+            Extent::Trimmed(trimmed) => Some(trimmed),
+            Extent::Whole | Extent::Sparse => None,
+        }
+    }
+}
+
 /// An index that a target has in another's place, without the platforms that are not wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trimmed {
@@ -170,6 +192,11 @@ impl Manifest {
             };
         let digest = Digest::of(algorithm, &bytes);
         Ok(Self { digest, bytes, media_type, content, stand_in: StandIn::None })
+    }
+
+    /// What a name has that has this, with all that is wanted below it.
+    pub fn extent(&self) -> Extent {
+        if self.stand_in == StandIn::None { Extent::Whole } else { Extent::Sparse }
     }
 
     /// Whether it has a descriptor of `digest`.

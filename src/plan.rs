@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::manifest::{Content, Descriptor, Manifest, Trimmed};
+use crate::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Reference, Repository, Spot};
 use crate::registry::{Error, Head, Kind, Peer};
@@ -67,6 +67,8 @@ pub struct Delivery {
 pub enum State {
     /// The target has the source's very digest under this name.
     Present(Digest),
+    /// It has the source's index, and below it what is wanted of it and no more.
+    Sparse(Digest),
     /// It has the source's index without what is not wanted, as a run before this one put it there.
     Trimmed(Trimmed),
     /// It has the source's index, but not all of what is wanted below it.
@@ -87,9 +89,14 @@ impl State {
     /// What is there, where nothing is to be done.
     fn digest_there(&self) -> Option<&Digest> {
         match self {
-            State::Present(digest) | State::Trimmed(Trimmed { target: digest, .. }) => Some(digest),
-            _ => None,
+            State::Present(digest) | State::Sparse(digest) => Some(digest),
+            State::Trimmed(trimmed) => Some(&trimmed.target),
+            State::Partial | State::Missing | State::Different | State::Failed(_) => None,
         }
+    }
+
+    fn present(digest: Digest, extent: &Extent) -> Self {
+        if extent.is_sparse() { State::Sparse(digest) } else { State::Present(digest) }
     }
 }
 
@@ -238,9 +245,11 @@ impl Questions<'_> {
         let closely = request.platforms.are_looked_for();
         if let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
-            && (!closely || self.has_parts(request, &wanted).await)
+            && let Some(extent) =
+                if closely { self.extent(request, &wanted).await } else { Some(Extent::Whole) }
         {
-            return Found { states: compare(at_target, Some(&wanted)), levels: None };
+            let present = || State::present(wanted.clone(), &extent);
+            return Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
         }
         let spot = request.source.place(&request.reference.spot());
         let pinned = request.reference.digest.is_some();

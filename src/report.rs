@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::events::{Delivered, Outcome};
-use crate::manifest::Trimmed;
+use crate::manifest::{Extent, Trimmed};
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
 use crate::reference::Target;
@@ -44,6 +44,9 @@ pub struct Line {
     pub source: String,
     pub target: String,
     pub result: Status,
+    /// The target has the index with all platforms that are wanted, but not with all that it names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
     /// Both digests, where the target has an index without the platforms that are not wanted.
     #[serde(flatten)]
     pub trimmed: Option<Trimmed>,
@@ -174,6 +177,7 @@ impl Line {
             source: delivered.source,
             target: delivered.target,
             result,
+            sparse: false,
             trimmed: None,
             cause,
             reason: String::new(),
@@ -181,8 +185,8 @@ impl Line {
             may_pass: None,
         };
         match delivered.outcome {
-            Outcome::Copied { trimmed, .. } => Self { trimmed, ..line(Status::Copied, None) },
-            Outcome::Present { trimmed } => Self { trimmed, ..line(Status::Present, None) },
+            Outcome::Copied { extent, .. } => line(Status::Copied, None).with(extent),
+            Outcome::Present(extent) => line(Status::Present, None).with(extent),
             Outcome::Failed(error) => Self {
                 reason: error.reason(),
                 side: Some(error.side),
@@ -191,6 +195,10 @@ impl Line {
             },
             Outcome::Left(why) => Self { may_pass: Some(true), ..line(Status::Left, Some(why)) },
         }
+    }
+
+    fn with(self, extent: Extent) -> Self {
+        Self { sparse: extent.is_sparse(), trimmed: extent.trimmed(), ..self }
     }
 }
 
@@ -224,6 +232,7 @@ impl fmt::Display for Report {
             write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
         }
         writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
+        self.write_sparse(f)?;
         self.write_trimmed(f)?;
         self.write_failures(f)
     }
@@ -240,6 +249,17 @@ impl Report {
             }
         }
         reasons
+    }
+
+    fn write_sparse(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.images.iter().filter(|line| line.sparse).count() {
+            0 => Ok(()),
+            sparse => writeln!(
+                f,
+                "{} with an index that names more platforms than are there: --platform all adds them",
+                text::count(sparse, "name")
+            ),
+        }
     }
 
     /// Those of this run; the JSON form has them of earlier runs as well.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::Resources;
-use crate::reference::Reference;
+use crate::reference::{NameError, Reference};
 use crate::text::printable;
 use crate::workloads::Named;
 
@@ -100,7 +100,12 @@ fn resolve(value: &str, known: &Known<'_>) -> Result<BTreeSet<Reference>, String
         rest = after;
     }
     let parsed = texts.iter().map(|text| format!("{text}{rest}").parse::<Reference>());
-    parsed.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    // What a template was filled in with is not shown: it may be a login.
+    let wrong = |error: NameError| match is_template(value) {
+        true => "what it makes is no image".to_owned(),
+        false => error.to_string(),
+    };
+    parsed.collect::<Result<_, _>>().map_err(wrong)
 }
 
 /// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"`, `Registry "HOST"` and `.Params.NAME`,
@@ -218,6 +223,8 @@ mod tests {
             "{warnings:?}"
         );
         assert!(warnings[1].contains("line 3") && warnings[1].contains("Nope"), "{warnings:?}");
+        let warnings = found("image: u:{{ .Params.tag }}@host/a\n").warnings;
+        assert!(warnings[0].contains("is no image") && !warnings[0].contains("v7"), "{warnings:?}");
         let warnings = found("image: a:{{ .Params.secret }}\n").warnings;
         assert!(warnings[0].contains("in the environment"), "{warnings:?}");
     }

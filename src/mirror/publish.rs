@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::manifest::{Manifest, StandIn, Trimmed};
+use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::{Error, Kind, Peer};
 
@@ -14,8 +14,8 @@ pub(super) struct Published {
     pub manifests: Vec<Digest>,
     /// Bytes of those manifests.
     pub bytes: u64,
-    /// What the name got in place of the root.
-    pub trimmed: Option<Trimmed>,
+    /// What the name got, once it has got it.
+    pub extent: Option<Extent>,
     pub trouble: Option<Error>,
 }
 
@@ -38,10 +38,13 @@ pub(super) async fn put_manifests(target: &Peer, spot: &Spot, levels: Vec<Vec<Ar
                 Ok(manifest) => {
                     published.bytes += manifest.bytes.len() as u64;
                     published.manifests.push(manifest.digest.clone());
-                    if manifest.digest != wanted.digest {
-                        let (source, target) = (wanted.digest.clone(), manifest.digest.clone());
-                        published.trimmed = Some(Trimmed { source, target });
-                    }
+                    published.extent = Some(match manifest.digest == wanted.digest {
+                        true => manifest.extent(),
+                        false => Extent::Trimmed(Trimmed {
+                            source: wanted.digest.clone(),
+                            target: manifest.digest.clone(),
+                        }),
+                    });
                 }
                 Err(error) => published.trouble = Some(error),
             }

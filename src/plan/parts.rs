@@ -5,22 +5,25 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{Answer, Place, Questions, Request, State, compare_bytes};
-use crate::manifest::{Manifest, StandIn, Trimmed};
+use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::Head;
 
 impl Questions<'_> {
-    /// Whether all destinations, which have the right index, have the wanted platforms too. The target's own manifests
-    /// tell, so that the source is not asked for what is there.
-    pub(super) async fn has_parts(&self, request: &Request, index: &Digest) -> bool {
+    /// How much all destinations, which have the right index, have of it; `None` if one lacks a wanted platform. The
+    /// target's own manifests tell, so that the source is not asked for what is there.
+    pub(super) async fn extent(&self, request: &Request, index: &Digest) -> Option<Extent> {
         let here = Place { peer: self.target.clone(), prefix: None };
         let trees = request.destinations.iter().map(|spot| {
             let spot = Spot { name: Name::Digest(index.clone()), ..spot.clone() };
             let here = &here;
             async move { self.fetch_tree(here, &spot, &request.platforms, false).await }
         });
-        let trees = join_all(trees).await;
-        trees.iter().all(|tree| matches!(tree, Ok(levels) if !levels.is_empty()))
+        let mut extent = None;
+        for tree in join_all(trees).await {
+            extent = Some(tree.ok()?.last()?.first()?.extent());
+        }
+        extent
     }
 
     /// What each destination lacks of `levels`: an index may be there from a run for other platforms, and a trimmed
@@ -49,6 +52,9 @@ impl Questions<'_> {
             match (state, trimmed) {
                 (_, Some(trimmed)) => State::Trimmed(trimmed),
                 (State::Present(_), None) if !self.has_all(spot, below).await => State::Partial,
+                (State::Present(digest), None) => {
+                    State::present(digest, &root.map_or(Extent::Whole, |root| root.extent()))
+                }
                 (state, None) => state,
             }
         });
