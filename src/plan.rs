@@ -187,7 +187,8 @@ pub async fn resolve(
     }
     drop(asked);
     let mut plan = assemble(target, requests, found.into_iter().flatten().collect());
-    questions.look_for_held(&mut plan).await;
+    let platforms = requests.first().map(|request| request.platforms.clone()).unwrap_or_default();
+    questions.look_for_held(&mut plan, &platforms).await;
     plan
 }
 
@@ -312,7 +313,7 @@ impl Questions<'_> {
 
     /// Where the target has images whole already, their repositories hold blobs that others need: those need not
     /// cross the network again. The target's own manifests tell.
-    async fn look_for_held(&self, plan: &mut Plan) {
+    async fn look_for_held(&self, plan: &mut Plan, platforms: &Platforms) {
         if plan.bytes_to_move() == 0 {
             return;
         }
@@ -327,7 +328,7 @@ impl Questions<'_> {
             })
             .collect();
         let trees = join_all(present.iter().map(|spot| async {
-            let tree = self.fetch_tree(&here, spot, &Platforms::default(), false).await;
+            let tree = self.fetch_tree(&here, spot, platforms, false).await;
             (spot.repository.clone(), tree)
         }));
         let mut holders: HashMap<Digest, Repository> = HashMap::new();

@@ -127,6 +127,28 @@ fn what_a_sparse_index_lacks_is_found_by_a_check_and_added_by_all_platforms() {
 }
 
 #[test]
+fn what_a_sparse_target_holds_is_mounted_and_not_moved_again() {
+    let stage = stage();
+    stage.target.take_sparse_indexes();
+    run(&stage, AMD64).expect(0);
+    let held = stage.target.content().repositories;
+    let blobs = |line: &Line| held[&line.to.0].blobs.clone();
+    let others = |line: &Line| {
+        indexes(&stage).into_iter().filter(|other| other.to != line.to).flat_map(blobs).collect()
+    };
+    let shared = |line: &&Line| !blobs(line).is_disjoint(&others(line));
+    let line = indexes(&stage).into_iter().find(shared).expect("two indexes with one base");
+    stage.target.delete_tag(&line.to.0, &line.to.1);
+    for blob in &blobs(line) {
+        stage.target.unlink_blob(&line.to.0, blob);
+    }
+    let again = run(&stage, AMD64).expect(0);
+    assert_eq!(again.number("copied"), 1);
+    assert_eq!(again.number("blobs_mounted") as usize, blobs(line).intersection(&others(line)).count());
+    assert!(has(&stage, line, "amd64"));
+}
+
+#[test]
 fn a_cut_index_is_replaced_by_a_run_for_all_platforms() {
     let stage = stage();
     run(&stage, AMD64).expect(0);
