@@ -20,7 +20,7 @@ mod select;
 
 pub use minor::Minor;
 pub use schema::{Changes, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
-pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup};
+pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};
 
 macro_rules! embed {
     ($($file:literal),* $(,)?) => {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::manifest::Trimmed;
 use crate::plan::{Plan, State};
 use crate::reference::{Digest, Repository};
 use crate::registry::Side;
@@ -18,6 +19,8 @@ pub struct Check {
     pub images: Vec<Line>,
     pub there: usize,
     pub missing: usize,
+    /// The index is there, but not all platforms that it names.
+    pub partial: usize,
     pub different: usize,
     /// Could not be found out.
     pub failed: usize,
@@ -34,6 +37,11 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refers_to: Option<String>,
     pub state: Found,
+    /// The index is there with all platforms that are wanted, but not with all that it names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+    #[serde(flatten)]
+    pub trimmed: Option<Trimmed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +53,7 @@ pub struct Line {
 pub enum Found {
     There,
     Missing,
+    Partial,
     Different,
     Failed,
 }
@@ -68,17 +77,21 @@ impl Check {
     pub fn new(target: String, plan: &Plan) -> Self {
         let lines = plan.images.iter().flat_map(|image| {
             image.deliveries.iter().map(|delivery| {
-                let (state, error) = match &delivery.state {
-                    State::Present(_) => (Found::There, None),
-                    State::Missing => (Found::Missing, None),
-                    State::Different => (Found::Different, None),
-                    State::Failed(error) => (Found::Failed, Some(error)),
+                let (state, trimmed, error) = match &delivery.state {
+                    State::Present(_) | State::Sparse(_) => (Found::There, None, None),
+                    State::Trimmed(trimmed) => (Found::There, Some(trimmed.clone()), None),
+                    State::Missing => (Found::Missing, None, None),
+                    State::Partial => (Found::Partial, None, None),
+                    State::Different => (Found::Different, None, None),
+                    State::Failed(error) => (Found::Failed, None, Some(error)),
                 };
                 Line {
                     source: image.reference.to_string(),
                     target: delivery.name.clone(),
                     refers_to: image.refers_to.as_ref().map(ToString::to_string),
                     state,
+                    sparse: matches!(delivery.state, State::Sparse(_)),
+                    trimmed,
                     cause: error.map(ToString::to_string),
                     side: error.map(|error| error.side),
                 }
@@ -90,6 +103,7 @@ impl Check {
             target,
             there: number(Found::There),
             missing: number(Found::Missing),
+            partial: number(Found::Partial),
             different: number(Found::Different),
             failed: number(Found::Failed),
             work: Work::of(plan),
@@ -151,6 +165,7 @@ impl fmt::Display for Check {
             let state = match line.state {
                 Found::There => "there",
                 Found::Missing => "missing",
+                Found::Partial => "partial",
                 Found::Different => "different",
                 Found::Failed => "FAILED",
             };
@@ -163,12 +178,21 @@ impl fmt::Display for Check {
         writeln!(f)?;
         let (there, missing, different) = (self.there, self.missing, self.different);
         write!(f, "{}: {there} there, {missing} missing, {different} different", self.target)?;
+        if self.partial > 0 {
+            write!(f, ", {} without all of the platforms", self.partial)?;
+        }
         match self.failed {
             0 => writeln!(f)?,
             failed => writeln!(f, ", {failed} failed")?,
         }
         let work = &self.work;
-        if self.missing + self.different > 0 {
+        if self.partial > 0 {
+            writeln!(
+                f,
+                "What is partial is completed by --platform all, or by the platforms that are wanted."
+            )?;
+        }
+        if self.missing + self.partial + self.different > 0 {
             writeln!(
                 f,
                 "A run would pull and push {} in {}, mount {} ({}) and push {} ({}).",

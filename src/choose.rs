@@ -1,11 +1,14 @@
 //! From what the user wants to the images: the catalog asked, a cluster's own additions made.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 
-use crate::catalog::{Catalog, Group, Minor, Only, Query, SelectedImage, Selection};
+use crate::catalog::{Catalog, Group, Minor, Only, Query, SelectedImage, Selection, minor_of};
 use crate::cluster::{Api, Cluster, by_hand, local};
 use crate::options::Choice;
-use crate::reference::{Reference, check_collisions};
+use crate::reference::check_collisions;
+use crate::workloads::Named;
 
 /// The last release of KubeOne that reads v1beta1.
 const LAST_OF_V1BETA1: Minor = Minor { major: 1, minor: 4 };
@@ -46,15 +49,14 @@ fn of_cluster(cluster: &Cluster, mut query: Query, catalog: &Catalog) -> Result<
     if cluster.api == Api::V1Beta1 && query.kubeone.is_none() {
         query.kubeone = release_of_v1beta1(&query, catalog);
     }
-    let mut only = Only {
-        addons: cluster.addons.clone(),
-        without: cluster.without.clone(),
-        named: cluster.named.clone(),
-    };
+    let minors = query.kubernetes.iter().filter_map(|version| minor_of(version));
+    let mut addons: BTreeSet<String> = minors.flat_map(|minor| cluster.features.addons(minor)).collect();
     let mut own = match &cluster.directory {
-        Some(directory) => local::read(directory, cluster, &catalog.by_resource(&query)?)?,
+        Some(directory) => local::read(directory, cluster, &addons, &catalog.by_resource(&query)?)?,
         None => local::Local::default(),
     };
+    addons.extend(cluster.named.iter().cloned());
+    let mut only = Only { addons, without: cluster.without.clone(), named: cluster.named.clone() };
     for set in [&mut only.addons, &mut only.named] {
         set.retain(|addon| !own.replaced.contains(addon));
     }
@@ -64,6 +66,9 @@ fn of_cluster(cluster: &Cluster, mut query: Query, catalog: &Catalog) -> Result<
     }
     query.only = Some(only);
     let mut selection = catalog.select(&query)?;
+    if query.groups.is_empty() || query.groups.contains(&Group::ControlPlane) {
+        add(&mut selection, cluster.sandbox.as_slice());
+    }
     // The user's addons are of no group; who asks for the control plane alone does not want them.
     if query.groups.is_empty() || query.groups.iter().any(|group| *group != Group::ControlPlane) {
         selection.warnings.extend(cluster.warnings.iter().cloned());
@@ -76,19 +81,22 @@ fn of_cluster(cluster: &Cluster, mut query: Query, catalog: &Catalog) -> Result<
 /// The newest release that both reads such a manifest and supports its version of Kubernetes, if there is one.
 fn release_of_v1beta1(query: &Query, catalog: &Catalog) -> Option<String> {
     let [version] = query.kubernetes.as_slice() else { return None };
-    let version = version.strip_prefix('v').unwrap_or(version);
-    let supports = |minors: &[Minor]| {
-        minors.iter().any(|minor| version == minor.to_string() || version.starts_with(&format!("{minor}.")))
-    };
+    let minor = minor_of(version)?;
     let mut old = catalog.releases().filter(|(release, _)| *release <= LAST_OF_V1BETA1);
-    old.rfind(|(_, minors)| supports(minors)).map(|(release, _)| release.to_string())
+    old.rfind(|(_, minors)| minors.contains(&minor)).map(|(release, _)| release.to_string())
 }
 
-/// Adds those of `images` that are not there yet.
-fn add(selection: &mut Selection, images: &[Reference]) {
-    for reference in images {
-        if !selection.images.iter().any(|image| image.reference == *reference) {
-            selection.images.push(SelectedImage { reference: reference.clone(), reasons: Vec::new() });
+/// Adds `images`, and to those that are there already who else names them.
+fn add(selection: &mut Selection, images: &[Named]) {
+    for Named { reference, by } in images {
+        match selection.images.iter_mut().find(|image| image.reference == *reference) {
+            Some(image) if image.named_by.contains(by) => {}
+            Some(image) => image.named_by.push(by.clone()),
+            None => selection.images.push(SelectedImage {
+                reference: reference.clone(),
+                reasons: Vec::new(),
+                named_by: vec![by.clone()],
+            }),
         }
     }
 }

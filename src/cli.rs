@@ -146,7 +146,8 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<PathBuf>,
 
-    /// Only these platforms of each image, as os/arch[/variant]. Left out: all (repeatable)
+    /// Only these platforms of each image, as os/arch[/variant] (repeatable); all is every one, also of an index that
+    /// an earlier run has left partial. Left out: every one, but an index that is there is taken for whole
     #[arg(long, value_delimiter = ',', value_name = "PLATFORM")]
     pub platform: Vec<String>,
 
@@ -248,11 +249,11 @@ pub struct TransferArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Form of the dry run and of the final report on standard output
+    /// Form of the final report, the check or the dry run on standard output
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
 
-    /// Write the final report to this file as well, as JSON
+    /// Write the same to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 

@@ -1,19 +1,20 @@
 //! A KubeOne cluster: what its manifest says, and which addons KubeOne then deploys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::reference::Target;
 use crate::text_file;
+use crate::workloads::Named;
 
 mod addons;
 pub mod local;
 mod manifest;
 mod template;
 
-pub use addons::{ByHand, by_hand, is_always_embedded};
+pub use addons::{ByHand, Features, by_hand, is_always_embedded};
 
 /// Largest manifest, and largest file of an addon, that is read, in bytes.
 const FILE_MAX: u64 = 16 << 20;
@@ -25,17 +26,31 @@ pub struct Cluster {
     pub name: String,
     pub api: Api,
     pub kubernetes: String,
-    /// The embedded addons that are deployed.
-    pub addons: BTreeSet<String>,
-    /// Those of them that the manifest names.
+    /// What decides on the addons that are deployed unasked.
+    pub features: Features,
+    /// Addons that the manifest names, but for the former.
     pub named: BTreeSet<String>,
     /// KubeOne's names of images that are switched off within a deployed addon.
     pub without: BTreeSet<String>,
     /// The user's own addons.
     pub directory: Option<PathBuf>,
+    /// How addons are filled in, by their names.
+    pub fillings: BTreeMap<String, Filling>,
+    /// `addons.globalParams`.
+    pub params: BTreeMap<String, String>,
+    /// `containerRuntime.containerd.sandboxImage`.
+    pub sandbox: Option<Named>,
     pub registry: Option<Registry>,
     /// What no catalog can know, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// What an entry of `addons.addons` says about the addon's manifests.
+#[derive(Debug, Default)]
+pub struct Filling {
+    pub params: BTreeMap<String, String>,
+    /// They are no templates.
+    pub plain: bool,
 }
 
 /// `registryConfiguration`.

@@ -1,6 +1,6 @@
 //! What would be done, without a network; and why.
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use semver::Version;
 use serde::Serialize;
@@ -10,40 +10,65 @@ use crate::options::Options;
 use crate::text::list;
 use crate::upstreams::destinations;
 
-/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it.
-pub fn lines(options: &Options, selection: &Selection) -> String {
-    let mut lines = String::new();
-    for image in &selection.images {
-        for spot in destinations(options, &image.reference) {
-            let _ = writeln!(lines, "{} → {}/{spot}", image.reference, options.target.host);
-        }
-        if options.output.verbose > 0 {
-            for why in explain(image) {
-                let _ = writeln!(lines, "    {}", why.sentence());
-            }
-        }
-    }
-    lines
+/// What would be mirrored.
+pub struct DryRun<'a> {
+    pub options: &'a Options,
+    pub selection: &'a Selection,
 }
 
-/// The same as JSON: a list of `{"source": …, "target": …, "reasons": […]}`.
-pub fn json(options: &Options, selection: &Selection) -> String {
-    let pairs = selection.images.iter().flat_map(|image| {
-        let spots = destinations(options, &image.reference).into_iter();
-        spots.map(|spot| {
-            serde_json::json!({
-                "source": image.reference.to_string(),
-                "target": format!("{}/{spot}", options.target.host),
-                "reasons": explain(image),
+/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it.
+impl fmt::Display for DryRun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for image in &self.selection.images {
+            for spot in destinations(self.options, &image.reference) {
+                writeln!(f, "{} → {}/{spot}", image.reference, self.options.target.host)?;
+            }
+            if self.options.output.verbose > 0 {
+                for why in explain(image) {
+                    writeln!(f, "    {}", why.sentence())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same as a list of `{"source": …, "target": …, "reasons": […]}`.
+impl Serialize for DryRun<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.selection.images.iter().flat_map(|image| {
+            let spots = destinations(self.options, &image.reference).into_iter();
+            spots.map(|spot| {
+                serde_json::json!({
+                    "source": image.reference.to_string(),
+                    "target": format!("{}/{spot}", self.options.target.host),
+                    "reasons": explain(image),
+                })
             })
-        })
-    });
-    format!("{:#}\n", serde_json::Value::Array(pairs.collect()))
+        }))
+    }
+}
+
+/// Why an image is there.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Why<'s> {
+    Catalog(Asked<'s>),
+    Named { named_by: &'s str },
+}
+
+impl Why<'_> {
+    fn sentence(&self) -> String {
+        match self {
+            Why::Catalog(asked) => asked.sentence(),
+            Why::Named { named_by } => format!("named by {named_by}"),
+        }
+    }
 }
 
 /// Reasons that differ in nothing but the version of Kubernetes, as one.
 #[derive(Debug, Serialize)]
-struct Why<'s> {
+struct Asked<'s> {
     group: &'static str,
     resource: &'s str,
     addons: &'s [String],
@@ -58,7 +83,7 @@ fn as_text<S: serde::Serializer>(versions: &[&Version], serializer: S) -> Result
 }
 
 fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
-    let mut whys: Vec<(&Reason, Why<'_>)> = Vec::new();
+    let mut whys: Vec<(&Reason, Asked<'_>)> = Vec::new();
     for reason in &image.reasons {
         let same = |other: &Reason| {
             (other.group, &other.resource, &other.addons, other.kubeone)
@@ -66,13 +91,14 @@ fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
         };
         match whys.iter_mut().find(|(other, _)| same(other)) {
             Some((_, why)) => why.kubernetes.push(&reason.kubernetes),
-            None => whys.push((reason, Why::new(reason))),
+            None => whys.push((reason, Asked::new(reason))),
         }
     }
-    whys.into_iter().map(|(_, why)| why).collect()
+    let named = image.named_by.iter().map(|named_by| Why::Named { named_by });
+    whys.into_iter().map(|(_, asked)| Why::Catalog(asked)).chain(named).collect()
 }
 
-impl<'s> Why<'s> {
+impl<'s> Asked<'s> {
     fn new(reason: &'s Reason) -> Self {
         Self {
             group: reason.group.as_str(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::manifest::Extent;
 use crate::reference::Digest;
 use crate::registry::Error;
 
@@ -42,9 +43,10 @@ pub enum Outcome {
     /// Pushed; bytes of its blobs that it alone had to wait for do not tell much, so its whole size is given.
     Copied {
         size: u64,
+        extent: Extent,
     },
     /// It was there already.
-    Present,
+    Present(Extent),
     Failed(Error),
     /// Not tried, because the run ended before.
     Left(String),

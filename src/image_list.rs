@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::reference::Reference;
 use crate::text::printable;
+use crate::workloads::Named;
 use crate::{text_file, workloads};
 
 /// Largest list that is read, in bytes.
@@ -15,7 +15,7 @@ const LIST_MAX: u64 = 16 << 20;
 ///
 /// # Errors
 /// The file cannot be read, is too large, or has a line that is no reference; the message names the line.
-pub fn read(path: &Path) -> Result<Vec<Reference>> {
+pub fn read(path: &Path) -> Result<Vec<Named>> {
     let (name, text) = match path.as_os_str() == "-" {
         true => ("standard input".to_owned(), text_file::from_reader(std::io::stdin().lock(), LIST_MAX)),
         false => (path.display().to_string(), text_file::read(path, LIST_MAX)),
@@ -24,7 +24,7 @@ pub fn read(path: &Path) -> Result<Vec<Reference>> {
 }
 
 /// What has nothing but references is a list. Anything else that looks like YAML is that.
-fn parse(text: &str, name: &str) -> Result<Vec<Reference>> {
+fn parse(text: &str, name: &str) -> Result<Vec<Named>> {
     let references = match list(text, name) {
         Err(_) if is_yaml(text) => workloads::images(text, name)?,
         list => list?,
@@ -36,16 +36,18 @@ fn parse(text: &str, name: &str) -> Result<Vec<Reference>> {
 }
 
 /// One reference a line; blank lines and what follows a `#` are passed over.
-fn list(text: &str, name: &str) -> Result<Vec<Reference>> {
+fn list(text: &str, name: &str) -> Result<Vec<Named>> {
+    let name = printable(name);
     let mut references = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = without_comment(line);
         if line.is_empty() {
             continue;
         }
+        let by = format!("{name}, line {}", number + 1);
         match line.parse() {
-            Ok(reference) => references.push(reference),
-            Err(error) => bail!("{}, line {}: {error}", printable(name), number + 1),
+            Ok(reference) => references.push(Named { reference, by }),
+            Err(error) => bail!("{by}: {error}"),
         }
     }
     Ok(references)
@@ -67,13 +69,14 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<String>> {
-        Ok(parse(text, "list.txt")?.iter().map(ToString::to_string).collect())
+        Ok(parse(text, "list.txt")?.iter().map(|image| image.reference.to_string()).collect())
     }
 
     #[test]
     fn a_list_has_one_reference_a_line_and_comments() {
         let list = "# all of them\nalpine:3 # small\r\n\n  quay.io/a/b:v1\n";
         assert_eq!(parsed(list).unwrap(), ["docker.io/library/alpine:3", "quay.io/a/b:v1"]);
+        assert_eq!(parse(list, "list.txt").unwrap()[1].by, "list.txt, line 4");
     }
 
     #[test]

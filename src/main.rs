@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context as _, Result};
 use mirror_images::catalog::{Catalog, Selection};
 use mirror_images::cli::{Cli, Command, Format};
+use mirror_images::dry_run::DryRun;
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
-use mirror_images::report::{Exit, check_place};
-use mirror_images::{check, configuration, dry_run, run, select};
+use mirror_images::report::{self, Exit, check_place};
+use mirror_images::{check, configuration, run, select};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -56,23 +57,19 @@ fn main_job(cli: Cli) -> Result<u8> {
     let display = Display::new(&options.output);
     start_logging(&options.output, display.log_writer());
     let selection = select(&options)?;
-    if options.mode == Mode::DryRun {
-        let text = match options.output.format {
-            Format::Text => dry_run::lines(&options, &selection),
-            Format::Json => dry_run::json(&options, &selection),
-        };
-        print(&text);
-        return Ok(Exit::Done as u8);
-    }
     if let Some(path) = &options.output.report {
         check_place(path)?;
+    }
+    if options.mode == Mode::DryRun {
+        give(&options.output, &DryRun { options: &options, selection: &selection })?;
+        return Ok(Exit::Done as u8);
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
         Mode::Check => {
             let found = runtime.block_on(check(&options, &selection, display.listener()));
             display.finish();
-            print(&show(&options, &found)?);
+            give(&options.output, &found)?;
             Ok(found.exit() as u8)
         }
         Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
@@ -86,13 +83,12 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
     display.finish();
-    print(&show(options, &report)?);
+    let given = give(&options.output, &report);
     let status = match report.exit() {
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
     };
-    let written = options.output.report.as_ref().map_or(Ok(()), |path| report.write_to(path));
-    Ok(match written {
+    Ok(match given {
         Ok(()) => status,
         // The images are where they are; only who reads the report has to know.
         Err(error) => {
@@ -102,12 +98,16 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
     })
 }
 
-/// The result in the form that the user asked for.
-fn show<T: std::fmt::Display + serde::Serialize>(options: &Options, result: &T) -> Result<String> {
-    Ok(match options.output.format {
+/// The result, in the form and to the places that the user asked for.
+fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T) -> Result<()> {
+    print(&match output.format {
         Format::Text => result.to_string(),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(result)?),
-    })
+        Format::Json => report::to_json(result)? + "\n",
+    });
+    match &output.report {
+        Some(path) => report::write(path, result),
+        None => Ok(()),
+    }
 }
 
 /// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. The second

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::Url;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::reference::{Algorithm, Digest};
@@ -87,6 +87,42 @@ pub enum StandIn {
     Forbidden,
 }
 
+/// What a name at the target has of its image, once it has all that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    /// The index, but not every platform that it names.
+    Sparse,
+    Trimmed(Trimmed),
+}
+
+impl Extent {
+    pub fn is_sparse(&self) -> bool {
+        *self == Extent::Sparse
+    }
+
+    pub fn trimmed(self) -> Option<Trimmed> {
+        match self {
+            Extent::Trimmed(trimmed) => Some(trimmed),
+            Extent::Whole | Extent::Sparse => None,
+        }
+    }
+}
+
+/// An index that a target has in another's place, without the platforms that are not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trimmed {
+    /// The whole one's digest.
+    #[serde(rename = "source_digest", serialize_with = "as_text")]
+    pub source: Digest,
+    #[serde(rename = "target_digest", serialize_with = "as_text")]
+    pub target: Digest,
+}
+
+fn as_text<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(digest)
+}
+
 /// Why some bytes are no manifest to be mirrored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ManifestError {
@@ -164,6 +200,11 @@ impl Manifest {
             };
         let digest = Digest::of(algorithm, &bytes);
         Ok(Self { digest, bytes, media_type, content, stand_in: StandIn::None })
+    }
+
+    /// What a name has that has this, with all that is wanted below it.
+    pub fn extent(&self) -> Extent {
+        if self.stand_in == StandIn::None { Extent::Whole } else { Extent::Sparse }
     }
 
     /// Whether it has a descriptor of `digest`.

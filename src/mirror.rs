@@ -24,7 +24,7 @@ use self::publish::{Published, put_manifests};
 use self::queue::{Bring, Queue, SMALL};
 use self::transfer::{Landing, Lesson, Opening, Transfer};
 use crate::events::{Delivered, Event, Listener, Outcome, TransferId};
-use crate::manifest::Manifest;
+use crate::manifest::{Extent, Manifest};
 use crate::plan::{Plan, State};
 use crate::reference::{Digest, Host, Repository, Spot};
 use crate::registry::{Error, Kind, Peer, REQUESTS_PER_HOST, Side};
@@ -263,10 +263,17 @@ impl<'p> Run<'p> {
                     outcome: None,
                 });
                 match &delivery.state {
-                    State::Present(_) => _ = self.settle(number, Outcome::Present),
+                    State::Present(_) => _ = self.settle(number, Outcome::Present(Extent::Whole)),
+                    State::Sparse(_) => _ = self.settle(number, Outcome::Present(Extent::Sparse)),
+                    State::Trimmed(trimmed) => {
+                        self.settle(number, Outcome::Present(Extent::Trimmed(trimmed.clone())));
+                    }
                     State::Failed(error) => self.fail_before_start(number, error),
-                    State::Missing | State::Different if missing == 0 => self.queue.add_publication(number),
-                    State::Missing | State::Different => {}
+                    State::Missing | State::Partial | State::Different => {
+                        if missing == 0 {
+                            self.queue.add_publication(number);
+                        }
+                    }
                 }
             }
         }
@@ -550,7 +557,8 @@ impl<'p> Run<'p> {
             None => {
                 self.refusals = (0, None);
                 let size = self.size_of(number);
-                self.settle(number, Outcome::Copied { size });
+                let extent = published.extent.unwrap_or(Extent::Whole);
+                self.settle(number, Outcome::Copied { size, extent });
             }
             Some(error) if self.make_amends(number, &error) => {}
             Some(error) => {

@@ -130,18 +130,18 @@ impl Options {
     /// What the user has to put right, in words that say how.
     pub fn new(cli: Cli, environment: Environment<'_>) -> Result<Self> {
         let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
-        let platforms = platforms(&cli.selection)?;
+        let mode = match (cli.transfer.dry_run, cli.transfer.check) {
+            (true, _) => Mode::DryRun,
+            (false, true) => Mode::Check,
+            (false, false) => Mode::Mirror,
+        };
+        let platforms = platforms(&cli.selection, mode)?;
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &get)?;
         let mut trust = Trust::default().with_usual_directories();
         if let Some(path) = &cli.transfer.ca_file {
             trust = trust.with_bundle(path).context("--ca-file")?;
         }
-        let mode = match (cli.transfer.dry_run, cli.transfer.check) {
-            (true, _) => Mode::DryRun,
-            (false, true) => Mode::Check,
-            (false, false) => Mode::Mirror,
-        };
         if mode != Mode::DryRun {
             Trust::check_environment()?;
         }
@@ -183,7 +183,14 @@ fn policy(transfer: &TransferArgs) -> Policy {
     Policy { retries: transfer.retries, timing, manifest_max: usize::from(transfer.max_manifest_size) << 20 }
 }
 
-fn platforms(selection: &SelectionArgs) -> Result<Platforms> {
+/// A check looks closely unasked: whoever checks wants to know.
+fn platforms(selection: &SelectionArgs, mode: Mode) -> Result<Platforms> {
+    if selection.platform.iter().any(|text| text.trim() == "all") {
+        return Ok(Platforms::every());
+    }
+    if selection.platform.is_empty() {
+        return Ok(if mode == Mode::Check { Platforms::every() } else { Platforms::default() });
+    }
     let wanted = selection.platform.iter().map(|text| text.parse::<Platform>().context("--platform"));
     Ok(Platforms::new(wanted.collect::<Result<_>>()?, selection.platform_repin))
 }

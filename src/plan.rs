@@ -13,7 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::manifest::{Content, Descriptor, Manifest, StandIn};
+use crate::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Reference, Repository, Spot};
 use crate::registry::{Error, Head, Kind, Peer};
@@ -85,6 +85,12 @@ pub struct Delivery {
 pub enum State {
     /// The target has the source's very digest under this name.
     Present(Digest),
+    /// It has the source's index, and below it what is wanted of it and no more.
+    Sparse(Digest),
+    /// It has the source's index without what is not wanted, as a run before this one put it there.
+    Trimmed(Trimmed),
+    /// It has the source's index, but not all of what is wanted below it.
+    Partial,
     /// Nothing is there under this name.
     Missing,
     /// Something else is there.
@@ -95,7 +101,20 @@ pub enum State {
 
 impl State {
     pub fn is_wanted(&self) -> bool {
-        matches!(self, State::Missing | State::Different)
+        matches!(self, State::Missing | State::Partial | State::Different)
+    }
+
+    /// What is there, where nothing is to be done.
+    fn digest_there(&self) -> Option<&Digest> {
+        match self {
+            State::Present(digest) | State::Sparse(digest) => Some(digest),
+            State::Trimmed(trimmed) => Some(&trimmed.target),
+            State::Partial | State::Missing | State::Different | State::Failed(_) => None,
+        }
+    }
+
+    fn present(digest: Digest, extent: &Extent) -> Self {
+        if extent.is_sparse() { State::Sparse(digest) } else { State::Present(digest) }
     }
 }
 
@@ -215,7 +234,8 @@ pub async fn resolve(
         questions.add_referrers(&mut requests, &mut found).await;
     }
     let mut plan = assemble(target, &requests, rules, found);
-    questions.look_for_held(&mut plan).await;
+    let platforms = requests.first().map(|request| request.platforms.clone()).unwrap_or_default();
+    questions.look_for_held(&mut plan, &platforms).await;
     plan
 }
 
@@ -289,14 +309,16 @@ impl Questions<'_> {
         if at_target.iter().all(|answer| matches!(answer, Answer::Failed(_))) {
             return Found { states: compare(at_target, None), levels: None };
         }
-        // With some platforms only, the digest of an index says nothing of what is below it.
-        if request.platforms.is_all()
-            && let Some(wanted) = self.wanted_digest(request, &at_target).await
+        let closely = request.platforms.are_looked_for();
+        if let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, Answer::Digest(d) if *d == wanted))
+            && let Some(extent) =
+                if closely { self.extent(request, &wanted).await } else { Some(Extent::Whole) }
             && !self.lacks_foreign_layers(request).await
             && self.is_registered(request).await
         {
-            return Found { states: compare(at_target, Some(&wanted)), levels: None };
+            let present = || State::present(wanted.clone(), &extent);
+            return Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
         }
         let spot = request.source.place(&request.reference.spot());
         let pinned = request.reference.digest.is_some();
@@ -306,20 +328,12 @@ impl Questions<'_> {
                 tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
                 Found { states: Vec::new(), levels: None }
             }
-            Ok(levels) if !request.platforms.is_all() => {
-                let states = self.compare_parts(request, at_target, &levels).await;
-                let levels = states.iter().any(State::is_wanted).then_some(levels);
-                Found { states, levels }
-            }
             Ok(levels) => {
-                let root = levels.last().and_then(|level| level.first());
-                let mut states = self.compare_foreign(request, compare_bytes(at_target, root), &levels).await;
-                if !self.is_registered(request).await {
-                    states
-                        .iter_mut()
-                        .filter(|s| matches!(s, State::Present(_)))
-                        .for_each(|s| *s = State::Different);
-                }
+                let states = match closely {
+                    true => self.compare_parts(request, at_target, &levels).await,
+                    false => compare_bytes(at_target, levels.last().and_then(|level| level.first())),
+                };
+                let states = self.compare_beyond(request, states, &levels).await;
                 let levels = states.iter().any(State::is_wanted).then_some(levels);
                 Found { states, levels }
             }
@@ -330,29 +344,35 @@ impl Questions<'_> {
         }
     }
 
-    /// Fails the names that other content has. What is there in part is not other content.
+    /// Fails the names that other content has.
     fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
-        let root = found.levels.as_ref().and_then(|levels| levels.last()?.first());
-        let ours = |digest: &Digest| {
-            root.is_some_and(|root| {
-                let stand_in = match &root.stand_in {
-                    StandIn::Index(trimmed) => Some(trimmed),
-                    StandIn::None | StandIn::Forbidden => None,
-                };
-                let like = |manifest: &Manifest| Digest::of(digest.algorithm(), &manifest.bytes) == *digest;
-                like(root) || stand_in.is_some_and(|trimmed| like(trimmed))
-            })
-        };
         for ((state, name), spot) in found.states.iter_mut().zip(names).zip(&request.destinations) {
-            if let (State::Different, Some(digest)) = (&state, name.as_ref().filter(|digest| !ours(digest))) {
+            if let (State::Different, Some(digest)) = (&state, name) {
                 let why = format!("it has another image there, {digest}, which --no-clobber leaves alone");
-                *state =
-                    State::Failed(self.target.error(Kind::Immutable, format!("write manifest {spot}"), why));
+                let doing = format!("write manifest {spot}");
+                *state = State::Failed(self.target.error(Kind::Immutable, doing, why));
             }
         }
         if !found.states.iter().any(State::is_wanted) {
             found.levels = None;
         }
+    }
+
+    /// Fails to find whole what its manifests alone do not make whole: foreign layers, where they are wanted, and the
+    /// list that makes a referrer findable.
+    async fn compare_beyond(
+        &self,
+        request: &Request,
+        states: Vec<State>,
+        levels: &[Vec<Arc<Manifest>>],
+    ) -> Vec<State> {
+        let registered = self.is_registered(request).await;
+        let compared = states.into_iter().zip(&request.destinations).map(|(state, spot)| async move {
+            let whole = state.digest_there().is_none()
+                || (registered && self.has_foreign_layers(&spot.repository, levels).await);
+            if whole { state } else { State::Partial }
+        });
+        join_all(compared).await
     }
 
     /// What the target should have, if that can be told without fetching it: by the pin, or by a HEAD at the
@@ -390,7 +410,7 @@ impl Questions<'_> {
 
     /// Where the target has images whole already, their repositories hold blobs that others need: those need not
     /// cross the network again. The target's own manifests tell.
-    async fn look_for_held(&self, plan: &mut Plan) {
+    async fn look_for_held(&self, plan: &mut Plan, platforms: &Platforms) {
         if plan.bytes_to_move() == 0 {
             return;
         }
@@ -399,16 +419,13 @@ impl Questions<'_> {
             .images
             .iter()
             .flat_map(|image| &image.deliveries)
-            .filter_map(|delivery| match &delivery.state {
-                State::Present(digest) => Some(Spot {
-                    repository: delivery.spot.repository.clone(),
-                    name: Name::Digest(digest.clone()),
-                }),
-                _ => None,
+            .filter_map(|delivery| {
+                let name = Name::Digest(delivery.state.digest_there()?.clone());
+                Some(Spot { repository: delivery.spot.repository.clone(), name })
             })
             .collect();
         let trees = join_all(present.iter().map(|spot| async {
-            let tree = self.fetch_tree(&here, spot, &Platforms::default(), false).await;
+            let tree = self.fetch_tree(&here, spot, platforms, false).await;
             (spot.repository.clone(), tree)
         }));
         let mut holders: HashMap<Digest, Repository> = HashMap::new();

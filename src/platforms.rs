@@ -23,6 +23,8 @@ pub struct Platforms {
     wanted: Vec<Platform>,
     /// Whether an image whose digest is pinned may get another one.
     repin: bool,
+    /// Whether the target is asked for each of them even where it has the index that names them.
+    closely: bool,
 }
 
 impl FromStr for Platform {
@@ -36,7 +38,7 @@ impl FromStr for Platform {
         };
         ensure!(
             (2..=3).contains(&parts.len()) && parts.iter().all(word),
-            "{text:?} is not a platform of the form os/arch[/variant], such as linux/amd64 or linux/arm/v7"
+            "{text:?} is neither all nor a platform of the form os/arch[/variant], such as linux/amd64 or linux/arm/v7"
         );
         Ok(Self { system: parts[..2].join("/"), variant: parts.get(2).map(|&variant| variant.to_owned()) })
     }
@@ -66,10 +68,21 @@ impl Platform {
 
 impl Platforms {
     pub fn new(wanted: Vec<Platform>, repin: bool) -> Self {
-        Self { wanted, repin }
+        Self { wanted, repin, closely: true }
     }
 
-    pub fn is_all(&self) -> bool {
+    /// All of them, and each looked for.
+    pub fn every() -> Self {
+        Self::new(Vec::new(), false)
+    }
+
+    /// Whether an index at the target is not taken for whole. Usually it may be: most registries take none that names
+    /// what is not there, and to look costs a request for each platform of each image.
+    pub fn are_looked_for(&self) -> bool {
+        self.closely
+    }
+
+    fn is_all(&self) -> bool {
         self.wanted.is_empty()
     }
 

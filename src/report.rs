@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::events::{Delivered, Outcome};
+use crate::manifest::{Extent, Trimmed};
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
 use crate::reference::Target;
@@ -46,6 +47,12 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refers_to: Option<String>,
     pub result: Status,
+    /// The target has the index with all platforms that are wanted, but not with all that it names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+    /// Both digests, where the target has an index without the platforms that are not wanted.
+    #[serde(flatten)]
+    pub trimmed: Option<Trimmed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The same without what was being done.
@@ -127,29 +134,31 @@ impl Report {
             () => Exit::SomeFailed,
         }
     }
-
-    /// # Errors
-    /// It cannot be expressed as JSON, which would be a mistake of this program.
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).context("cannot write the report as JSON")
-    }
-
-    /// Writes the report to `path` as JSON, readable by the user alone. A report that is there stays whole until
-    /// the new one is.
-    ///
-    /// # Errors
-    /// The directory cannot be written to.
-    pub fn write_to(&self, path: &Path) -> Result<()> {
-        let cannot = || cannot_write(path);
-        let mut file = file_beside(path)?;
-        writeln!(file, "{}", self.to_json()?).with_context(cannot)?;
-        file.as_file().sync_all().with_context(cannot)?;
-        file.persist(path).with_context(cannot)?;
-        Ok(())
-    }
 }
 
-/// Finds out before a run whether its report can be written at the end.
+/// Any result as JSON: of a run, a check or a dry run.
+///
+/// # Errors
+/// It cannot be expressed so, which would be a mistake of this program.
+pub fn to_json(result: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(result).context("cannot write the report as JSON")
+}
+
+/// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
+/// one is.
+///
+/// # Errors
+/// The directory cannot be written to.
+pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
+    let cannot = || cannot_write(path);
+    let mut file = file_beside(path)?;
+    writeln!(file, "{}", to_json(result)?).with_context(cannot)?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
+/// Finds out beforehand whether the report can be written at the end.
 ///
 /// # Errors
 /// It cannot.
@@ -177,6 +186,8 @@ impl Line {
             target: delivered.target,
             refers_to: delivered.refers_to.map(|digest| digest.to_string()),
             result,
+            sparse: false,
+            trimmed: None,
             cause,
             reason: String::new(),
             side: None,
@@ -184,8 +195,8 @@ impl Line {
             may_pass: None,
         };
         match delivered.outcome {
-            Outcome::Copied { .. } => line(Status::Copied, None),
-            Outcome::Present => line(Status::Present, None),
+            Outcome::Copied { extent, .. } => line(Status::Copied, None).with(extent),
+            Outcome::Present(extent) => line(Status::Present, None).with(extent),
             Outcome::Failed(error) => Self {
                 reason: error.reason(),
                 side: Some(error.side),
@@ -195,6 +206,10 @@ impl Line {
             },
             Outcome::Left(why) => Self { may_pass: Some(true), ..line(Status::Left, Some(why)) },
         }
+    }
+
+    fn with(self, extent: Extent) -> Self {
+        Self { sparse: extent.is_sparse(), trimmed: extent.trimmed(), ..self }
     }
 }
 
@@ -221,6 +236,8 @@ impl fmt::Display for Report {
             write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
         }
         writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
+        self.write_sparse(f)?;
+        self.write_trimmed(f)?;
         self.write_failures(f)
     }
 }
@@ -253,6 +270,34 @@ impl Report {
             }
         }
         reasons
+    }
+
+    fn write_sparse(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.images.iter().filter(|line| line.sparse).count() {
+            0 => Ok(()),
+            sparse => writeln!(
+                f,
+                "{} with an index that names more platforms than are there: --platform all adds them",
+                text::count(sparse, "name")
+            ),
+        }
+    }
+
+    /// Those of this run; the JSON form has them of earlier runs as well.
+    fn write_trimmed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let copied = self.images.iter().filter(|line| line.result == Status::Copied);
+        let trimmed: Vec<_> = copied.filter_map(|line| Some((line, line.trimmed.as_ref()?))).collect();
+        if !trimmed.is_empty() {
+            let number = text::count(trimmed.len(), "name");
+            writeln!(
+                f,
+                "{number} with a cut index, for the target takes none that names what is not there:"
+            )?;
+        }
+        for (line, Trimmed { source, target }) in trimmed {
+            writeln!(f, "  {}: {source} → {target}", line.target)?;
+        }
+        Ok(())
     }
 
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

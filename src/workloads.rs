@@ -9,16 +9,23 @@ use crate::yaml::{self, Node, Value};
 /// Where a pod's containers are listed, in whatever kind of object the pod is.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
+/// An image, and who names it, such as `list.txt, line 3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub reference: Reference,
+    pub by: String,
+}
+
 /// All images of the containers and image volumes in a stream of Kubernetes objects, in its order.
 ///
 /// # Errors
 /// What is no YAML or no image; the message names `name` and the line.
-pub fn images(text: &str, name: &str) -> Result<Vec<Reference>> {
+pub fn images(text: &str, name: &str) -> Result<Vec<Named>> {
     let name = printable(name);
     let documents = yaml::documents(text).with_context(|| name.clone())?;
     let mut found = Vec::new();
     documents.iter().for_each(|document| find(document, &mut found));
-    found.into_iter().map(|node| reference(node, &name)).collect()
+    found.into_iter().map(|node| read(node, &name)).collect()
 }
 
 /// Finds them at any depth: in lists of objects, in pod templates, in custom resources that hold such.
@@ -41,9 +48,11 @@ fn named(node: &Node) -> Option<&Node> {
     (!matches!(node.value, Value::Null) && node.as_text() != Some("")).then_some(node)
 }
 
-fn reference(node: &Node, name: &str) -> Result<Reference> {
-    let Some(text) = node.as_text() else { bail!("{name}, line {}: an image is a text", node.line) };
-    text.parse().with_context(|| format!("{name}, line {}", node.line))
+fn read(node: &Node, name: &str) -> Result<Named> {
+    let by = format!("{name}, line {}", node.line);
+    let Some(text) = node.as_text() else { bail!("{by}: an image is a text") };
+    let reference = text.parse().with_context(|| by.clone())?;
+    Ok(Named { reference, by })
 }
 
 #[cfg(test)]
@@ -51,7 +60,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<String> {
-        images(text, "f.yaml").unwrap().iter().map(ToString::to_string).collect()
+        images(text, "f.yaml").unwrap().iter().map(|image| image.reference.to_string()).collect()
     }
 
     #[test]
@@ -98,7 +107,9 @@ spec: {properties: {containers: {type: array, items: {image: {type: string}}}, i
 
     #[test]
     fn json_is_yaml() {
-        assert_eq!(found(r#"{"spec":{"containers":[{"image":"a/b:1"}]}}"#), ["docker.io/a/b:1"]);
+        let text = "{\"spec\":\n{\"containers\":[{\"image\":\"a/b:1\"}]}}";
+        assert_eq!(found(text), ["docker.io/a/b:1"]);
+        assert_eq!(images(text, "f.yaml").unwrap()[0].by, "f.yaml, line 2");
     }
 
     #[test]

@@ -96,8 +96,10 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedImage {
     pub reference: Reference,
-    /// Everything that asked for it; never empty.
+    /// Everything of the catalog that asked for it.
     pub reasons: Vec<Reason>,
+    /// Who named it besides, such as `--image`.
+    pub named_by: Vec<String>,
 }
 
 /// Why an image is selected.
@@ -361,7 +363,11 @@ impl Picked {
             Some(&place) => self.images[place].reasons.push(reason),
             None => {
                 self.places.insert(reference.clone(), self.images.len());
-                self.images.push(SelectedImage { reference: reference.clone(), reasons: vec![reason] });
+                self.images.push(SelectedImage {
+                    reference: reference.clone(),
+                    reasons: vec![reason],
+                    named_by: Vec::new(),
+                });
             }
         }
     }
@@ -380,6 +386,11 @@ fn parse(text: &str) -> Option<(Minor, Option<Version>)> {
 fn pre_release(text: &str) -> Option<Version> {
     let version: Version = bare(text).parse().ok()?;
     (!version.pre.is_empty()).then_some(version)
+}
+
+/// The minor of a version as a user writes it.
+pub fn minor_of(text: &str) -> Option<Minor> {
+    parse(text).map(|(minor, _)| minor)
 }
 
 /// Without the `v` in front and the spaces that a list leaves around its items.

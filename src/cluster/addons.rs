@@ -4,16 +4,28 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
-use crate::catalog::{Catalog, Only};
+use crate::catalog::{Catalog, Minor, Only};
 use crate::text::{list, printable};
 
 /// What one cloud provider brings along.
+#[derive(Debug)]
 pub struct Provider {
     /// As the manifest spells it.
     pub name: &'static str,
     /// By release; only one of them exists in each.
     pub controller_manager: &'static [&'static str],
     pub drivers: &'static [&'static str],
+    deployed: Deployed,
+}
+
+/// When the CSI drivers of a provider are deployed.
+#[derive(Debug)]
+enum Deployed {
+    Always,
+    /// Since the version of Kubernetes that leaves volumes to them; before, beside the controller manager.
+    SinceMigration,
+    /// Beside the controller manager.
+    External,
 }
 
 const fn provider(
@@ -21,22 +33,28 @@ const fn provider(
     controller_manager: &'static [&'static str],
     drivers: &'static [&'static str],
 ) -> Provider {
-    Provider { name, controller_manager, drivers }
+    Provider { name, controller_manager, drivers, deployed: Deployed::Always }
 }
 
+/// From this version on Kubernetes has no cloud provider of its own, and KubeOne takes every cloud for external,
+/// whatever the manifest says (its `SetDefaults_CloudProvider`, 1.8 to 1.14).
+const ALWAYS_EXTERNAL: Minor = Minor { major: 1, minor: 29 };
+/// From this version on KubeOne deploys the drivers of the largest clouds (its `ensureCSIAddons`, 1.4 to 1.7).
+const MIGRATION: Minor = Minor { major: 1, minor: 23 };
+
 const PROVIDERS: &[Provider] = &[
-    provider("aws", &["ccm-aws"], &["csi-aws-ebs"]),
-    provider("azure", &["ccm-azure"], &["csi-azuredisk", "csi-azurefile"]),
+    provider("aws", &["ccm-aws"], &["csi-aws-ebs"]).drivers(Deployed::SinceMigration),
+    provider("azure", &["ccm-azure"], &["csi-azuredisk", "csi-azurefile"]).drivers(Deployed::SinceMigration),
     provider("digitalocean", &["ccm-digitalocean"], &["csi-digitalocean"]),
     provider("equinixmetal", &["ccm-equinixmetal", "ccm-packet"], &[]),
-    provider("gce", &["ccm-gcp"], &["csi-gcp-compute-persistent"]),
+    provider("gce", &["ccm-gcp"], &["csi-gcp-compute-persistent"]).drivers(Deployed::SinceMigration),
     provider("hetzner", &["ccm-hetzner"], &["csi-hetzner"]),
     provider("kubevirt", &["ccm-kubevirt"], &["csi-kubevirt"]),
     provider("none", &[], &[]),
     provider("nutanix", &["ccm-nutanix"], &["csi-nutanix"]),
     provider("openstack", &["ccm-openstack"], &["csi-openstack-cinder"]),
     provider("vmwareCloudDirector", &[], &["csi-vmware-cloud-director"]),
-    provider("vsphere", &["ccm-vsphere"], &["csi-vsphere"]),
+    provider("vsphere", &["ccm-vsphere"], &["csi-vsphere"]).drivers(Deployed::External),
 ];
 
 /// Deployed beside any CSI driver.
@@ -63,9 +81,22 @@ pub fn provider_names() -> Vec<&'static str> {
 }
 
 impl Provider {
-    /// KubeOne's default for the external cloud controller manager.
-    pub fn is_external(&self) -> bool {
-        ![NO_PROVIDER, "vmwareCloudDirector"].contains(&self.name)
+    const fn drivers(self, deployed: Deployed) -> Self {
+        Self { deployed, ..self }
+    }
+
+    /// Whether KubeOne deploys the external cloud controller manager unasked.
+    fn is_external(&self, kubernetes: Minor) -> bool {
+        kubernetes >= ALWAYS_EXTERNAL && ![NO_PROVIDER, "vmwareCloudDirector"].contains(&self.name)
+    }
+
+    fn has_drivers(&self, kubernetes: Minor, external: bool) -> bool {
+        !self.drivers.is_empty()
+            && match self.deployed {
+                Deployed::Always => true,
+                Deployed::SinceMigration => external || kubernetes >= MIGRATION,
+                Deployed::External => external,
+            }
     }
 
     /// Whether KubeOne has machine-controller make its machines by default.
@@ -79,8 +110,10 @@ impl Provider {
 }
 
 /// What decides on the embedded addons of a cluster.
+#[derive(Debug)]
 pub struct Features {
     pub provider: &'static Provider,
+    /// The external cloud controller manager is asked for.
     pub external: bool,
     pub drivers: bool,
     /// `canal`, `cilium`, `weavenet`, or `external` for none.
@@ -92,7 +125,9 @@ pub struct Features {
 }
 
 impl Features {
-    pub fn addons(&self) -> BTreeSet<String> {
+    /// The embedded addons that KubeOne deploys for a cluster of that version.
+    pub fn addons(&self, kubernetes: Minor) -> BTreeSet<String> {
+        let external = self.external || self.provider.is_external(kubernetes);
         let mut addons = BTreeSet::new();
         let switched = [
             (self.metrics_server, "metrics-server"),
@@ -102,10 +137,10 @@ impl Features {
         ];
         addons.extend(switched.into_iter().filter(|(on, _)| *on).map(|(_, addon)| addon.to_owned()));
         addons.extend(cni_addon(&self.cni));
-        if self.external {
+        if external {
             addons.extend(self.provider.controller_manager.iter().map(|addon| (*addon).to_owned()));
         }
-        if self.drivers && !self.provider.drivers.is_empty() {
+        if self.drivers && self.provider.has_drivers(kubernetes, external) {
             addons
                 .extend(self.provider.drivers.iter().chain([&SNAPSHOTTER]).map(|addon| (*addon).to_owned()));
         }
@@ -118,8 +153,10 @@ fn cni_addon(cni: &str) -> Option<String> {
 }
 
 /// Addons that KubeOne itself decides on: a directory of that name replaces what it would deploy, and deploys
-/// nothing where it would not.
+/// nothing where it would not; naming them does nothing.
 pub fn is_always_embedded(addon: &str) -> bool {
+    /// Missing in KubeOne's own list (`embeddedAddons`), so that they are like any other addon.
+    const NOT_LISTED: [&str; 3] = ["ccm-gcp", "ccm-kubevirt", "ccm-nutanix"];
     const OTHERS: [&str; 8] = [
         SNAPSHOTTER,
         "metrics-server",
@@ -130,7 +167,8 @@ pub fn is_always_embedded(addon: &str) -> bool {
         "cni-cilium",
         "cni-weavenet",
     ];
-    OTHERS.contains(&addon) || PROVIDERS.iter().any(|provider| provider.all().any(|name| name == addon))
+    let of_provider = || PROVIDERS.iter().any(|provider| provider.all().any(|name| name == addon));
+    OTHERS.contains(&addon) || (!NOT_LISTED.contains(&addon) && of_provider())
 }
 
 /// Whether there is nothing to mirror for an addon.
@@ -166,7 +204,7 @@ pub fn by_hand(flags: &ByHand, catalog: &Catalog) -> Result<Only> {
         let machines = flags.providers.is_empty() || provider.has_machines();
         let features = Features {
             provider,
-            external: provider.is_external(),
+            external: true,
             drivers: true,
             cni: NO_CNI.to_owned(),
             metrics_server: true,
@@ -174,7 +212,7 @@ pub fn by_hand(flags: &ByHand, catalog: &Catalog) -> Result<Only> {
             machine_controller: machines,
             operating_system_manager: machines,
         };
-        only.addons.append(&mut features.addons());
+        only.addons.append(&mut features.addons(ALWAYS_EXTERNAL));
     }
     for name in &flags.cnis {
         let addon = known_cni(name, &known)?;

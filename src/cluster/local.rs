@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Cluster, FILE_MAX, is_always_embedded, template};
+use super::template::{self, Known};
+use super::{Cluster, FILE_MAX, is_always_embedded};
 use crate::reference::Reference;
+use crate::workloads::Named;
 use crate::{text_file, workloads};
 
 /// What the directory holds for a cluster.
@@ -15,7 +17,7 @@ use crate::{text_file, workloads};
 pub struct Local {
     /// Addons of the catalog whose place a directory takes.
     pub replaced: BTreeSet<String>,
-    pub images: Vec<Reference>,
+    pub images: Vec<Named>,
     /// What cannot be resolved, by file and line.
     pub warnings: Vec<String>,
 }
@@ -24,38 +26,56 @@ pub struct Local {
 pub type Resources = BTreeMap<String, BTreeSet<Reference>>;
 
 /// Reads what KubeOne would apply: the files of the directory itself, and those of each directory in it, but for
-/// one that has the name of an embedded addon which the cluster does not deploy. It looks no deeper.
+/// one that has the name of an embedded addon which is not among those `deployed`. It looks no deeper.
 ///
 /// # Errors
 /// A directory or file cannot be read, or is no YAML.
-pub fn read(directory: &Path, cluster: &Cluster, resources: &Resources) -> Result<Local> {
+pub fn read(
+    directory: &Path,
+    cluster: &Cluster,
+    deployed: &BTreeSet<String>,
+    resources: &Resources,
+) -> Result<Local> {
     let mut local = Local::default();
-    let (directories, mut files) = contents(directory).context("addons.path")?;
+    let (directories, files) = contents(directory).context("addons.path")?;
+    local.read_addon("", files, cluster, resources)?;
     for path in directories {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if is_always_embedded(&name) && !cluster.addons.contains(&name) {
+        if is_always_embedded(&name) && !deployed.contains(&name) {
             continue;
         }
-        files.append(&mut contents(&path)?.1);
+        local.read_addon(&name, contents(&path)?.1, cluster, resources)?;
         local.replaced.insert(name);
-    }
-    for file in files {
-        read_file(&file, resources, &mut local)?;
     }
     Ok(local)
 }
 
-fn read_file(path: &Path, resources: &Resources, local: &mut Local) -> Result<()> {
-    let name = path.display().to_string();
-    let text = text_file::read(path, FILE_MAX).with_context(|| format!("cannot read {name}"))?;
-    if template::is_template(&text) {
-        let mut found = template::images(&text, &name, resources);
-        local.images.append(&mut found.images);
-        local.warnings.append(&mut found.warnings);
-    } else {
-        local.images.append(&mut workloads::images(&text, &name)?);
+impl Local {
+    /// The manifests of one addon, filled in as the cluster's manifest says.
+    fn read_addon(
+        &mut self,
+        addon: &str,
+        files: Vec<PathBuf>,
+        cluster: &Cluster,
+        resources: &Resources,
+    ) -> Result<()> {
+        let filling = cluster.fillings.get(addon);
+        let mut params = cluster.params.clone();
+        params.extend(filling.map(|filling| filling.params.clone()).unwrap_or_default());
+        let known = Known { resources, params };
+        for path in files {
+            let name = path.display().to_string();
+            let text = text_file::read(&path, FILE_MAX).with_context(|| format!("cannot read {name}"))?;
+            if template::is_template(&text) && !filling.is_some_and(|filling| filling.plain) {
+                let mut found = template::images(&text, &name, &known);
+                self.images.append(&mut found.images);
+                self.warnings.append(&mut found.warnings);
+            } else {
+                self.images.append(&mut workloads::images(&text, &name)?);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Directories and manifests in `directory`, sorted.

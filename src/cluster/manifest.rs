@@ -1,15 +1,18 @@
 //! The fields of a KubeOne manifest that decide on images; all others are left to KubeOne to judge.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::addons::{DEFAULT_CNI, Features, NO_CNI, Provider, find_provider, has_no_images, provider_names};
-use super::{Api, Cluster, Registry, is_always_embedded};
+use super::{Api, Cluster, Filling, Registry, is_always_embedded};
+use crate::catalog::{Minor, minor_of};
 use crate::reference::Target;
 use crate::text::{list, printable};
+use crate::workloads::Named;
 use crate::yaml::{self, Node, Value};
 
 #[derive(Deserialize)]
@@ -25,6 +28,7 @@ struct Manifest {
     versions: Option<Versions>,
     cloud_provider: Option<Node>,
     cluster_network: Option<ClusterNetwork>,
+    container_runtime: Option<Node>,
     features: Option<FeatureFields>,
     machine_controller: Option<Deploy>,
     operating_system_manager: Option<Deploy>,
@@ -64,10 +68,12 @@ struct Deploy {
 }
 
 #[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
 struct Addons {
-    enable: Option<bool>,
+    enable: Option<Spanned<bool>>,
     path: Option<String>,
     addons: Option<Vec<Node>>,
+    global_params: Option<Node>,
 }
 
 #[derive(Deserialize)]
@@ -95,10 +101,13 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Cluster> {
     let mut cluster = Cluster {
         api,
         kubernetes: kubernetes.value,
-        addons: features.resolve(&name)?.addons(),
-        named: Default::default(),
+        features: features.resolve(&name)?,
+        named: BTreeSet::new(),
         without: features.switched_off(),
         directory: None,
+        fillings: BTreeMap::new(),
+        params: BTreeMap::new(),
+        sandbox: manifest.container_runtime.as_ref().map(|node| sandbox(node, &name)).transpose()?.flatten(),
         registry: manifest.registry_configuration.map(|r| r.resolve(&name)).transpose()?.flatten(),
         warnings: Vec::new(),
         name,
@@ -165,7 +174,7 @@ impl FeatureSet {
         let systems = self.operating_system_manager.as_ref().map(|o| o.deploy);
         Ok(Features {
             provider,
-            external: flag("external")?.unwrap_or(self.api > Api::V1Beta1 && provider.is_external()),
+            external: flag("external")?.unwrap_or(false),
             drivers: !flag("disableBundledCSIDrivers")?.unwrap_or(false),
             cni: self.cni(name)?,
             metrics_server: self.fields.metrics_server.as_ref().is_none_or(|feature| feature.enable),
@@ -209,16 +218,37 @@ impl FeatureSet {
         }
     }
 
-    /// Hubble is part of the addon of Cilium, and deployed only where it is asked for.
-    fn switched_off(&self) -> std::collections::BTreeSet<String> {
-        const HUBBLE: [&str; 3] = ["HubbleRelay", "HubbleUI", "HubbleUIBackend"];
+    /// Hubble, with the job that makes its certificates, is part of the addon of Cilium, and deployed only where it
+    /// is asked for (KubeOne's `addons/cni-cilium/hubble.yaml`).
+    fn switched_off(&self) -> BTreeSet<String> {
+        const HUBBLE: [&str; 5] =
+            ["CiliumCertGen", "HubbleProxy", "HubbleRelay", "HubbleUI", "HubbleUIBackend"];
         let cilium = self.cni.as_ref().and_then(|cni| cni.get("cilium"));
         let hubble = cilium.and_then(|cilium| cilium.get("enableHubble"));
         match hubble.map(|node| &node.value) {
-            Some(Value::Bool(true)) => Default::default(),
+            Some(Value::Bool(true)) => BTreeSet::new(),
             _ => HUBBLE.map(str::to_owned).into(),
         }
     }
+}
+
+/// The pause image of the user's own choice.
+fn sandbox(runtime: &Node, name: &str) -> Result<Option<Named>> {
+    let node = runtime.get("containerd").and_then(|containerd| containerd.get("sandboxImage"));
+    let Some((text, node)) = node.and_then(|node| Some((node.as_text()?, node))) else { return Ok(None) };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let by = format!("{name}, line {}", node.line);
+    let reference =
+        text.parse().with_context(|| format!("{by}, containerRuntime.containerd.sandboxImage"))?;
+    Ok(Some(Named { reference, by }))
+}
+
+/// A map of texts, such as `params`; numbers and the like cannot be part of an image without quotes.
+fn texts(node: Option<&Node>) -> BTreeMap<String, String> {
+    let entries = node.map(Node::entries).unwrap_or_default().iter();
+    entries.filter_map(|(key, value)| Some((key.clone(), value.as_text()?.to_owned()))).collect()
 }
 
 /// A field of `node` that is true or false.
@@ -231,18 +261,43 @@ fn flag(node: &Node, key: &str, name: &str) -> Result<Option<bool>> {
 }
 
 impl Cluster {
-    /// `addons`: those of the catalog by name, and the user's own.
+    /// `addons`: those of the catalog by name, and the user's own. With v1beta1 there is a directory in any case.
     fn add_named(&mut self, addons: Addons, manifest: &Path) -> Result<()> {
-        if addons.enable == Some(false) {
-            return Ok(());
+        match &addons.enable {
+            Some(enable) if enable.value => {}
+            enable if self.wants_addons_enabled() => {
+                if enable.is_none() && (addons.path.is_some() || addons.addons.is_some()) {
+                    self.warnings.push(format!(
+                        "{}: its addons are left out, for without addons.enable KubeOne does not deploy them",
+                        self.name
+                    ));
+                }
+                return Ok(());
+            }
+            None => {}
+            Some(enable) => self.warnings.push(format!(
+                "{}, line {}: KubeOne 1.9 and newer do not look at addons.enable, so the addons are taken",
+                self.name,
+                enable.referenced.line()
+            )),
         }
+        let old = self.api == Api::V1Beta1;
+        self.params = texts(addons.global_params.as_ref());
         for entry in addons.addons.unwrap_or_default() {
             self.add_entry(&entry)?;
         }
-        if let Some(path) = addons.path.filter(|path| !path.is_empty()) {
-            self.directory = Some(manifest.parent().unwrap_or(Path::new("")).join(path));
-        }
+        let path = addons.path.filter(|path| !path.is_empty()).or_else(|| old.then(|| "./addons".to_owned()));
+        let bare = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect();
+        let beside = |path| bare(&manifest.parent().unwrap_or(Path::new("")).join(path));
+        self.directory = path.map(beside);
         Ok(())
+    }
+
+    /// Since v1beta3 is there, which lacks `addons.enable`, KubeOne does not look at it in v1beta2 either.
+    fn wants_addons_enabled(&self) -> bool {
+        const FIRST_OF_KUBEONE_1_9: Minor = Minor { major: 1, minor: 29 };
+        let older = minor_of(&self.kubernetes).is_some_and(|minor| minor < FIRST_OF_KUBEONE_1_9);
+        self.api == Api::V1Beta1 || (self.api == Api::V1Beta2 && older)
     }
 
     /// `{name, delete}`, in v1beta3 as `addon`, with `helmRelease` beside it.
@@ -256,10 +311,11 @@ impl Cluster {
         let Some(name) = addon.get("name").and_then(Node::as_text) else {
             bail!("{at}: an entry of addons.addons has no name");
         };
-        let deleted = matches!(addon.get("delete").map(|node| &node.value), Some(Value::Bool(true)));
+        let deleted = flag(addon, "delete", &self.name)?.unwrap_or(false);
+        let plain = flag(addon, "disableTemplating", &self.name)?.unwrap_or(false);
+        self.fillings.insert(name.to_owned(), Filling { params: texts(addon.get("params")), plain });
         // KubeOne decides on its own about the addons that belong to features.
         if !deleted && !is_always_embedded(name) && !has_no_images(name) {
-            self.addons.insert(name.to_owned());
             self.named.insert(name.to_owned());
         }
         Ok(())

@@ -2,16 +2,23 @@
 //!
 //! They are read line by line, so that both branches of an `if` count: an image too many does no harm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::Resources;
-use crate::reference::Reference;
+use crate::reference::{NameError, Reference};
 use crate::text::printable;
+use crate::workloads::Named;
 
 #[derive(Debug, Default)]
 pub struct Found {
-    pub images: Vec<Reference>,
+    pub images: Vec<Named>,
     pub warnings: Vec<String>,
+}
+
+/// What templates are filled in with, as far as it is known here.
+pub struct Known<'r> {
+    pub resources: &'r Resources,
+    pub params: BTreeMap<String, String>,
 }
 
 pub fn is_template(text: &str) -> bool {
@@ -19,11 +26,12 @@ pub fn is_template(text: &str) -> bool {
 }
 
 /// The images of the lines `image: …`, and of `reference: …` below an `image:`.
-pub fn images(text: &str, name: &str, resources: &Resources) -> Found {
+pub fn images(text: &str, name: &str, known: &Known<'_>) -> Found {
     let mut found = Found::default();
     // The indentation of an `image:` that has its value on the lines below.
     let mut volume: Option<usize> = None;
     for (number, line) in text.lines().enumerate() {
+        let at = || format!("{}, line {}", printable(name), number + 1);
         let bare = line.trim_start().trim_start_matches("- ").trim_start();
         let indentation = line.len() - bare.len();
         if bare.is_empty() || bare.starts_with('#') || bare.starts_with("{{") {
@@ -40,20 +48,21 @@ pub fn images(text: &str, name: &str, resources: &Resources) -> Found {
             _ => {
                 volume = volume.filter(|_| inside);
                 if names_image_within(bare) {
-                    let at = format!("{}, line {}", printable(name), number + 1);
                     found.warnings.push(format!(
-                        "{at}: an image within a line of a template is not looked at: name it by --image"
+                        "{}: an image within a line of a template is not looked at: name it by --image",
+                        at()
                     ));
                 }
                 continue;
             }
         };
-        match resolve(value, resources) {
-            Ok(images) => found.images.extend(images),
+        match resolve(value, known) {
+            Ok(images) => {
+                found.images.extend(images.into_iter().map(|reference| Named { reference, by: at() }));
+            }
             Err(why) => found.warnings.push(format!(
-                "{}, line {}: the image {} cannot be resolved ({why}): name it by --image",
-                printable(name),
-                number + 1,
+                "{}: the image {} cannot be resolved ({why}): name it by --image",
+                at(),
                 printable(value)
             )),
         }
@@ -80,43 +89,69 @@ fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
 }
 
 /// One image, or one for each version of Kubernetes.
-fn resolve(value: &str, resources: &Resources) -> Result<BTreeSet<Reference>, String> {
+fn resolve(value: &str, known: &Known<'_>) -> Result<BTreeSet<Reference>, String> {
     let mut texts = BTreeSet::from([String::new()]);
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("{{") {
         let (expression, after) = after.split_once("}}").ok_or("it does not end on its line")?;
-        let values = evaluate(expression, resources)?;
+        let values = evaluate(expression, known)?;
         texts =
             texts.iter().flat_map(|text| values.iter().map(move |v| format!("{text}{before}{v}"))).collect();
         rest = after;
     }
     let parsed = texts.iter().map(|text| format!("{text}{rest}").parse::<Reference>());
-    parsed.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    // What a template was filled in with is not shown: it may be a login.
+    let wrong = |error: NameError| match is_template(value) {
+        true => "what it makes is no image".to_owned(),
+        false => error.to_string(),
+    };
+    parsed.collect::<Result<_, _>>().map_err(wrong)
 }
 
-/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"` and `Registry "HOST"`.
-fn evaluate(expression: &str, resources: &Resources) -> Result<BTreeSet<String>, String> {
+/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"`, `Registry "HOST"` and `.Params.NAME`,
+/// the last one with a `default`.
+fn evaluate(expression: &str, known: &Known<'_>) -> Result<BTreeSet<String>, String> {
     let expression = expression.trim_matches(|c: char| c == '-' || c.is_whitespace());
     let mut steps = expression.split('|').map(str::trim);
     let call = steps.next().unwrap_or_default();
-    let call = call.strip_prefix('(').and_then(|call| call.strip_suffix(')')).unwrap_or(call);
-    if let Some(step) = steps.find(|step| !["quote", "squote", "trim"].contains(step)) {
-        return Err(format!("the template function {} is not known here", printable(step)));
+    let mut call = call.strip_prefix('(').and_then(|call| call.strip_suffix(')')).unwrap_or(call);
+    let mut default = None;
+    if let Some((text, of)) = call.strip_prefix("default ").and_then(|rest| rest.rsplit_once(' ')) {
+        (default, call) = (literal(text), of);
     }
-    let argument = |name: &str| {
-        let text = call.strip_prefix(name)?.trim();
-        ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
-    };
+    for step in steps {
+        match step.strip_prefix("default ").and_then(literal) {
+            Some(text) => default = Some(text),
+            None if ["quote", "squote", "trim"].contains(&step) => {}
+            None => return Err(format!("the template function {} is not known here", printable(step))),
+        }
+    }
+    let argument = |name: &str| literal(call.strip_prefix(name)?);
     if let Some(resource) = argument(".InternalImages.Get") {
         let name = if resource == "PauseImage" { "sandbox" } else { resource };
-        let images = resources.get(name);
+        let images = known.resources.get(name);
         let images = images.ok_or_else(|| format!("the catalog has no image {}", printable(resource)))?;
         return Ok(images.iter().map(ToString::to_string).collect());
     }
     if let Some(host) = argument("Registry") {
         return Ok([host.to_owned()].into());
     }
-    Err("only .InternalImages.Get and Registry are known here".to_owned())
+    if let Some(param) = call.strip_prefix(".Params.") {
+        // An empty text is none to `default`.
+        let value = known.params.get(param).map(String::as_str).filter(|value| !value.is_empty());
+        return match value.or(default) {
+            Some(value) if value.starts_with("env:") => Err("its value is in the environment".to_owned()),
+            Some(value) => Ok([value.to_owned()].into()),
+            None => Err(format!("the manifest has no parameter {}", printable(param))),
+        };
+    }
+    Err("only .InternalImages.Get, Registry and .Params are known here".to_owned())
+}
+
+/// `"text"`
+fn literal(text: &str) -> Option<&str> {
+    let text = text.trim();
+    ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
 }
 
 #[cfg(test)]
@@ -133,7 +168,9 @@ mod tests {
             ),
             ("sandbox".to_owned(), [image("registry.k8s.io/pause:3.10.2")].into()),
         ]);
-        images(text, "a.yaml", &resources)
+        let params = [("tag", "v7"), ("secret", "env:TAG")];
+        let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        images(text, "a.yaml", &Known { resources: &resources, params })
     }
 
     #[test]
@@ -147,6 +184,9 @@ mod tests {
 {{ end }}
         image: \"{{ Registry \"quay.io\" }}/acme/app:v1\"
         image: alpine:3
+        image: acme/other:{{ .Params.tag | default \"v1\" }}
+        image: acme/third:{{ default \"v2\" .Params.none }}
+        image: acme/third:{{ .Params.none | default `v3` | quote }}
         imagePullPolicy: Always
       volumes:
       - image:
@@ -154,16 +194,20 @@ mod tests {
           reference: {{ .InternalImages.Get \"PauseImage\" }}
         reference: not/taken
 ";
-        let images: Vec<String> = found(text).images.iter().map(ToString::to_string).collect();
+        let images: Vec<String> = found(text).images.iter().map(|i| i.reference.to_string()).collect();
         let expected = [
             "quay.io/calico/cni:v3.32.0",
             "registry.k8s.io/ccm:v1.34.0",
             "registry.k8s.io/ccm:v1.35.0",
             "quay.io/acme/app:v1",
             "docker.io/library/alpine:3",
+            "docker.io/acme/other:v7",
+            "docker.io/acme/third:v2",
+            "docker.io/acme/third:v3",
             "registry.k8s.io/pause:3.10.2",
         ];
         assert_eq!(images, expected);
+        assert_eq!(found(text).images[0].by, "a.yaml, line 3");
         assert!(found(text).warnings.is_empty());
     }
 
@@ -179,6 +223,10 @@ mod tests {
             "{warnings:?}"
         );
         assert!(warnings[1].contains("line 3") && warnings[1].contains("Nope"), "{warnings:?}");
+        let warnings = found("image: u:{{ .Params.tag }}@host/a\n").warnings;
+        assert!(warnings[0].contains("is no image") && !warnings[0].contains("v7"), "{warnings:?}");
+        let warnings = found("image: a:{{ .Params.secret }}\n").warnings;
+        assert!(warnings[0].contains("in the environment"), "{warnings:?}");
     }
 
     proptest::proptest! {

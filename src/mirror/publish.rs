@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::manifest::{Manifest, StandIn};
+use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::{Error, Kind, Peer};
 
@@ -14,6 +14,8 @@ pub(super) struct Published {
     pub manifests: Vec<Digest>,
     /// Bytes of those manifests.
     pub bytes: u64,
+    /// What the name got, once it has got it.
+    pub extent: Option<Extent>,
     pub trouble: Option<Error>,
 }
 
@@ -38,11 +40,18 @@ pub(super) async fn put_manifests(
             let at = Spot { repository: spot.repository.clone(), name };
             put(target, &at, manifest, refers && depth == last).await
         });
-        for result in join_all(puts).await {
+        for (result, wanted) in join_all(puts).await.into_iter().zip(level) {
             match result {
                 Ok(manifest) => {
                     published.bytes += manifest.bytes.len() as u64;
                     published.manifests.push(manifest.digest.clone());
+                    published.extent = Some(match manifest.digest == wanted.digest {
+                        true => manifest.extent(),
+                        false => Extent::Trimmed(Trimmed {
+                            source: wanted.digest.clone(),
+                            target: manifest.digest.clone(),
+                        }),
+                    });
                 }
                 Err(error) => published.trouble = Some(error),
             }
@@ -75,13 +84,6 @@ async fn put<'m>(
         _ if !is_for_absent_children(&error, manifest) => Err(error),
         StandIn::Index(trimmed) if matches!(at.name, Name::Tag(_)) => {
             target.put_manifest(at, trimmed).await?;
-            tracing::warn!(
-                "{}/{at} is {}, without the other platforms, in place of {}: the target takes no index that \
-                 names what is not there",
-                target.host,
-                trimmed.digest,
-                manifest.digest
-            );
             Ok(trimmed)
         }
         StandIn::Index(_) | StandIn::Forbidden => Err(Error {

@@ -9,8 +9,9 @@ use crate::catalog::{Group, Query};
 use crate::cli::{Filter, SelectionArgs};
 use crate::cluster::{ByHand, Cluster};
 use crate::image_list;
-use crate::reference::{Reference, Target};
+use crate::reference::Target;
 use crate::text::quoted;
+use crate::workloads::Named;
 
 /// What the user wants, before a catalog has been asked.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct Choice {
     pub cluster: Option<Cluster>,
     pub by_hand: ByHand,
     /// Images that the user named, in any case.
-    pub images: Vec<Reference>,
+    pub images: Vec<Named>,
 }
 
 /// The choice, the target and whether it is insecure.
@@ -65,10 +66,11 @@ fn named_target<'a>(argument: Option<&'a str>, flag: Option<&'a str>) -> Result<
     }
 }
 
-fn images(selection: &SelectionArgs) -> Result<Vec<Reference>> {
+fn images(selection: &SelectionArgs) -> Result<Vec<Named>> {
     let mut images = Vec::new();
     for text in &selection.image {
-        images.push(text.trim().parse().context("--image")?);
+        let reference = text.trim().parse().context("--image")?;
+        images.push(Named { reference, by: "--image".to_owned() });
     }
     for path in &selection.images_from {
         images.append(&mut image_list::read(path).context("--images-from")?);

@@ -101,7 +101,7 @@ fn none_at_a_time_is_refused() {
 fn named_images_are_the_selection_alone_and_add_to_it_beside_others() {
     let o = options(&["--image", "alpine:3", "r"]).unwrap();
     assert!(o.choice.query.is_none());
-    assert_eq!(o.choice.images[0].to_string(), "docker.io/library/alpine:3");
+    assert_eq!(o.choice.images[0].reference.to_string(), "docker.io/library/alpine:3");
     assert!(options(&["--image", "alpine:3", "-k", "1.36", "r"]).unwrap().choice.query.is_some());
     assert!(
         options_in(&["--image", "alpine:3", "r"], &[("KUBERNETES_VERSION", "1.36")])

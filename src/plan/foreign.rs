@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Place, Questions, Request, State, blobs_of};
-use crate::manifest::{Descriptor, Manifest};
-use crate::platforms::Platforms;
+use super::{Place, Questions, Request, blobs_of};
+use crate::manifest::Manifest;
 use crate::reference::Repository;
 
 impl Questions<'_> {
@@ -20,38 +19,28 @@ impl Questions<'_> {
         }
         let here = Place { peer: self.target.clone(), prefix: None };
         let looks = request.destinations.iter().map(|spot| async {
-            match self.fetch_tree(&here, spot, &Platforms::default(), false).await {
-                Ok(levels) => !self.has_foreign(&spot.repository, &levels).await,
+            match self.fetch_tree(&here, spot, &request.platforms, false).await {
+                Ok(levels) => !self.has_foreign_layers(&spot.repository, &levels).await,
                 Err(_) => true,
             }
         });
         join_all(looks).await.into_iter().any(|lacks| lacks)
     }
 
-    /// The same for what was just fetched from the source.
-    pub(super) async fn compare_foreign(
+    /// Whether the foreign layers of an image are in a repository of the target, if they are wanted at all.
+    pub(super) async fn has_foreign_layers(
         &self,
-        request: &Request,
-        states: Vec<State>,
+        repository: &Repository,
         levels: &[Vec<Arc<Manifest>>],
-    ) -> Vec<State> {
+    ) -> bool {
         if !self.rules.include_foreign {
-            return states;
+            return true;
         }
-        let compared = states.into_iter().zip(&request.destinations).map(|(state, spot)| async move {
-            match state {
-                State::Present(_) if !self.has_foreign(&spot.repository, levels).await => State::Different,
-                state => state,
-            }
-        });
-        join_all(compared).await
-    }
-
-    async fn has_foreign(&self, repository: &Repository, levels: &[Vec<Arc<Manifest>>]) -> bool {
         let layers = levels.iter().flatten().flat_map(|m| blobs_of(m, true)).filter(|b| b.is_foreign());
-        let looks = layers.map(|layer: &Descriptor| async {
+        let looks = layers.map(|layer| async {
             let _permit = self.permit().await;
-            matches!(self.target.blob_size(repository, &layer.digest).await, Ok(Some(size)) if size == layer.size)
+            let size = self.target.blob_size(repository, &layer.digest).await;
+            matches!(size, Ok(Some(size)) if size == layer.size)
         });
         join_all(looks).await.into_iter().all(|there| there)
     }

@@ -1,15 +1,31 @@
-//! Whether the target has the wanted platforms of an image.
+//! Whether the target has the wanted platforms of an image. The digest of an index says nothing of what is below it.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Answer, Questions, Request, State, compare_bytes};
-use crate::manifest::{Manifest, StandIn};
+use super::{Answer, Place, Questions, Request, State, compare_bytes};
+use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::Head;
 
 impl Questions<'_> {
+    /// How much all destinations, which have the right index, have of it; `None` if one lacks a wanted platform. The
+    /// target's own manifests tell, so that the source is not asked for what is there.
+    pub(super) async fn extent(&self, request: &Request, index: &Digest) -> Option<Extent> {
+        let here = Place { peer: self.target.clone(), prefix: None };
+        let trees = request.destinations.iter().map(|spot| {
+            let spot = Spot { name: Name::Digest(index.clone()), ..spot.clone() };
+            let here = &here;
+            async move { self.fetch_tree(here, &spot, &request.platforms, false).await }
+        });
+        let mut extent = None;
+        for tree in join_all(trees).await {
+            extent = Some(tree.ok()?.last()?.first()?.extent());
+        }
+        extent
+    }
+
     /// What each destination lacks of `levels`: an index may be there from a run for other platforms, and a trimmed
     /// one is there only with all that it names.
     pub(super) async fn compare_parts(
@@ -21,19 +37,25 @@ impl Questions<'_> {
         let Some((root, below)) = levels.split_last() else { return Vec::new() };
         let root = root.first();
         let trimmed = root.and_then(|root| match &root.stand_in {
-            StandIn::Index(trimmed) => Some(&trimmed.digest),
+            StandIn::Index(index) => {
+                Some(Trimmed { source: root.digest.clone(), target: index.digest.clone() })
+            }
             StandIn::None | StandIn::Forbidden => None,
         });
-        let states = compare_bytes(at_target, root).into_iter().zip(&request.destinations);
-        let checked = states.map(|(state, spot)| async move {
-            match state {
-                State::Present(digest) if self.has_all(spot, below).await => State::Present(digest),
-                State::Present(_) => State::Different,
-                State::Different if self.is_at(spot, trimmed).await => match trimmed {
-                    Some(digest) => State::Present(digest.clone()),
-                    None => State::Different,
-                },
-                other => other,
+        let is_trimmed = |answer: &Answer| match (answer, &trimmed) {
+            (Answer::Digest(there), Some(trimmed)) if *there == trimmed.target => Some(trimmed.clone()),
+            _ => None,
+        };
+        let known: Vec<Option<Trimmed>> = at_target.iter().map(is_trimmed).collect();
+        let states = compare_bytes(at_target, root).into_iter().zip(known).zip(&request.destinations);
+        let checked = states.map(|((state, trimmed), spot)| async move {
+            match (state, trimmed) {
+                (_, Some(trimmed)) => State::Trimmed(trimmed),
+                (State::Present(_), None) if !self.has_all(spot, below).await => State::Partial,
+                (State::Present(digest), None) => {
+                    State::present(digest, &root.map_or(Extent::Whole, |root| root.extent()))
+                }
+                (state, None) => state,
             }
         });
         join_all(checked).await
@@ -42,13 +64,12 @@ impl Questions<'_> {
     async fn has_all(&self, spot: &Spot, below: &[Vec<Arc<Manifest>>]) -> bool {
         let children = below.iter().flatten().map(|child| async {
             let name = Name::Digest(child.digest.clone());
-            self.is_at(&Spot { name, ..spot.clone() }, Some(&child.digest)).await
+            self.is_at(&Spot { name, ..spot.clone() }, &child.digest).await
         });
         join_all(children).await.into_iter().all(|there| there)
     }
 
-    async fn is_at(&self, spot: &Spot, digest: Option<&Digest>) -> bool {
-        let Some(digest) = digest else { return false };
+    async fn is_at(&self, spot: &Spot, digest: &Digest) -> bool {
         let _permit = self.permit().await;
         matches!(self.target.head_manifest(spot).await, Ok(Head::Found(there)) if there == *digest)
     }

@@ -72,16 +72,22 @@ impl Questions<'_> {
             return subjects_in(levels);
         }
         // It is at the target already, which is asked rather than the source.
-        let present = found.states.iter().zip(&request.destinations).find_map(|(state, spot)| match state {
-            State::Present(digest) => Some((digest, &spot.repository)),
-            State::Missing | State::Different | State::Failed(_) => None,
-        });
-        let Some((digest, repository)) = present else { return Vec::new() };
+        let present = found.states.iter().zip(&request.destinations);
+        let present = present.filter_map(|(state, spot)| Some((state, state.digest_there()?, spot))).next();
+        let Some((state, digest, spot)) = present else { return Vec::new() };
         let here = Place { peer: self.target.clone(), prefix: None };
-        let spot = Spot { repository: repository.clone(), name: Name::Digest(digest.clone()) };
-        match self.fetch_tree(&here, &spot, &request.platforms, false).await {
+        let spot = Spot { name: Name::Digest(digest.clone()), ..spot.clone() };
+        let there = match self.fetch_tree(&here, &spot, &request.platforms, false).await {
             Ok(levels) => subjects_in(&levels),
             Err(_) => vec![digest.clone()],
+        };
+        match state {
+            // The source knows it by the digest that it has there.
+            State::Trimmed(trimmed) => {
+                let source = |digest| if digest == trimmed.target { trimmed.source.clone() } else { digest };
+                there.into_iter().map(source).collect()
+            }
+            _ => there,
         }
     }
 

@@ -75,8 +75,8 @@ impl State {
         let Delivered { source, target, outcome, .. } = told;
         let all = self.planned.as_ref().map_or(self.settled, |planned| planned.deliveries);
         let what = match outcome {
-            Outcome::Copied { size } => format!("copied {source} → {target} ({})", text::bytes(*size)),
-            Outcome::Present => format!("already there {source} → {target}"),
+            Outcome::Copied { size, .. } => format!("copied {source} → {target} ({})", text::bytes(*size)),
+            Outcome::Present(_) => format!("already there {source} → {target}"),
             Outcome::Failed(error) => format!("FAILED {source} → {target}: {error}"),
             Outcome::Left(why) => format!("left undone {source} → {target}: {why}"),
         };
@@ -172,7 +172,7 @@ mod tests {
             source: "s/a:1".into(),
             target: "t/a:1".into(),
             refers_to: None,
-            outcome: Outcome::Copied { size: 12_300_000 },
+            outcome: Outcome::Copied { size: 12_300_000, extent: crate::manifest::Extent::Whole },
         };
         let mut s = state(vec![Event::Planned { bytes: 1, deliveries: 9 }, Event::Delivered(told.clone())]);
         assert_eq!(s.line_for(&told), "[1/9] copied s/a:1 → t/a:1 (12.3 MB)");

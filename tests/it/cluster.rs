@@ -9,22 +9,22 @@ use crate::stage::closed_port;
 /// Images of the newest release for Kubernetes 1.36.3, by provider with Canal, Cilium, WeaveNet and no CNI; and one
 /// image that is the provider's own.
 const COUNTS: &[(&str, [usize; 4], &str)] = &[
-    ("aws", [25, 25, 23, 21], "registry.k8s.io/provider-aws/cloud-controller-manager:v1.35.0"),
-    ("azure", [28, 28, 26, 24], "mcr.microsoft.com/oss/v2/kubernetes/azure-cloud-node-manager:v1.36.1"),
-    ("digitalocean", [25, 25, 23, 21], "docker.io/digitalocean/do-csi-plugin:v4.17.0"),
-    ("equinixmetal", [16, 16, 14, 12], "quay.io/equinix-oss/cloud-provider-equinix-metal:v3.8.1"),
-    ("gce", [24, 24, 22, 20], "registry.k8s.io/cloud-provider-gcp/cloud-controller-manager:v36.0.7"),
-    ("hetzner", [24, 24, 22, 20], "docker.io/hetznercloud/hcloud-csi-driver:v2.21.2"),
-    ("kubevirt", [23, 23, 21, 19], "quay.io/kubermatic/kubevirt-csi-driver:v0.4.5"),
-    ("none", [13, 13, 11, 9], "registry.k8s.io/metrics-server/metrics-server:v0.8.1"),
-    ("nutanix", [27, 27, 25, 23], "docker.io/nutanix/ntnx-csi:3.3.4"),
-    ("openstack", [25, 25, 23, 21], "registry.k8s.io/provider-os/cinder-csi-plugin:v1.36.0"),
+    ("aws", [25, 24, 23, 21], "registry.k8s.io/provider-aws/cloud-controller-manager:v1.35.0"),
+    ("azure", [28, 27, 26, 24], "mcr.microsoft.com/oss/v2/kubernetes/azure-cloud-node-manager:v1.36.1"),
+    ("digitalocean", [25, 24, 23, 21], "docker.io/digitalocean/do-csi-plugin:v4.17.0"),
+    ("equinixmetal", [16, 15, 14, 12], "quay.io/equinix-oss/cloud-provider-equinix-metal:v3.8.1"),
+    ("gce", [24, 23, 22, 20], "registry.k8s.io/cloud-provider-gcp/cloud-controller-manager:v36.0.7"),
+    ("hetzner", [24, 23, 22, 20], "docker.io/hetznercloud/hcloud-csi-driver:v2.21.2"),
+    ("kubevirt", [23, 22, 21, 19], "quay.io/kubermatic/kubevirt-csi-driver:v0.4.5"),
+    ("none", [13, 12, 11, 9], "registry.k8s.io/metrics-server/metrics-server:v0.8.1"),
+    ("nutanix", [27, 26, 25, 23], "docker.io/nutanix/ntnx-csi:3.3.4"),
+    ("openstack", [25, 24, 23, 21], "registry.k8s.io/provider-os/cinder-csi-plugin:v1.36.0"),
     (
         "vmwareCloudDirector",
-        [22, 22, 20, 18],
+        [22, 21, 20, 18],
         "projects.registry.vmware.com/vmware-cloud-director/cloud-director-named-disk-csi-driver:1.6.0",
     ),
-    ("vsphere", [26, 26, 24, 22], "registry.k8s.io/csi-vsphere/syncer:v3.7.1"),
+    ("vsphere", [26, 25, 24, 22], "registry.k8s.io/csi-vsphere/syncer:v3.7.1"),
 ];
 
 const CNIS: [&str; 4] = ["canal", "cilium", "weaveNet", "external"];
@@ -136,7 +136,8 @@ fn every_provider_and_cni_selects_what_kubeone_deploys_for_it() {
             addons.insert(&cni_addon);
             let mut expected = control_plane.clone();
             for (name, of, image) in &catalog {
-                if of.iter().any(|addon| addons.contains(addon.as_str())) && !name.starts_with("Hubble") {
+                let hubble = name.starts_with("Hubble") || name == "CiliumCertGen";
+                if of.iter().any(|addon| addons.contains(addon.as_str())) && !hubble {
                     expected.insert(image.clone());
                 }
             }
@@ -176,6 +177,27 @@ fn a_filter_takes_its_part_of_a_cluster() {
 }
 
 #[test]
+fn the_readme_has_the_numbers_of_three_typical_clusters() {
+    let count = |provider: &str, more: &str| Manifest::with(provider, more).images().len();
+    let cilium = |hubble: bool| {
+        count("openstack", &format!("clusterNetwork: {{cni: {{cilium: {{enableHubble: {hubble}}}}}}}\n"))
+    };
+    let readme = include_str!("../../README.md");
+    for row in [
+        format!("| `aws: {{}}` and nothing else, so Canal | {} |", count("aws", "")),
+        format!(
+            "| `openstack: {{}}` with Cilium | {}, with `enableHubble` {} |",
+            cilium(false),
+            cilium(true)
+        ),
+        format!("| `hetzner: {{}}` with Canal | {} |", count("hetzner", "")),
+        format!("| all that the catalog has | {} |", selected(&["-k", "1.36.3"]).len()),
+    ] {
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+#[test]
 fn features_switch_their_addons() {
     let all = Manifest::with("aws", "").images();
     let lost =
@@ -194,12 +216,45 @@ fn features_switch_their_addons() {
         "operating-system",
     );
     let cloud = |fields: &str| Manifest::with(&format!("{fields}\n  aws"), "").images().len();
-    assert_eq!(cloud("external: false"), 24);
     assert_eq!(cloud("disableBundledCSIDrivers: true"), 16);
     let cilium = |fields: &str| {
         Manifest::with("aws", &format!("clusterNetwork: {{cni: {{cilium: {{{fields}}}}}}}\n")).images().len()
     };
-    assert_eq!((cilium("enableHubble: false"), cilium("enableHubble: true")), (25, 28));
+    assert_eq!((cilium("enableHubble: false"), cilium("enableHubble: true")), (24, 28));
+}
+
+#[test]
+fn the_version_decides_on_what_clouds_need() {
+    let provider = |provider: &str, version: &str, more: &str| {
+        let manifest = Manifest::new(&format!(
+            "apiVersion: kubeone.k8c.io/v1beta2\nkind: KubeOneCluster\nversions: {{kubernetes: {version}}}\n\
+             cloudProvider: {{{provider}: {{}}{more}}}\n"
+        ));
+        const MANAGERS: [&str; 2] = ["cloud-controller-manager", "cloud-provider-vsphere"];
+        let has = |more: &[&str], parts: &[&str]| {
+            let images = sources(&manifest.run(more).expect(0));
+            images.iter().any(|image| parts.iter().any(|part| image.contains(part)))
+        };
+        let later = format!("{version},1.29");
+        (has(&[], &MANAGERS), has(&[], &["csi"]), has(&["-k", &later], &MANAGERS))
+    };
+    let (no, yes) = (", external: false", ", external: true");
+    // Since 1.29 a cloud is external, even against the manifest; an upgrade to it is seen as well.
+    assert_eq!(provider("aws", "1.29.14", no), (true, true, true));
+    assert_eq!(provider("aws", "1.28.15", ""), (false, true, true));
+    assert_eq!(provider("aws", "1.28.15", yes), (true, true, true));
+    assert_eq!(provider("vmwareCloudDirector", "1.29.14", ""), (false, true, false));
+    // The CSI driver of vSphere comes with the controller manager, those of large clouds also since 1.23.
+    assert_eq!(provider("vsphere", "1.28.15", ""), (false, false, true));
+    assert_eq!(provider("openstack", "1.28.15", ""), (false, true, true));
+    let csi = |version: &str, more: &str| {
+        let text = format!(
+            "apiVersion: kubeone.k8c.io/v1beta2\nkind: KubeOneCluster\nversions: {{kubernetes: {version}}}\n\
+             cloudProvider: {{azure: {{}}{more}}}\n"
+        );
+        Manifest::new(&text).images().iter().any(|image| image.contains("azuredisk-csi"))
+    };
+    assert_eq!([csi("1.22.17", ""), csi("1.22.17", yes), csi("1.23.17", "")], [false, true, true]);
 }
 
 #[test]
@@ -276,8 +331,116 @@ fn the_users_own_addons_add_to_the_images_and_replace_embedded_ones() {
     assert_eq!(images.len(), 25 - 1 + 3, "{images:#?}");
     assert!(!images.iter().any(|image| image.contains("metrics-server") || image.contains("/taken")));
     assert!(ended.stderr.contains("addons/broken/d.yaml, line 3: "), "{}", ended.stderr);
+    assert_eq!(reasons(&ended, "quay.io/own/metrics:2"), [own("addons/metrics-server/m.yaml, line 3")]);
     let missing = Manifest::with("aws", "addons: {path: nowhere}\n").run(&[]).expect(2);
     assert!(missing.stderr.contains("addons.path") && missing.stderr.contains("nowhere"), "{missing:?}");
+    // KubeOne before 1.9 wants addons enabled, with v1beta1 it has a directory unasked; newer ones do not care.
+    let (on, off) = ("addons: {enable: true, path: addons}", "addons: {enable: false, path: addons}");
+    for (api, version, addons, expected, warnings) in [
+        ("v1beta1", "1.22.17", "addons: {path: ./addons}", false, 1),
+        ("v1beta1", "1.22.17", "addons: {enable: true}", true, 0),
+        ("v1beta2", "1.28.15", "addons: {path: addons}", false, 1),
+        ("v1beta2", "1.28.15", off, false, 0),
+        ("v1beta2", "1.28.15", on, true, 0),
+        ("v1beta2", "1.29.14", on, true, 0),
+        ("v1beta2", "1.29.14", off, true, 1),
+    ] {
+        let head = format!("apiVersion: kubeone.k8c.io/{api}\nkind: KubeOneCluster\n");
+        let cluster =
+            format!("versions: {{kubernetes: {version}}}\ncloudProvider: {{none: {{}}}}\n{addons}\n");
+        let manifest = Manifest::new(&(head + &cluster)).file("addons/a.yaml", &container("root/app:1"));
+        let ended = manifest.run(&[]).expect(0);
+        assert_eq!(sources(&ended).contains("docker.io/root/app:1"), expected, "{cluster}");
+        assert_eq!(ended.stderr.matches("addons.enable").count(), warnings, "{cluster}{}", ended.stderr);
+    }
+}
+
+#[test]
+fn addons_are_filled_in_as_the_manifest_says() {
+    let container = |image: &str| format!("spec:\n  containers:\n  - image: {image}\n");
+    let more = "\
+addons:
+  path: own
+  globalParams: {tag: v1, registry: quay.io/all}
+  addons:
+  - {name: mine, params: {tag: v2, hidden: 'env:SECRET'}}
+  - {name: plain, disableTemplating: true}
+  - {name: ccm-nutanix}
+containerRuntime:
+  containerd: {sandboxImage: quay.io/own/pause:9}
+";
+    let manifest = Manifest::with("aws", more)
+        .file("own/root.yaml", &container("{{ .Params.registry }}/root:{{ .Params.tag }}"))
+        .file("own/mine/a.yaml", &container("{{ .Params.registry }}/mine:{{ .Params.tag }}"))
+        .file("own/mine/b.yaml", &container("hidden:{{ .Params.hidden }}"))
+        .file("own/plain/c.yaml", &format!("{}    args: ['{{{{ x }}}}']\n", container("[bracket/c]")))
+        .file("own/plain/d.yaml", "spec: {containers: [{image: plain/d:1, args: ['{{ x }}']}]}\n")
+        .file("own/ccm-kubevirt/e.yaml", &container("kubevirt/e:1"));
+    let wrong = manifest.run(&[]).expect(2);
+    assert!(wrong.stderr.contains("own/plain/c.yaml, line 3: "), "{}", wrong.stderr);
+    let ended = manifest.file("own/plain/c.yaml", "").run(&[]).expect(0);
+    let images = sources(&ended);
+    for expected in [
+        "quay.io/all/root:v1",
+        "quay.io/all/mine:v2",
+        "docker.io/plain/d:1",
+        "docker.io/kubevirt/e:1",
+        "quay.io/own/pause:9",
+    ] {
+        assert!(images.contains(expected), "{expected}: {images:#?}");
+    }
+    // KubeOne's own list of addons that it decides on lacks this one.
+    assert!(images.iter().any(|image| image.contains("nutanix")), "{images:#?}");
+    assert!(ended.stderr.contains("own/mine/b.yaml, line 3: ") && ended.stderr.contains("environment"));
+    assert_eq!(reasons(&ended, "quay.io/own/pause:9"), [own("kubeone.yaml, line 15")]);
+}
+
+/// What the JSON form says of who asks for an image.
+fn reasons(ended: &Ended, source: &str) -> Vec<serde_json::Value> {
+    let report = ended.report();
+    let line = report.as_array().unwrap().iter().find(|line| line["source"] == source);
+    let reasons =
+        line.unwrap_or_else(|| panic!("{source}: {ended:?}"))["reasons"].as_array().unwrap().clone();
+    // Files are named as they were found, in a directory of the test's own.
+    let short = |mut reason: serde_json::Value| {
+        if let Some(path) = reason["named_by"].as_str().and_then(|text| text.strip_prefix('/')) {
+            let short = path.splitn(3, '/').last().unwrap().to_owned();
+            reason["named_by"] = short.into();
+        }
+        reason
+    };
+    reasons.into_iter().map(short).collect()
+}
+
+fn own(place: &str) -> serde_json::Value {
+    serde_json::json!({ "named_by": place })
+}
+
+#[test]
+fn who_names_an_image_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).unwrap();
+        directory.path().join(name).to_str().unwrap().to_owned()
+    };
+    let list = file("list.txt", "# mine\nalpine:3\nregistry.k8s.io/pause:3.10.2\n");
+    let yaml = file("pod.yaml", "spec:\n  containers:\n  - {name: a, image: alpine:3}\n");
+    let flags = ["--image", "quay.io/a/b:1", "--images-from", &list, "--images-from", &yaml];
+    let program = |more: &[&str]| Program::new(&["--dry-run", "r:1"]).args(&flags).args(more).run().expect(0);
+    let ended = program(&["-o", "json"]);
+    assert_eq!(reasons(&ended, "quay.io/a/b:1"), [own("--image")]);
+    let alpine = [own("list.txt, line 2"), own("pod.yaml, line 3")];
+    assert_eq!(reasons(&ended, "docker.io/library/alpine:3"), alpine);
+    // What the catalog asks for as well has its reasons first.
+    let ended = program(&["-o", "json", "-k", "1.36.3", "--filter", "control-plane"]);
+    let pause = reasons(&ended, "registry.k8s.io/pause:3.10.2");
+    assert_eq!((pause.len(), &pause[0]["group"]), (3, &"control-plane".into()));
+    assert_eq!(pause[2], own("list.txt, line 3"));
+    let text = program(&["-v"]).stdout;
+    assert!(text.contains("quay.io/a/b:1 → r:1/a/b:1\n    named by --image\n"), "{text}");
+    let piped =
+        Program::new(&["--dry-run", "-v", "r:1", "--images-from", "-"]).stdin("a/b:1\n").run().expect(0);
+    assert!(piped.stdout.contains("    named by standard input, line 1\n"), "{}", piped.stdout);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod platforms;
 mod privacy;
 mod proxies;
 mod real_targets;
+mod replay;
 mod rows;
 mod schedules;
 mod set_ups;

@@ -177,6 +177,13 @@ fn the_report_file_is_json_for_its_owner_alone() {
     assert_eq!(written["images"].as_array().unwrap().len(), 8);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
+    // A check and a dry run have a result as well.
+    let flags = ["-o", "json", "--report", path.to_str().unwrap()];
+    for (mode, field) in [("--check", "there"), ("--dry-run", "reasons")] {
+        let run = stage.program().args(&flags).args(&[mode]).run().expect(0);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), run.stdout, "{mode}");
+        assert!(run.stdout.contains(field), "{mode}: {}", run.stdout);
+    }
 }
 
 #[test]

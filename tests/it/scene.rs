@@ -238,6 +238,7 @@ impl Scene {
         let image = |text: &String| SelectedImage {
             reference: text.parse().expect("a reference"),
             reasons: Vec::new(),
+            named_by: Vec::new(),
         };
         let images = self.references.iter().map(image).collect();
         let selection = Selection { images, warnings: Vec::new(), kubernetes: Vec::new() };

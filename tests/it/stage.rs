@@ -205,8 +205,11 @@ pub fn mirror_in_process(net: &Net, references: &[&str], source: &str, target: &
     let cli = Cli::try_from_arguments(arguments).expect("valid arguments");
     let mut options = Options::new(cli, &|_| None).expect("valid options");
     options.policy.timing.first_pause = Duration::from_millis(20);
-    let image =
-        |text: &&str| SelectedImage { reference: text.parse().expect("a reference"), reasons: vec![] };
+    let image = |text: &&str| SelectedImage {
+        reference: text.parse().expect("a reference"),
+        reasons: vec![],
+        named_by: vec![],
+    };
     let images = references.iter().map(image).collect();
     let selection = Selection { images, warnings: vec![], kubernetes: vec![] };
     net.block_on(mirror_images::run(&options, &selection, Arc::new(|_| {}), std::future::pending()))

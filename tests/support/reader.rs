@@ -41,14 +41,22 @@ impl std::error::Error for Faults {}
 
 pub struct Reader {
     client: Client,
-    base: String,
+    /// Of the API, such as `http://127.0.0.1:5000/v2`.
+    root: String,
+    /// Behind every path.
+    query: String,
     authorization: Option<String>,
 }
 
 impl Reader {
     /// `base` is `http://127.0.0.1:5000`.
     pub fn new(client: Client, base: &str) -> Self {
-        Self { client, base: base.to_owned(), authorization: None }
+        Self { client, root: format!("{base}/v2"), query: String::new(), authorization: None }
+    }
+
+    /// At a mirror of `host`, with the API at `root`, as containerd asks one.
+    pub fn of_mirror(client: Client, root: &str, host: &str) -> Self {
+        Self { client, root: root.to_owned(), query: format!("?ns={host}"), authorization: None }
     }
 
     /// The value of the `Authorization` header to send.
@@ -84,7 +92,7 @@ impl Reader {
     }
 
     async fn manifest(&self, repository: &str, reference: &str) -> reqwest::Result<Response> {
-        let url = format!("{}/v2/{repository}/manifests/{reference}", self.base);
+        let url = format!("{}/{repository}/manifests/{reference}{}", self.root, self.query);
         let request = self.request(Method::GET, &url);
         request.header("Accept", ACCEPT.join(", ")).send().await
     }
@@ -158,7 +166,7 @@ impl Walk<'_> {
         if self.blobs.insert(digest.to_owned(), size).is_some() {
             return;
         }
-        let url = format!("{}/v2/{}/blobs/{digest}", self.reader.base, self.repository);
+        let url = format!("{}/{}/blobs/{digest}{}", self.reader.root, self.repository, self.reader.query);
         let checked = match self.depth {
             Depth::Sizes => self.check_size(&url, size).await,
             Depth::Bytes => self.check_bytes(&url, digest).await,
