@@ -13,6 +13,7 @@ use crate::platforms::{Platform, Platforms};
 use crate::reference::{Host, Target};
 use crate::registry::Scheme;
 use crate::registry::credentials::{Given, Keyring, Login, Secret};
+use crate::registry::proxies::Proxies;
 use crate::registry::retry::{Policy, Timing};
 use crate::registry::tls::Trust;
 use crate::text::quoted;
@@ -37,6 +38,7 @@ pub struct Options {
     pub parallel: NonZeroUsize,
     pub policy: Policy,
     pub trust: Trust,
+    pub proxies: Arc<Proxies>,
     pub keyring: Arc<Keyring>,
     pub output: OutputOptions,
 }
@@ -140,12 +142,12 @@ impl Options {
             (false, true) => Mode::Check,
             (false, false) => Mode::Mirror,
         };
-        if mode != Mode::DryRun {
-            Trust::check_environment()?;
-        }
-        let keyring = match mode {
-            Mode::DryRun => Keyring::default(),
-            Mode::Check | Mode::Mirror => Keyring::new(given(&cli.transfer, &target)?, &get)?,
+        let (keyring, proxies) = match mode {
+            Mode::DryRun => Default::default(),
+            Mode::Check | Mode::Mirror => {
+                Trust::check_environment()?;
+                (Keyring::new(given(&cli.transfer, &target)?, &get)?, Proxies::new(&get)?)
+            }
         };
         Ok(Self {
             choice,
@@ -157,6 +159,7 @@ impl Options {
             parallel: cli.transfer.parallel,
             policy: Policy { retries: cli.transfer.retries, timing: Timing::default() },
             trust,
+            proxies: Arc::new(proxies),
             keyring: Arc::new(keyring),
             output: OutputOptions {
                 format: cli.output.output,

@@ -8,6 +8,7 @@ mod encoding;
 mod error;
 mod exchange;
 mod login;
+pub mod proxies;
 mod reach;
 pub mod retry;
 pub mod tls;

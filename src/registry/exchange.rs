@@ -18,7 +18,7 @@ use super::login::{Proof, sensitive};
 use super::reach::{Allowed, FORBIDDEN, Reach, reach_of_host};
 use super::retry::{Patience, Policy, retry_after};
 use super::tls::{Clients, Partner};
-use super::transport::NO_TLS;
+use super::transport::{NO_TLS, wants_login};
 use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
@@ -40,7 +40,7 @@ pub struct Peer {
     insecure: bool,
     /// The addresses it may have, best first.
     pub(super) bases: Vec<Url>,
-    clients: Arc<Clients>,
+    pub(super) clients: Arc<Clients>,
     pub(super) policy: Policy,
     pub(super) keyring: Arc<Keyring>,
     pub(super) session: Session,
@@ -118,6 +118,7 @@ impl Peer {
             Scheme::Https => vec![base("https")],
             Scheme::Insecure => vec![base("https"), base("http")],
         };
+        clients.proxies.logins().for_each(|login| keyring.hush.learn_login(&login));
         Self {
             side,
             host,
@@ -397,7 +398,7 @@ impl Peer {
                 tracing::debug!("{doing}: {} by {host} in {:?}", response.status(), began.elapsed());
                 return Ok(response);
             }
-            Ok(Err(error)) => self.transport_error(doing, &error),
+            Ok(Err(error)) => self.connection_error(doing, &error).await,
             Err(_) => {
                 let why = format!("no answer within {}", text::duration(limit));
                 self.error(Kind::Transient, doing.to_owned(), why)
@@ -427,6 +428,8 @@ impl Peer {
 
     pub(super) async fn failure(&self, purpose: Purpose, doing: String, response: Response) -> Error {
         let status = response.status();
+        let proxy = self.clients.proxies.for_url(response.url());
+        let proxy = proxy.filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).map(wants_login);
         let wish = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
         let storage = self.storage_host(response.url()).filter(|_| purpose != Purpose::Token);
@@ -444,7 +447,7 @@ impl Peer {
             // Whoever else is about to ask should know at once, whatever the one who asked has to do first.
             self.close_for(wish);
         }
-        let hint = self.hint(&kind, &doing, &why);
+        let hint = proxy.or_else(|| self.hint(&kind, &doing, &why));
         Error { status: Some(status.as_u16()), hint, ..self.error(kind, doing, why) }
     }
 

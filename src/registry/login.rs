@@ -7,7 +7,7 @@ use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, t
 use super::credentials::{Login, Secret};
 use super::error::{Error, Kind, Purpose, Side};
 use super::exchange::{Ask, Contact, Peer, Role, lock};
-use super::tls::is_loopback;
+use super::proxies::is_loopback;
 use crate::text;
 
 /// Largest answer of a token service that is read, in bytes.

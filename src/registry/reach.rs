@@ -4,9 +4,7 @@
 //! may lead to a machine that only we can reach, such as a cloud's metadata service, unless the registry is itself in
 //! such a place. Names are judged by what they resolve to, at the moment of connecting.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -117,13 +115,13 @@ impl Allowed {
 /// Resolves names to what is allowed, and to nothing else.
 pub(super) struct Guard {
     pub allowed: Allowed,
-    /// Proxies, which the user named; they are where they are.
-    pub proxies: Arc<HashSet<String>>,
+    /// The proxy in between, which the user named; it is where it is.
+    pub proxy: Option<String>,
 }
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let (allowed, trusted) = (self.allowed, self.proxies.contains(name.as_str()));
+        let (allowed, trusted) = (self.allowed, self.proxy.as_deref() == Some(name.as_str()));
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let good: Vec<SocketAddr> =
@@ -139,27 +137,6 @@ impl Resolve for Guard {
 /// How it is said that an address is not allowed.
 pub(super) const FORBIDDEN: &str =
     "it leads to an address on a private network or this machine, which is refused";
-
-/// The hosts of the proxies that the environment names.
-pub(super) fn proxies_of_environment() -> HashSet<String> {
-    let variables = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-    let values = variables.iter().filter_map(|name| std::env::var(name).ok());
-    values.filter_map(|value| Some(proxy_url(&value)?.host_str()?.to_owned())).collect()
-}
-
-/// `host:port` of the proxy for TLS, as the environment names it, for messages.
-pub(super) fn proxy_for_https() -> Option<String> {
-    let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let url = proxy_url(&variables.iter().find_map(|name| std::env::var(name).ok())?)?;
-    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    Some(crate::text::printable(&format!("{}{port}", url.host_str()?)))
-}
-
-fn proxy_url(value: &str) -> Option<Url> {
-    let with_scheme = || Url::parse(&format!("http://{value}")).ok();
-    // "proxy:3128" parses as a URL of the scheme "proxy".
-    Url::parse(value).ok().filter(Url::has_host).or_else(with_scheme)
-}
 
 /// How near `url`'s host is: what counts is the nearest of its addresses.
 pub(super) async fn reach_of_host(url: &Url) -> Reach {
@@ -239,13 +216,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_resolves_to_a_forbidden_address_is_not_connected_to() {
-        let guard = |proxies: &[&str]| Guard {
+        let guard = |proxy: Option<&str>| Guard {
             allowed: Allowed { private: false, loopback: false },
-            proxies: Arc::new(proxies.iter().map(|p| (*p).to_owned()).collect()),
+            proxy: proxy.map(str::to_owned),
         };
         let resolve =
             |guard: Guard| async move { guard.resolve("localhost".parse().unwrap()).await.map(|_| ()) };
-        assert!(resolve(guard(&[])).await.unwrap_err().to_string().contains("refused"));
-        assert!(resolve(guard(&["localhost"])).await.is_ok());
+        assert!(resolve(guard(None)).await.unwrap_err().to_string().contains("refused"));
+        assert!(resolve(guard(Some("localhost"))).await.is_ok());
     }
 }
