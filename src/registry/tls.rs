@@ -338,6 +338,22 @@ mod tests {
     }
 
     #[test]
+    fn the_public_authorities_are_carried() {
+        let mut store = RootCertStore::empty();
+        let carried = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+        assert_eq!(store.add_parsable_certificates(carried.iter().cloned()), (carried.len(), 0));
+        assert_eq!(carried_authorities().len(), carried.len());
+        // Those behind Docker Hub, quay.io, ghcr.io, registry.k8s.io and public.ecr.aws, and the free one.
+        for name in
+            ["Amazon Root CA 1", "DigiCert Global Root G2", "GTS Root R1", "USERTrust ECC", "ISRG Root X1"]
+        {
+            let named =
+                |der: &&CertificateDer<'_>| der.windows(name.len()).any(|part| part == name.as_bytes());
+            assert!(carried.iter().any(|der| named(&der)), "{name}");
+        }
+    }
+
+    #[test]
     fn each_way_to_speak_has_one_client() {
         let clients = Clients::new(Trust::default(), Arc::default(), Duration::from_secs(1));
         let host: Host = "example.com".parse().unwrap();

@@ -157,6 +157,14 @@ fn a_password_without_a_user_or_without_a_word_is_wrong_use() {
     program().args(&["--password", PASSWORD]).run().expect(2);
 }
 
+/// A file says of its size what it likes.
+#[test]
+fn a_file_of_logins_without_an_end_is_refused() {
+    let single = Single::new();
+    let run = single.program("127.0.0.1:1").args(&["--authfile", "/dev/zero"]).run().expect(2);
+    assert!(run.stderr.contains("/dev/zero") && run.stderr.contains("larger than 4 MiB"), "{}", run.stderr);
+}
+
 /// A helper that knows one server and is strict about how it is asked.
 fn strict_helper(server: &str, answer: &str) -> String {
     format!(

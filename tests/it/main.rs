@@ -14,6 +14,7 @@ mod cluster;
 mod config;
 mod credentials;
 mod efficiency;
+mod empty_root;
 mod failures;
 mod kill;
 mod main_job;

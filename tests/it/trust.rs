@@ -62,6 +62,15 @@ fn an_authority_of_ones_own_is_trusted_by_flag_by_variable_or_by_directory() {
     // OpenSSL's names in such a directory are hashes; ours are read as well.
     std::fs::copy(&ca, certs.join("any.pem")).unwrap();
     directory.env("SSL_CERT_DIR", certs).run().expect(0);
+    // Whoever names a directory does not mean the public authorities.
+    for nothing in ["empty", "nowhere"] {
+        let program = program().file("empty/README", "no certificate");
+        let nothing = program.home(nothing);
+        let run = program.env("SSL_CERT_DIR", nothing).run().expect(2);
+        assert!(run.stderr.contains("SSL_CERT_DIR names no directory with"), "{}", run.stderr);
+    }
+    let endless = program().args(&["--ca-file", "/dev/zero"]).run().expect(2);
+    assert!(endless.stderr.contains("larger than 16 MiB"), "{}", endless.stderr);
     program().file(&certs_d(&host, "anything.crt"), &single.net.ca().pem).run().expect(0);
     program().args(&["--insecure"]).run().expect(0);
 }
