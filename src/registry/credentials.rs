@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use self::file::AuthFile;
 use self::hush::Hush;
 use crate::reference::{Host, Repository};
+use crate::text;
 
 /// Something that must not be seen: neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -137,6 +138,12 @@ impl Keyring {
             }
         }
         Ok(None)
+    }
+
+    /// The credential helper that the user has named for this very host.
+    pub fn helper_for(&self, host: &Host) -> Option<String> {
+        let file = self.files.iter().find(|file| file.helper_is_exclusive(host))?;
+        file.helper_for(host).map(|helper| text::printable(&helper))
     }
 
     async fn ask(&self, helper: &str, host: &Host, file: &AuthFile) -> Result<Option<Login>, String> {

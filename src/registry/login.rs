@@ -84,7 +84,10 @@ impl Peer {
     }
 
     fn no_login(&self) -> String {
-        format!("no login for it is known; try docker login {}", self.host)
+        match self.keyring.helper_for(&self.host) {
+            Some(helper) => format!("docker-credential-{helper} has no login for {}", self.host),
+            None => format!("no login for it is known; try docker login {}", self.host),
+        }
     }
 
     /// The user's login for this host, unless it was refused before.

@@ -210,7 +210,7 @@ fn a_helper_without_a_login_leaves_the_way_to_other_places() {
     let script = strict_helper("another.example.com", &answer(USER, "wrong-canary"));
     let program = || locked.program().helper("test", &script);
     let helpers = serde_json::json!({ "credHelpers": { &host: "test" } }).to_string();
-    let none = format!("no login for it is known; try docker login {host}");
+    let none = format!("docker-credential-test has no login for {host}");
     locked.assert_closed(program().file(".docker/config.json", &helpers), &["401", &none]);
     let empty = locked.program().helper("test", &format!("echo '{}'", answer("", "")));
     locked.assert_closed(empty.file(".docker/config.json", &helpers), &["401", &none]);

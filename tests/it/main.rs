@@ -10,6 +10,7 @@ mod stage;
 
 mod canary;
 mod check;
+mod clouds;
 mod cluster;
 mod config;
 mod credentials;
