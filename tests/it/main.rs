@@ -35,3 +35,4 @@ mod tokens;
 mod trial;
 mod trust;
 mod upstream_names;
+mod user_yaml;

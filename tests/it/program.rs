@@ -97,9 +97,18 @@ impl Program {
     }
 
     /// With so many file descriptors at most.
-    pub fn with_files(mut self, most: u32) -> Self {
+    pub fn with_files(self, most: u32) -> Self {
+        self.limited(&format!("ulimit -n {most}"))
+    }
+
+    /// With so much memory at most, in KiB.
+    pub fn with_memory(self, most: u64) -> Self {
+        self.limited(&format!("ulimit -v {most}"))
+    }
+
+    fn limited(mut self, limit: &str) -> Self {
         let mut limited = Command::new("/bin/sh");
-        limited.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]);
+        limited.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]);
         limited.arg(self.command.get_program()).args(self.command.get_args());
         limited.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         limited.stdin(Stdio::null());
