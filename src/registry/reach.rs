@@ -14,6 +14,10 @@ use tokio::time::timeout;
 /// How long a registry's own name is looked up only to learn how near it is.
 const LOOKUP_MAX: Duration = Duration::from_secs(3);
 
+/// Where Alibaba's, Oracle's and Microsoft's clouds serve metadata, besides the usual link-local address.
+const METADATA: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Reach {
@@ -41,6 +45,7 @@ impl Reach {
         let [a, b, ..] = v4.octets();
         match (a, b) {
             (127, _) => Reach::Loopback,
+            _ if METADATA.contains(&v4) => Reach::Never,
             (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) => Reach::Private,
             (0, _) | (169, 254) | (224..=255, _) => Reach::Never,
             _ => Reach::Public,
@@ -64,12 +69,13 @@ impl Reach {
     }
 }
 
-/// An IPv4 address in an IPv6 one: mapped, compatible, or behind NAT64.
+/// An IPv4 address in an IPv6 one: mapped, compatible, behind NAT64 (of the world's prefix or a local one), or 6to4.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, high, low] = v6.segments();
     let v4 = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(v4),
+        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] => Some(v4),
+        [0x2002, ..] => Some(Ipv4Addr::from((u32::from(b) << 16) | u32::from(c))),
         [0, 0, 0, 0, 0, 0] if u32::from(v4) > 1 => Some(v4),
         _ => None,
     }
@@ -175,6 +181,12 @@ mod tests {
             ("100.64.0.1", Reach::Private),
             ("127.0.0.1", Reach::Loopback),
             ("169.254.169.254", Reach::Never),
+            ("100.100.100.200", Reach::Never),
+            ("168.63.129.16", Reach::Never),
+            ("192.0.0.192", Reach::Never),
+            ("64:ff9b:1::a9fe:a9fe", Reach::Never),
+            ("2002:a9fe:a9fe::1", Reach::Never),
+            ("2002:808:808::1", Reach::Public),
             ("0.0.0.0", Reach::Never),
             ("255.255.255.255", Reach::Never),
             ("::1", Reach::Loopback),
