@@ -3,6 +3,7 @@
 pub mod auth;
 mod blob;
 mod chunks;
+mod contact;
 pub mod credentials;
 mod encoding;
 mod error;

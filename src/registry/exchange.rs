@@ -1,6 +1,6 @@
-//! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
+//! One request to one host, with all that it takes: login, redirects, pauses, another try.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::{Challenge, Scopes, Session};
 use super::chunks::Bodies;
+use super::contact::Contact;
 use super::credentials::{Keyring, Secret};
 use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
 use super::login::{Proof, sensitive};
 use super::reach::{Allowed, FORBIDDEN, Reach, reach_of_host};
-use super::retry::{Patience, Policy, retry_after};
+use super::retry::{Patience, Policy, SLOWEST, retry_after};
 use super::tls::{Clients, Partner};
-use super::transport::{NO_TLS, wants_login};
+use super::transport::wants_login;
 use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
@@ -49,6 +50,8 @@ pub struct Peer {
     pub(super) refusal: Mutex<Option<Error>>,
     /// Nobody asks this host for anything before then.
     closed_until: Mutex<Option<Instant>>,
+    /// Whether it has answered anything, so that how to reach it is settled.
+    pub(super) answered: AtomicBool,
     /// Requests that it has answered well, whoever made them.
     pub(super) served: AtomicU64,
     /// How blobs are sent to it.
@@ -66,16 +69,6 @@ pub(super) enum Role {
     Registry,
     /// Gets the login.
     TokenService,
-}
-
-/// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
-/// challenge is answered once and a dead host is waited for once.
-#[derive(Debug, Clone)]
-pub(super) enum Contact {
-    Unknown,
-    Trying,
-    Known(Url),
-    Down(Error),
 }
 
 /// A request that can be made again.
@@ -131,6 +124,7 @@ impl Peer {
             contact: watch::Sender::new(Contact::Unknown),
             refusal: Mutex::default(),
             closed_until: Mutex::default(),
+            answered: AtomicBool::new(false),
             served: AtomicU64::new(0),
             bodies: Bodies::default(),
             slots: Semaphore::new(REQUESTS_PER_HOST),
@@ -144,11 +138,15 @@ impl Peer {
 
     /// Makes the request until it succeeds or there is no more hope.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, Error> {
-        let mut patience = Patience::new(&self.policy);
+        self.ask_with(ask, &mut Patience::new(&self.policy)).await
+    }
+
+    /// The same where the answer's body may cost patience as well.
+    pub(super) async fn ask_with(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
         loop {
             let result = {
                 let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-                self.ask_once(ask, &mut patience).await
+                self.ask_once(ask, patience).await
             };
             let error = match result {
                 Ok(response) => return Ok(response),
@@ -169,91 +167,8 @@ impl Peer {
         self.served.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
-    /// for its outcome.
-    pub(super) async fn ask_once(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
-        // A host that is down says so for all; what each of them was doing is its own.
-        let turn = self.turn().await.map_err(|error| Error { doing: ask.doing.clone(), ..error })?;
-        match turn {
-            Turn::Known(base) => self.exchange(&base, ask).await,
-            Turn::First(first) => self.first_exchange(first, ask, patience).await,
-        }
-    }
-
-    /// Waits until it is known whether the host is there, or until it is our turn to find out.
-    async fn turn(&self) -> Result<Turn<'_>, Error> {
-        let mut changes = self.contact.subscribe();
-        loop {
-            let became_first = self.contact.send_if_modified(|contact| {
-                let first = matches!(contact, Contact::Unknown);
-                if first {
-                    *contact = Contact::Trying;
-                }
-                first
-            });
-            if became_first {
-                return Ok(Turn::First(FirstContact(&self.contact)));
-            }
-            let contact = changes.borrow_and_update().clone();
-            match contact {
-                Contact::Known(base) => return Ok(Turn::Known(base)),
-                Contact::Down(error) => return Err(error),
-                Contact::Unknown | Contact::Trying => {
-                    // The sender lives in self: this cannot fail.
-                    let _ = changes.changed().await;
-                }
-            }
-        }
-    }
-
-    async fn first_exchange(
-        &self,
-        first: FirstContact<'_>,
-        ask: &Ask<'_>,
-        patience: &mut Patience,
-    ) -> Result<Response, Error> {
-        loop {
-            let error = match self.try_bases(&first, ask).await {
-                Ok(response) => return Ok(response),
-                // Whatever the answer is, it is one: the host is there.
-                Err(error) if error.status.is_some() => return Err(error),
-                Err(error) => error,
-            };
-            match patience.next(&error.kind, self.served()) {
-                Some(pause) => self.rest(pause, &error).await,
-                None => {
-                    first.0.send_replace(Contact::Down(error.clone()));
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    async fn try_bases(&self, first: &FirstContact<'_>, ask: &Ask<'_>) -> Result<Response, Error> {
-        let mut trouble = None;
-        for base in &self.bases {
-            let result = self.exchange(base, ask).await;
-            match result {
-                Err(error) if error.status.is_none() => {
-                    let speaks_no_tls = error.kind == Kind::Untrusted && error.why.contains(NO_TLS);
-                    // Only a host that answers without TLS is asked without it; no other trouble is a reason to. What
-                    // then goes wrong without TLS may pass.
-                    if !speaks_no_tls {
-                        return Err(error);
-                    }
-                    trouble = Some(error);
-                }
-                answered => {
-                    first.0.send_replace(Contact::Known(base.clone()));
-                    return answered;
-                }
-            }
-        }
-        Err(trouble.expect("there is at least one base, and it either answered or failed"))
-    }
-
     /// One request, repeated only to present the login that the host wants to see.
-    async fn exchange(&self, base: &Url, ask: &Ask<'_>) -> Result<Response, Error> {
+    pub(super) async fn exchange(&self, base: &Url, ask: &Ask<'_>) -> Result<Response, Error> {
         let mut introduced = false;
         let mut renewed = false;
         loop {
@@ -324,6 +239,7 @@ impl Peer {
                 _ => self.policy.timing.answer,
             };
             let response = self.send_within(limit, request, &ask.doing).await?;
+            self.answered.fetch_or(own, Ordering::Relaxed);
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
                 return Ok((response, own));
@@ -523,8 +439,14 @@ impl Peer {
     /// As much of a body as comes, up to about `limit` bytes, and why that is not all of it.
     async fn read_start(&self, mut response: Response, limit: usize, doing: &str) -> (Bytes, Option<Error>) {
         let mut body = BytesMut::new();
-        let stall = self.policy.timing.stall;
+        let (stall, window, began) =
+            (self.policy.timing.stall, self.policy.timing.slow_window, Instant::now());
         loop {
+            let time = began.elapsed();
+            if time > window && (body.len() as u64) < SLOWEST * time.as_secs() {
+                let why = "the answer comes too slowly".to_owned();
+                return (body.freeze(), Some(self.error(Kind::Transient, doing.to_owned(), why)));
+            }
             let chunk = match timeout(stall, response.chunk()).await {
                 Ok(Ok(None)) => return (body.freeze(), None),
                 Ok(Ok(Some(chunk))) => chunk,
@@ -605,27 +527,6 @@ pub enum Scheme {
     Http,
     /// TLS with any certificate, or plain HTTP where the host speaks no TLS.
     Insecure,
-}
-
-/// Whose turn it is.
-enum Turn<'a> {
-    Known(Url),
-    First(FirstContact<'a>),
-}
-
-/// Being the first to talk to a host. Dropped without a result, the next one is first.
-struct FirstContact<'a>(&'a watch::Sender<Contact>);
-
-impl Drop for FirstContact<'_> {
-    fn drop(&mut self) {
-        self.0.send_if_modified(|contact| {
-            let trying = matches!(contact, Contact::Trying);
-            if trying {
-                *contact = Contact::Unknown;
-            }
-            trying
-        });
-    }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -4,9 +4,10 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, H
 use reqwest::{Response, Url};
 
 use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, token_question};
+use super::contact::Contact;
 use super::credentials::{Login, Secret};
 use super::error::{Error, Kind, Purpose, Side};
-use super::exchange::{Ask, Contact, Peer, Role, lock};
+use super::exchange::{Ask, Peer, Role, lock};
 use super::proxies::is_loopback;
 use crate::text;
 

@@ -45,7 +45,10 @@ impl Peer {
             (None, None) => (Kind::Transient, root_cause(error)),
         };
         let hint = match tls {
-            Some(tls) => self.tls_hint(&tls, kind == Kind::Untrusted),
+            Some(tls) => {
+                let elsewhere = error.url().is_some_and(|url| self.storage_host(url).is_some());
+                self.tls_hint(&tls, kind == Kind::Untrusted && !elsewhere)
+            }
             None if error.is_dns() && self.proxy_of(error).is_some_and(Proxy::wants_addresses) => {
                 Some("socks5h:// lets the proxy look names up".to_owned())
             }
@@ -54,7 +57,7 @@ impl Peer {
         Error { hint, ..self.error(kind, doing.to_owned(), text::printable(&why)) }
     }
 
-    /// What helps against a TLS error, of the host itself or of the proxy before it.
+    /// What helps against a TLS error, of the host itself or of another on the way: a proxy, or where it points to.
     fn tls_hint(&self, error: &rustls::Error, of_host: bool) -> Option<String> {
         let authority = || match self.clients.system_has_none() {
             true => "--ca-file names the authority to trust; this system has none, so only public ones are",
