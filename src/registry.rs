@@ -28,6 +28,7 @@ use self::auth::Scopes;
 use self::encoding::Decoder;
 use self::error::Purpose;
 use self::exchange::{Ask, At};
+use self::retry::Patience;
 use crate::manifest::{self, Content, Descriptor, MANIFEST_MAX, Manifest};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
 
@@ -56,7 +57,8 @@ impl Peer {
     /// # Errors
     /// The registry cannot be reached or does not let us in. That something does not exist is no error.
     pub async fn head_manifest(&self, spot: &Spot) -> Result<Head, Error> {
-        match self.manifest_request(Method::HEAD, spot, false).await {
+        let mut patience = Patience::new(&self.policy);
+        match self.manifest_request(Method::HEAD, spot, false, &mut patience).await {
             Ok(response) => Ok(declared_digest(&response).map_or(Head::Mute, Head::Found)),
             Err(error) => match error.kind {
                 Kind::NotFound => Ok(Head::Absent),
@@ -74,21 +76,30 @@ impl Peer {
     /// # Errors
     /// It does not exist, is damaged, or is no manifest that can be mirrored.
     pub async fn get_manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
-        match self.try_manifest(spot, size, false).await {
-            // A cache on the way may be the culprit.
-            Err(error) if error.kind == Kind::Corrupt => self.try_manifest(spot, size, true).await,
-            result => result,
+        let mut patience = Patience::new(&self.policy);
+        let mut past_caches = false;
+        loop {
+            let response = self.manifest_request(Method::GET, spot, past_caches, &mut patience).await?;
+            let error = match self.read_manifest(response, spot, size).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(error) => error,
+            };
+            match patience.next(&error.kind, self.served()) {
+                Some(pause) => self.rest(pause, &error).await,
+                // A cache on the way may be the culprit.
+                None if error.kind == Kind::Corrupt && !past_caches => past_caches = true,
+                None => return Err(error),
+            }
         }
     }
 
-    async fn try_manifest(
+    async fn read_manifest(
         &self,
+        response: Response,
         spot: &Spot,
         size: Option<u64>,
-        past_caches: bool,
     ) -> Result<Manifest, Error> {
         let doing = format!("GET manifest {spot}");
-        let response = self.manifest_request(Method::GET, spot, past_caches).await?;
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
         let encoded = encoding::is_gzip(&response);
@@ -121,6 +132,7 @@ impl Peer {
         method: Method,
         spot: &Spot,
         past_caches: bool,
+        patience: &mut Patience,
     ) -> Result<Response, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPT));
@@ -128,7 +140,7 @@ impl Peer {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         let doing = format!("{method} manifest {spot}");
-        self.ask(&Ask {
+        let ask = Ask {
             purpose: Purpose::Manifest,
             method,
             at: At::Path(format!("/v2/{}/manifests/{}", spot.repository, spot.name.as_str())),
@@ -137,8 +149,8 @@ impl Peer {
             headers,
             body: None,
             doing,
-        })
-        .await
+        };
+        self.ask_with(&ask, patience).await
     }
 
     /// Puts a manifest under a tag or its digest, byte for byte (distribution-spec, "Pushing Manifests").
