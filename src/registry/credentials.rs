@@ -84,13 +84,13 @@ pub struct Given {
 pub struct Keyring {
     target: Option<(Host, Login)>,
     files: Vec<AuthFile>,
-    /// What helpers said, by helper and server: each is asked once.
+    /// What helpers said, by helper and server: each is asked once, even if it then fails, which may take its time.
     asked: Mutex<HashMap<(String, String), Answer>>,
     /// What hosts were shown, and may say back.
     pub(super) hush: Hush,
 }
 
-type Answer = Arc<OnceCell<Option<Login>>>;
+type Answer = Arc<OnceCell<Result<Option<Login>, String>>>;
 
 impl Keyring {
     /// Reads the files that there are. `environment` gives variables, of the process or of a test.
@@ -156,7 +156,7 @@ impl Keyring {
             .entry(key)
             .or_default()
             .clone();
-        cell.get_or_try_init(|| helper::get(helper, &server)).await.cloned()
+        cell.get_or_init(|| helper::get(helper, &server)).await.clone()
     }
 }
 

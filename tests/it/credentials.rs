@@ -6,8 +6,9 @@ use base64::Engine as _;
 
 use crate::program::{Ended, Program, auths};
 use crate::single::{REPOSITORY, Single};
+use crate::stage::{CONTROL_PLANE, Stage};
 use crate::support::process::{DockerRegistry, Setup, require};
-use crate::support::{Fault, any};
+use crate::support::{Fault, Op, any, on};
 
 const USER: &str = "mirror";
 const PASSWORD: &str = "pa55word-canary";
@@ -243,6 +244,22 @@ fn a_helper_that_fails_is_named_and_what_it_printed_is_not() {
     let absent = locked.program().helper("other", ":");
     let absent = absent.file(".docker/config.json", r#"{"credsStore":"test"}"#);
     locked.assert_closed(absent, &[name, "cannot be started"]);
+}
+
+/// S11: a helper that fails may take half a minute for it, so it is not asked for each image anew.
+#[test]
+fn a_helper_that_fails_is_asked_once() {
+    let stage = Stage::new(CONTROL_PLANE);
+    let refused = Fault::Status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+    // Anyone may look, so that the host is known to be there before a login is wanted.
+    stage.target.fault(on(Op::UploadStart).or(Op::Mount).then(refused));
+    let config = serde_json::json!({ "credHelpers": { stage.target.host(): "test" } }).to_string();
+    let program = stage.program().file(".docker/config.json", config);
+    let running = program.helper("test", "echo asked >> \"$HOME/asked\"; exit 1").start();
+    let (ended, asked) = running.wait_and(|home| std::fs::read_to_string(home.join("asked")));
+    let ended = ended.expect(3);
+    assert!(ended.stdout.contains("docker-credential-test failed"), "{}", ended.stdout);
+    assert_eq!(asked.expect("it was asked"), "asked\n");
 }
 
 /// S11: only plain names lead to a program, and only to one on PATH.

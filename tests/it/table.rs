@@ -719,6 +719,7 @@ const CASES: &[(&str, &[&str], &str)] = &[
             "a_helper_that_fails_is_named_and_what_it_printed_is_not",
             "a_helper_with_a_path_for_a_name_is_never_run",
             "helpers_without_a_plain_name_are_not_run",
+            "a_helper_that_fails_is_asked_once",
             "a_helper_that_hangs_is_not_waited_for",
             "a_helper_for_one_host_that_has_no_login_is_named",
             "ecr_is_shown_what_its_helper_prints_with_each_request",
