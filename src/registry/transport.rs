@@ -23,7 +23,8 @@ impl Peer {
             return told;
         }
         let Some(status) = proxy.refusal(url).await else { return told };
-        let kind = if status.starts_with('4') { Kind::Invalid } else { told.kind };
+        let may_pass = ["408", "429"].iter().any(|code| status.starts_with(code)) || !status.starts_with('4');
+        let kind = if may_pass { told.kind } else { Kind::Invalid };
         let why = format!("the proxy {} does not let it through: {status}", proxy.shown());
         Error { hint: told.hint, ..self.error(kind, doing.to_owned(), text::printable(&why)) }
     }

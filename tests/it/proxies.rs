@@ -204,7 +204,7 @@ fn a_plain_http_source_goes_through_the_proxy_for_plain_http() {
     let net = Net::new();
     let target = net.registry("target").start();
     let nobody = crate::stage::closed_port();
-    let run = arguments(&target.host()).env("HTTP_PROXY", nobody.to_string()).run().expect(1);
+    let run = arguments(&target.host()).env("HTTP_PROXY", &nobody).run().expect(1);
     assert!(run.stdout.contains(&format!("cannot connect to the proxy {nobody}")), "{}", run.stdout);
 }
 

@@ -43,7 +43,7 @@ fn assert_refused_at(flag: &str, text: &str, line: usize) {
 
 /// Each list holds ten of the one before: 10^9 in the last.
 fn bomb() -> String {
-    let ten = |item: &str| vec![item; 10].join(", ");
+    let ten = |item: &str| [item; 10].join(", ");
     let first = format!("&a0 [{}]", ten("x"));
     let others = (1..9).map(|n| format!("&a{n} [{}]", ten(&format!("*a{}", n - 1))));
     format!("[{}]", std::iter::once(first).chain(others).collect::<Vec<_>>().join(", "))
