@@ -14,9 +14,10 @@ use crate::support::{Auth, Content, Fault, Image, Journal, Kind, Net, Op, any, o
 
 const PASSWORD: &str = "pa55word-canary";
 
-/// Requests that begin an upload.
+/// Uploads that were begun. A request for one that has met a dead token began nothing.
 fn starts(journal: &Journal) -> usize {
-    journal.count("target", Op::UploadStart) + journal.count("target", Op::Mount)
+    let starts = [Op::UploadStart, Op::Mount].map(|op| journal.of("target", op));
+    starts.iter().flatten().filter(|start| start.status == Some(202)).count()
 }
 
 #[track_caller]
