@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::text_file;
+use crate::{text_file, yaml};
 
 mod minor;
 mod schema;
@@ -54,7 +54,7 @@ pub enum CatalogError {
     #[error("catalog {name}: cannot read it: {error}")]
     File { name: String, error: std::io::Error },
     #[error("catalog {name}: {error}")]
-    Yaml { name: String, error: Box<serde_saphyr::Error> },
+    Yaml { name: String, error: yaml::Error },
     #[error("catalog {name}, the document at line {line}: {why}")]
     Rule { name: String, line: usize, why: String },
     #[error("catalog {name}: there must be one document with `kubernetes` and no `kubeone`, not {count}")]
@@ -215,14 +215,12 @@ impl Document {
     }
 
     fn parse<T: DeserializeOwned>(&self, text: &str) -> Result<T, CatalogError> {
-        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         // Empty lines in front give errors the line of the file instead of the document's.
         let text: Cow<'_, str> = match self.line {
             0 => text.into(),
             line => ("\n".repeat(line) + text).into(),
         };
-        serde_saphyr::from_str_with_options(&text, options)
-            .map_err(|error| CatalogError::Yaml { name: self.name.clone(), error: Box::new(error) })
+        yaml::one(&text).map_err(|error| CatalogError::Yaml { name: self.name.clone(), error })
     }
 
     fn parse_checked<T: DeserializeOwned>(

@@ -87,8 +87,9 @@ Examples:
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
   PULL_OPTIONAL_IMAGES=false are what image-loader.sh takes; a flag beats its
-  variable. REGISTRY_AUTH_FILE, DOCKER_CONFIG, HTTPS_PROXY, NO_PROXY,
-  SSL_CERT_FILE, NO_COLOR and RUST_LOG mean what they mean elsewhere.
+  variable. REGISTRY_AUTH_FILE, DOCKER_CONFIG, HTTPS_PROXY, HTTP_PROXY,
+  ALL_PROXY, NO_PROXY, SSL_CERT_FILE, NO_COLOR and RUST_LOG mean what they
+  mean elsewhere.
 
 Exit status:
   0    all done

@@ -14,6 +14,7 @@ use crate::platforms::{Platform, Platforms};
 use crate::reference::{Host, Target};
 use crate::registry::Scheme;
 use crate::registry::credentials::{Given, Keyring, Login, Secret};
+use crate::registry::proxies::Proxies;
 use crate::registry::retry::{Policy, Timing};
 use crate::registry::tls::Trust;
 use crate::text::quoted;
@@ -39,6 +40,7 @@ pub struct Options {
     pub parallel: NonZeroUsize,
     pub policy: Policy,
     pub trust: Trust,
+    pub proxies: Arc<Proxies>,
     pub keyring: Arc<Keyring>,
     pub output: OutputOptions,
 }
@@ -142,12 +144,12 @@ impl Options {
         if let Some(path) = &cli.transfer.ca_file {
             trust = trust.with_bundle(path).context("--ca-file")?;
         }
-        if mode != Mode::DryRun {
-            Trust::check_environment()?;
-        }
-        let keyring = match mode {
-            Mode::DryRun => Keyring::default(),
-            Mode::Check | Mode::Mirror => Keyring::new(given(&cli.transfer, &target)?, &get)?,
+        let (keyring, proxies) = match mode {
+            Mode::DryRun => Default::default(),
+            Mode::Check | Mode::Mirror => {
+                Trust::check_environment()?;
+                (Keyring::new(given(&cli.transfer, &target)?, &get)?, Proxies::new(&get)?)
+            }
         };
         Ok(Self {
             choice,
@@ -164,6 +166,7 @@ impl Options {
             parallel: cli.transfer.parallel,
             policy: policy(&cli.transfer),
             trust,
+            proxies: Arc::new(proxies),
             keyring: Arc::new(keyring),
             output: OutputOptions {
                 format: cli.output.output,

@@ -3,11 +3,13 @@
 pub mod auth;
 mod blob;
 mod chunks;
+mod contact;
 pub mod credentials;
 mod encoding;
 mod error;
 mod exchange;
 mod login;
+pub mod proxies;
 mod reach;
 mod referrers;
 pub mod retry;
@@ -28,6 +30,7 @@ use self::auth::Scopes;
 use self::encoding::Decoder;
 use self::error::Purpose;
 use self::exchange::{Ask, At};
+use self::retry::Patience;
 use crate::manifest::{self, Content, Descriptor, Manifest};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
 
@@ -63,7 +66,8 @@ impl Peer {
     /// # Errors
     /// The registry cannot be reached or does not let us in. That something does not exist is no error.
     pub async fn head_manifest(&self, spot: &Spot) -> Result<Head, Error> {
-        match self.manifest_request(Method::HEAD, spot, false).await {
+        let mut patience = Patience::new(&self.policy);
+        match self.manifest_request(Method::HEAD, spot, false, &mut patience).await {
             Ok(response) => Ok(declared_digest(&response).map_or(Head::Mute, Head::Found)),
             Err(error) => match error.kind {
                 Kind::NotFound => Ok(Head::Absent),
@@ -81,25 +85,34 @@ impl Peer {
     /// # Errors
     /// It does not exist, is damaged, or is no manifest that can be mirrored.
     pub async fn get_manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
-        match self.try_manifest(spot, size, false).await {
-            // A cache on the way may be the culprit.
-            Err(error) if error.kind == Kind::Corrupt => self.try_manifest(spot, size, true).await,
-            result => result,
+        let mut patience = Patience::new(&self.policy);
+        let mut past_caches = false;
+        loop {
+            let response = self.manifest_request(Method::GET, spot, past_caches, &mut patience).await?;
+            let error = match self.read_manifest(response, spot, size).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(error) => error,
+            };
+            match patience.next(&error.kind, self.is_alive()) {
+                Some(pause) => self.rest(pause, &error).await,
+                // A cache on the way may be the culprit.
+                None if error.kind == Kind::Corrupt && !past_caches => past_caches = true,
+                None => return Err(error),
+            }
         }
     }
 
-    async fn try_manifest(
+    async fn read_manifest(
         &self,
+        response: Response,
         spot: &Spot,
         size: Option<u64>,
-        past_caches: bool,
     ) -> Result<Manifest, Error> {
         let doing = format!("GET manifest {spot}");
-        let response = self.manifest_request(Method::GET, spot, past_caches).await?;
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
         let encoded = encoding::is_gzip(&response);
-        let mut bytes = self.read_manifest(response, &doing).await?;
+        let mut bytes = self.read_manifest_bytes(response, &doing).await?;
         if encoded && bytes.starts_with(&[0x1f, 0x8b]) {
             let decoded = Decoder::new().decode(&bytes, self.policy.manifest_max as u64);
             bytes = decoded.map_err(|why| self.error(Kind::Invalid, doing.clone(), why.to_owned()))?;
@@ -123,7 +136,7 @@ impl Peer {
             .map_err(|e| self.error(Kind::Invalid, doing, e.to_string()))
     }
 
-    async fn read_manifest(&self, response: Response, doing: &str) -> Result<Bytes, Error> {
+    async fn read_manifest_bytes(&self, response: Response, doing: &str) -> Result<Bytes, Error> {
         let limit = self.policy.manifest_max;
         self.read_body(response, limit, doing).await.map_err(|error| match error.kind {
             Kind::Invalid => {
@@ -138,6 +151,7 @@ impl Peer {
         method: Method,
         spot: &Spot,
         past_caches: bool,
+        patience: &mut Patience,
     ) -> Result<Response, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPT));
@@ -145,7 +159,7 @@ impl Peer {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         let doing = format!("{method} manifest {spot}");
-        self.ask(&Ask {
+        let ask = Ask {
             purpose: Purpose::Manifest,
             method,
             at: At::Path(format!("/v2/{}/manifests/{}", spot.repository, spot.name.as_str())),
@@ -154,8 +168,8 @@ impl Peer {
             headers,
             body: None,
             doing,
-        })
-        .await
+        };
+        self.ask_with(&ask, patience).await
     }
 
     /// Puts a manifest under a tag or its digest, byte for byte (distribution-spec, "Pushing Manifests").

@@ -20,7 +20,8 @@ pub struct Hosts<'o> {
 
 impl<'o> Hosts<'o> {
     pub fn new(options: &'o Options) -> Self {
-        let clients = Arc::new(Clients::new(options.trust.clone(), options.policy.timing.connect));
+        let connect = options.policy.timing.connect;
+        let clients = Arc::new(Clients::new(options.trust.clone(), options.proxies.clone(), connect));
         let target = peer(options, &clients, Side::Target, &options.target.host, options.target_scheme);
         Self { options, clients, target, sources: HashMap::new() }
     }

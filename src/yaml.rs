@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Error, Options, Spanned};
+use serde_saphyr::{Options, Spanned};
 
 /// A value and the line on which it begins.
 #[derive(Debug, Clone)]
@@ -57,14 +57,26 @@ fn options() -> Options {
     serde_saphyr::options! { strict_booleans: true, with_snippet: false }
 }
 
+/// What is wrong with a text, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl From<serde_saphyr::Error> for Error {
+    fn from(error: serde_saphyr::Error) -> Self {
+        // Advice for those who call the library.
+        Self(error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", ""))
+    }
+}
+
 /// A single document.
-pub fn one<T: DeserializeOwned>(text: &str) -> Result<T, Box<Error>> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
+pub fn one<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    Ok(serde_saphyr::from_str_with_options(text, options())?)
 }
 
 /// The documents of a stream but the empty ones.
-pub fn documents(text: &str) -> Result<Vec<Node>, Box<Error>> {
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(Box::new)
+pub fn documents(text: &str) -> Result<Vec<Node>, Error> {
+    Ok(serde_saphyr::from_multiple_with_options(text, options())?)
 }
 
 impl<'de> Deserialize<'de> for Node {

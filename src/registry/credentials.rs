@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use self::file::AuthFile;
 use self::hush::Hush;
 use crate::reference::{Host, Repository};
+use crate::text;
 
 /// Something that must not be seen: neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,13 +84,13 @@ pub struct Given {
 pub struct Keyring {
     target: Option<(Host, Login)>,
     files: Vec<AuthFile>,
-    /// What helpers said, by helper and server: each is asked once.
+    /// What helpers said, by helper and server: each is asked once, even if it then fails, which may take its time.
     asked: Mutex<HashMap<(String, String), Answer>>,
     /// What hosts were shown, and may say back.
     pub(super) hush: Hush,
 }
 
-type Answer = Arc<OnceCell<Option<Login>>>;
+type Answer = Arc<OnceCell<Result<Option<Login>, String>>>;
 
 impl Keyring {
     /// Reads the files that there are. `environment` gives variables, of the process or of a test.
@@ -139,6 +140,12 @@ impl Keyring {
         Ok(None)
     }
 
+    /// The credential helper that the user has named for this very host.
+    pub fn helper_for(&self, host: &Host) -> Option<String> {
+        let file = self.files.iter().find(|file| file.helper_is_exclusive(host))?;
+        file.helper_for(host).map(|helper| text::printable(&helper))
+    }
+
     async fn ask(&self, helper: &str, host: &Host, file: &AuthFile) -> Result<Option<Login>, String> {
         let server = file.server_name(host);
         let key = (helper.to_owned(), server.clone());
@@ -149,7 +156,7 @@ impl Keyring {
             .entry(key)
             .or_default()
             .clone();
-        cell.get_or_try_init(|| helper::get(helper, &server)).await.cloned()
+        cell.get_or_init(|| helper::get(helper, &server)).await.clone()
     }
 }
 

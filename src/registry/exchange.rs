@@ -1,6 +1,6 @@
-//! One request to one host, with all that it takes: first contact, login, redirects, pauses, another try.
+//! One request to one host, with all that it takes: login, redirects, pauses, another try.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::{Challenge, Scopes, Session};
 use super::chunks::Bodies;
+use super::contact::Contact;
 use super::credentials::{Keyring, Secret};
 use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
 use super::login::{Proof, sensitive};
 use super::reach::{Allowed, FORBIDDEN, Reach, reach_of_host};
-use super::retry::{Patience, Policy, retry_after};
+use super::retry::{Patience, Policy, SLOWEST, retry_after};
 use super::tls::{Clients, Partner};
-use super::transport::NO_TLS;
+use super::transport::wants_login;
 use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
@@ -40,7 +41,7 @@ pub struct Peer {
     insecure: bool,
     /// The addresses it may have, best first.
     pub(super) bases: Vec<Url>,
-    clients: Arc<Clients>,
+    pub(super) clients: Arc<Clients>,
     pub(super) policy: Policy,
     pub(super) keyring: Arc<Keyring>,
     pub(super) session: Session,
@@ -51,6 +52,8 @@ pub struct Peer {
     closed_until: Mutex<Option<Instant>>,
     /// When it has last answered a request well, whoever made it.
     served_last: Mutex<Option<Instant>>,
+    /// Whether it has answered anything, so that how to reach it is settled.
+    pub(super) answered: AtomicBool,
     /// How blobs are sent to it.
     pub(super) bodies: Bodies,
     /// It does not list what refers to a manifest.
@@ -68,16 +71,6 @@ pub(super) enum Role {
     Registry,
     /// Gets the login.
     TokenService,
-}
-
-/// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
-/// challenge is answered once and a dead host is waited for once.
-#[derive(Debug, Clone)]
-pub(super) enum Contact {
-    Unknown,
-    Trying,
-    Known(Url),
-    Down(Error),
 }
 
 /// A request that can be made again.
@@ -120,6 +113,7 @@ impl Peer {
             Scheme::Https => vec![base("https")],
             Scheme::Insecure => vec![base("https"), base("http")],
         };
+        clients.proxies.logins().for_each(|login| keyring.hush.learn_login(&login));
         Self {
             side,
             host,
@@ -133,6 +127,7 @@ impl Peer {
             refusal: Mutex::default(),
             closed_until: Mutex::default(),
             served_last: Mutex::default(),
+            answered: AtomicBool::new(false),
             bodies: Bodies::default(),
             no_referrers_api: AtomicBool::new(false),
             slots: Semaphore::new(REQUESTS_PER_HOST),
@@ -146,11 +141,15 @@ impl Peer {
 
     /// Makes the request until it succeeds or there is no more hope.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, Error> {
-        let mut patience = Patience::new(&self.policy);
+        self.ask_with(ask, &mut Patience::new(&self.policy)).await
+    }
+
+    /// The same where the answer's body may cost patience as well.
+    pub(super) async fn ask_with(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
         loop {
             let result = {
                 let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-                self.ask_once(ask, &mut patience).await
+                self.ask_once(ask, patience).await
             };
             let error = match result {
                 Ok(response) => return Ok(response),
@@ -172,91 +171,8 @@ impl Peer {
         *lock(&self.served_last) = Some(Instant::now());
     }
 
-    /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
-    /// for its outcome.
-    pub(super) async fn ask_once(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, Error> {
-        // A host that is down says so for all; what each of them was doing is its own.
-        let turn = self.turn().await.map_err(|error| Error { doing: ask.doing.clone(), ..error })?;
-        match turn {
-            Turn::Known(base) => self.exchange(&base, ask).await,
-            Turn::First(first) => self.first_exchange(first, ask, patience).await,
-        }
-    }
-
-    /// Waits until it is known whether the host is there, or until it is our turn to find out.
-    async fn turn(&self) -> Result<Turn<'_>, Error> {
-        let mut changes = self.contact.subscribe();
-        loop {
-            let became_first = self.contact.send_if_modified(|contact| {
-                let first = matches!(contact, Contact::Unknown);
-                if first {
-                    *contact = Contact::Trying;
-                }
-                first
-            });
-            if became_first {
-                return Ok(Turn::First(FirstContact(&self.contact)));
-            }
-            let contact = changes.borrow_and_update().clone();
-            match contact {
-                Contact::Known(base) => return Ok(Turn::Known(base)),
-                Contact::Down(error) => return Err(error),
-                Contact::Unknown | Contact::Trying => {
-                    // The sender lives in self: this cannot fail.
-                    let _ = changes.changed().await;
-                }
-            }
-        }
-    }
-
-    async fn first_exchange(
-        &self,
-        first: FirstContact<'_>,
-        ask: &Ask<'_>,
-        patience: &mut Patience,
-    ) -> Result<Response, Error> {
-        loop {
-            let error = match self.try_bases(&first, ask).await {
-                Ok(response) => return Ok(response),
-                // Whatever the answer is, it is one: the host is there.
-                Err(error) if error.status.is_some() => return Err(error),
-                Err(error) => error,
-            };
-            match patience.next(&error.kind, self.is_alive()) {
-                Some(pause) => self.rest(pause, &error).await,
-                None => {
-                    first.0.send_replace(Contact::Down(error.clone()));
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    async fn try_bases(&self, first: &FirstContact<'_>, ask: &Ask<'_>) -> Result<Response, Error> {
-        let mut trouble = None;
-        for base in &self.bases {
-            let result = self.exchange(base, ask).await;
-            match result {
-                Err(error) if error.status.is_none() => {
-                    let speaks_no_tls = error.kind == Kind::Untrusted && error.why.contains(NO_TLS);
-                    // Only a host that answers without TLS is asked without it; no other trouble is a reason to. What
-                    // then goes wrong without TLS may pass.
-                    if !speaks_no_tls {
-                        return Err(error);
-                    }
-                    trouble = Some(error);
-                }
-                answered => {
-                    first.0.send_replace(Contact::Known(base.clone()));
-                    return answered;
-                }
-            }
-        }
-        Err(trouble.expect("there is at least one base, and it either answered or failed"))
-    }
-
     /// One request, repeated only to present the login that the host wants to see.
-    async fn exchange(&self, base: &Url, ask: &Ask<'_>) -> Result<Response, Error> {
+    pub(super) async fn exchange(&self, base: &Url, ask: &Ask<'_>) -> Result<Response, Error> {
         let mut introduced = false;
         let mut renewed = false;
         loop {
@@ -327,6 +243,7 @@ impl Peer {
                 _ => self.policy.timing.answer,
             };
             let response = self.send_within(limit, request, &ask.doing).await?;
+            self.answered.fetch_or(own, Ordering::Relaxed);
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
                 return Ok((response, own));
@@ -401,7 +318,7 @@ impl Peer {
                 tracing::debug!("{doing}: {} by {host} in {:?}", response.status(), began.elapsed());
                 return Ok(response);
             }
-            Ok(Err(error)) => self.transport_error(doing, &error),
+            Ok(Err(error)) => self.connection_error(doing, &error).await,
             Err(_) => {
                 let why = format!("no answer within {}", text::duration(limit));
                 self.error(Kind::Transient, doing.to_owned(), why)
@@ -431,6 +348,8 @@ impl Peer {
 
     pub(super) async fn failure(&self, purpose: Purpose, doing: String, response: Response) -> Error {
         let status = response.status();
+        let proxy = self.clients.proxies.for_url(response.url());
+        let proxy = proxy.filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).map(wants_login);
         let wish = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
         let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
         let storage = self.storage_host(response.url()).filter(|_| purpose != Purpose::Token);
@@ -448,7 +367,7 @@ impl Peer {
             // Whoever else is about to ask should know at once, whatever the one who asked has to do first.
             self.close_for(wish);
         }
-        let hint = self.hint(&kind, &doing, &why);
+        let hint = proxy.or_else(|| self.hint(&kind, &doing, &why));
         Error { status: Some(status.as_u16()), hint, ..self.error(kind, doing, why) }
     }
 
@@ -528,8 +447,14 @@ impl Peer {
     /// As much of a body as comes, up to about `limit` bytes, and why that is not all of it.
     async fn read_start(&self, mut response: Response, limit: usize, doing: &str) -> (Bytes, Option<Error>) {
         let mut body = BytesMut::new();
-        let stall = self.policy.timing.stall;
+        let (stall, window, began) =
+            (self.policy.timing.stall, self.policy.timing.slow_window, Instant::now());
         loop {
+            let time = began.elapsed();
+            if time > window && (body.len() as u64) < SLOWEST * time.as_secs() {
+                let why = "the answer comes too slowly".to_owned();
+                return (body.freeze(), Some(self.error(Kind::Transient, doing.to_owned(), why)));
+            }
             let chunk = match timeout(stall, response.chunk()).await {
                 Ok(Ok(None)) => return (body.freeze(), None),
                 Ok(Ok(Some(chunk))) => chunk,
@@ -623,27 +548,6 @@ pub enum Scheme {
     Http,
     /// TLS with any certificate, or plain HTTP where the host speaks no TLS.
     Insecure,
-}
-
-/// Whose turn it is.
-enum Turn<'a> {
-    Known(Url),
-    First(FirstContact<'a>),
-}
-
-/// Being the first to talk to a host. Dropped without a result, the next one is first.
-struct FirstContact<'a>(&'a watch::Sender<Contact>);
-
-impl Drop for FirstContact<'_> {
-    fn drop(&mut self) {
-        self.0.send_if_modified(|contact| {
-            let trying = matches!(contact, Contact::Trying);
-            if trying {
-                *contact = Contact::Unknown;
-            }
-            trying
-        });
-    }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -4,10 +4,11 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, H
 use reqwest::{Response, Url};
 
 use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, token_question};
+use super::contact::Contact;
 use super::credentials::{Login, Secret};
 use super::error::{Error, Kind, Purpose, Side};
-use super::exchange::{Ask, Contact, Peer, Role, lock};
-use super::tls::is_loopback;
+use super::exchange::{Ask, Peer, Role, lock};
+use super::proxies::is_loopback;
 use crate::text;
 
 /// Largest answer of a token service that is read, in bytes.
@@ -84,7 +85,10 @@ impl Peer {
     }
 
     fn no_login(&self) -> String {
-        format!("no login for it is known; try docker login {}", self.host)
+        match self.keyring.helper_for(&self.host) {
+            Some(helper) => format!("docker-credential-{helper} has no login for {}", self.host),
+            None => format!("no login for it is known; try docker login {}", self.host),
+        }
     }
 
     /// The user's login for this host, unless it was refused before.

@@ -4,9 +4,7 @@
 //! may lead to a machine that only we can reach, such as a cloud's metadata service, unless the registry is itself in
 //! such a place. Names are judged by what they resolve to, at the moment of connecting.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -15,6 +13,10 @@ use tokio::time::timeout;
 
 /// How long a registry's own name is looked up only to learn how near it is.
 const LOOKUP_MAX: Duration = Duration::from_secs(3);
+
+/// Where Alibaba's, Oracle's and Microsoft's clouds serve metadata, besides the usual link-local address.
+const METADATA: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +45,7 @@ impl Reach {
         let [a, b, ..] = v4.octets();
         match (a, b) {
             (127, _) => Reach::Loopback,
+            _ if METADATA.contains(&v4) => Reach::Never,
             (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) => Reach::Private,
             (0, _) | (169, 254) | (224..=255, _) => Reach::Never,
             _ => Reach::Public,
@@ -66,12 +69,13 @@ impl Reach {
     }
 }
 
-/// An IPv4 address in an IPv6 one: mapped, compatible, or behind NAT64.
+/// An IPv4 address in an IPv6 one: mapped, compatible, behind NAT64 (of the world's prefix or a local one), or 6to4.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, high, low] = v6.segments();
     let v4 = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(v4),
+        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] => Some(v4),
+        [0x2002, ..] => Some(Ipv4Addr::from((u32::from(b) << 16) | u32::from(c))),
         [0, 0, 0, 0, 0, 0] if u32::from(v4) > 1 => Some(v4),
         _ => None,
     }
@@ -117,13 +121,13 @@ impl Allowed {
 /// Resolves names to what is allowed, and to nothing else.
 pub(super) struct Guard {
     pub allowed: Allowed,
-    /// Proxies, which the user named; they are where they are.
-    pub proxies: Arc<HashSet<String>>,
+    /// The proxy in between, which the user named; it is where it is.
+    pub proxy: Option<String>,
 }
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let (allowed, trusted) = (self.allowed, self.proxies.contains(name.as_str()));
+        let (allowed, trusted) = (self.allowed, self.proxy.as_deref() == Some(name.as_str()));
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let good: Vec<SocketAddr> =
@@ -139,27 +143,6 @@ impl Resolve for Guard {
 /// How it is said that an address is not allowed.
 pub(super) const FORBIDDEN: &str =
     "it leads to an address on a private network or this machine, which is refused";
-
-/// The hosts of the proxies that the environment names.
-pub(super) fn proxies_of_environment() -> HashSet<String> {
-    let variables = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-    let values = variables.iter().filter_map(|name| std::env::var(name).ok());
-    values.filter_map(|value| Some(proxy_url(&value)?.host_str()?.to_owned())).collect()
-}
-
-/// `host:port` of the proxy for TLS, as the environment names it, for messages.
-pub(super) fn proxy_for_https() -> Option<String> {
-    let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let url = proxy_url(&variables.iter().find_map(|name| std::env::var(name).ok())?)?;
-    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    Some(crate::text::printable(&format!("{}{port}", url.host_str()?)))
-}
-
-fn proxy_url(value: &str) -> Option<Url> {
-    let with_scheme = || Url::parse(&format!("http://{value}")).ok();
-    // "proxy:3128" parses as a URL of the scheme "proxy".
-    Url::parse(value).ok().filter(Url::has_host).or_else(with_scheme)
-}
 
 /// How near `url`'s host is: what counts is the nearest of its addresses.
 pub(super) async fn reach_of_host(url: &Url) -> Reach {
@@ -198,6 +181,12 @@ mod tests {
             ("100.64.0.1", Reach::Private),
             ("127.0.0.1", Reach::Loopback),
             ("169.254.169.254", Reach::Never),
+            ("100.100.100.200", Reach::Never),
+            ("168.63.129.16", Reach::Never),
+            ("192.0.0.192", Reach::Never),
+            ("64:ff9b:1::a9fe:a9fe", Reach::Never),
+            ("2002:a9fe:a9fe::1", Reach::Never),
+            ("2002:808:808::1", Reach::Public),
             ("0.0.0.0", Reach::Never),
             ("255.255.255.255", Reach::Never),
             ("::1", Reach::Loopback),
@@ -239,13 +228,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_resolves_to_a_forbidden_address_is_not_connected_to() {
-        let guard = |proxies: &[&str]| Guard {
+        let guard = |proxy: Option<&str>| Guard {
             allowed: Allowed { private: false, loopback: false },
-            proxies: Arc::new(proxies.iter().map(|p| (*p).to_owned()).collect()),
+            proxy: proxy.map(str::to_owned),
         };
         let resolve =
             |guard: Guard| async move { guard.resolve("localhost".parse().unwrap()).await.map(|_| ()) };
-        assert!(resolve(guard(&[])).await.unwrap_err().to_string().contains("refused"));
-        assert!(resolve(guard(&["localhost"])).await.is_ok());
+        assert!(resolve(guard(None)).await.unwrap_err().to_string().contains("refused"));
+        assert!(resolve(guard(Some("localhost"))).await.is_ok());
     }
 }

@@ -98,7 +98,7 @@ impl Peer {
     async fn read_list(&self, response: Response, doing: &str) -> Result<Vec<Descriptor>, Error> {
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
-        let bytes = self.read_manifest(response, doing).await?;
+        let bytes = self.read_manifest_bytes(response, doing).await?;
         let index = Manifest::parse(bytes, media_type.as_deref(), Algorithm::Sha256);
         index.map(entries).map_err(|e| self.error(Kind::Invalid, doing.to_owned(), e.to_string()))
     }

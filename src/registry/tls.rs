@@ -1,8 +1,8 @@
 //! Whom to trust, and the HTTP clients that follow from it: one for each way to speak to a host.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,9 +11,11 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::reach::{Allowed, Guard, proxies_of_environment};
+use super::proxies::{Proxies, Proxy};
+use super::reach::{Allowed, Guard};
 use crate::open_files::{self, PLENTY};
 use crate::reference::Host;
+use crate::text_file;
 
 /// Largest certificate bundle that is read, in bytes; the public roots together are 0.2 MB.
 const BUNDLE_MAX: u64 = 16 << 20;
@@ -94,11 +96,21 @@ impl Trust {
         Ok(self)
     }
 
-    /// `SSL_CERT_FILE` replaces the system's bundle, in the TLS library. One that cannot be read would be passed
-    /// over there in silence, so it is read here first.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's authorities, in the TLS library. There, what cannot be
+    /// read is passed over in silence, and whoever is left without any trusts more than was asked for; so it is read
+    /// here first.
+    ///
+    /// # Errors
+    /// The file, or all of the directories without a file, hold no certificate.
     pub fn check_environment() -> Result<()> {
-        if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) {
+        let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+        if let Some(path) = named("SSL_CERT_FILE") {
             read_bundle(&PathBuf::from(path)).context("SSL_CERT_FILE names no usable bundle")?;
+        } else if let Some(directories) = named("SSL_CERT_DIR") {
+            let mut files =
+                std::env::split_paths(&directories).filter_map(|path| path.read_dir().ok()).flatten();
+            let usable = files.any(|file| file.is_ok_and(|file| read_bundle(&file.path()).is_ok()));
+            ensure!(usable, "SSL_CERT_DIR names no directory with a certificate that can be used");
         }
         Ok(())
     }
@@ -107,16 +119,16 @@ impl Trust {
 fn read_identity(certificate: &Path) -> Result<Identity> {
     let key = certificate.with_extension("key");
     ensure!(key.exists(), "{} has no key beside it (a .key of the same name)", certificate.display());
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let read = |path: &Path| {
+        text_file::read_bytes(path, BUNDLE_MAX).with_context(|| format!("cannot read {}", path.display()))
+    };
     let pem = [read(certificate)?, b"\n".to_vec(), read(&key)?].concat();
     Identity::from_pem(&pem).with_context(|| format!("{} and its key are of no use", certificate.display()))
 }
 
 fn read_bundle(path: &Path) -> Result<Vec<Certificate>> {
     let shown = path.display();
-    let size = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
-    ensure!(size <= BUNDLE_MAX, "{shown} is too large for a certificate bundle ({size} bytes)");
-    let pem = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let pem = text_file::read_bytes(path, BUNDLE_MAX).with_context(|| format!("cannot read {shown}"))?;
     let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .with_context(|| format!("{shown} is not PEM"))?;
@@ -133,8 +145,7 @@ fn read_bundle(path: &Path) -> Result<Vec<Certificate>> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Profile {
     security: Security,
-    /// Loopback is this very machine: no proxy can reach it.
-    direct: bool,
+    proxy: Option<Proxy>,
     /// Where the host may be, if the user did not name it.
     allowed: Option<Allowed>,
 }
@@ -166,15 +177,17 @@ pub(super) enum Partner<'a> {
 pub struct Clients {
     trust: Trust,
     connect: Duration,
-    proxies: Arc<HashSet<String>>,
+    pub(super) proxies: Arc<Proxies>,
     made: Mutex<HashMap<Profile, Client>>,
+    /// The public authorities, where they had to stand in for the system's.
+    carried: OnceLock<Vec<Certificate>>,
 }
 
 impl Clients {
-    pub fn new(trust: Trust, connect: Duration) -> Self {
+    pub fn new(trust: Trust, proxies: Arc<Proxies>, connect: Duration) -> Self {
         // reqwest is built without a cryptography provider of its own; a second call finds it there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { trust, connect, proxies: Arc::new(proxies_of_environment()), made: Mutex::default() }
+        Self { trust, connect, proxies, made: Mutex::default(), carried: OnceLock::new() }
     }
 
     /// The client for `url`.
@@ -195,7 +208,20 @@ impl Clients {
                 false => (Security::Verified, Some(allowed)),
             },
         };
-        let profile = Profile { security, direct: is_loopback(url), allowed };
+        let proxy = self.proxies.for_url(url).cloned();
+        let security = match (security, &proxy) {
+            // No TLS for the registry, but for the way to it.
+            (Security::Plain, Some(proxy)) if proxy.is_tls() => Security::Verified,
+            (Security::Unverified(_), Some(proxy)) if proxy.is_tls() => {
+                bail!(
+                    "with --insecure the certificate of the proxy {} would not be verified either; \
+                     NO_PROXY keeps the target away from it",
+                    proxy.shown()
+                );
+            }
+            (security, _) => security,
+        };
+        let profile = Profile { security, proxy, allowed };
         let mut made = self.made.lock().expect("no code panics while it holds this lock");
         if let Some(client) = made.get(&profile) {
             return Ok(client.clone());
@@ -208,17 +234,17 @@ impl Clients {
     fn build(&self, profile: &Profile) -> Result<Client> {
         let builder = || self.builder(profile);
         Ok(match &profile.security {
-            Security::Plain => builder().tls_certs_only([]).build()?,
+            Security::Plain => builder()?.tls_certs_only([]).build()?,
             Security::Verified => self.verified(builder, &self.trust.authorities)?,
             Security::VerifiedAs(host) => {
                 let own = self.trust.for_host(host)?;
-                self.verified(|| own.identify(builder()), &self.authorities_with(&own))?
+                self.verified(|| Ok(own.identify(builder()?)), &self.authorities_with(&own))?
             }
             Security::VerifiedBy(host) => {
                 self.verified(builder, &self.authorities_with(&self.trust.for_host(host)?))?
             }
             Security::Unverified(host) => {
-                let builder = self.trust.for_host(host)?.identify(builder());
+                let builder = self.trust.for_host(host)?.identify(builder()?);
                 builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true).build()?
             }
         })
@@ -228,21 +254,35 @@ impl Clients {
         self.trust.authorities.iter().chain(&own.authorities).cloned().collect()
     }
 
+    /// A client that trusts the system's authorities and these; or the public ones that we carry in place of the
+    /// system's, where it has none (an empty container).
     fn verified(
         &self,
-        builder: impl Fn() -> ClientBuilder,
+        builder: impl Fn() -> reqwest::Result<ClientBuilder>,
         authorities: &[Certificate],
     ) -> reqwest::Result<Client> {
-        let system = builder().tls_certs_merge(authorities.iter().cloned()).build();
-        // A machine without any root (an empty container) gets the public ones that we carry.
-        system.or_else(|_| {
-            let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-            let public = public.filter_map(|der| Certificate::from_der(der).ok());
-            builder().tls_certs_only(public.chain(authorities.iter().cloned())).build()
-        })
+        let system = builder()?.tls_certs_merge(authorities.iter().cloned()).build();
+        // Authorities of the user's own hide that the system has none.
+        if authorities.is_empty() && system.is_ok() || system_has_authorities() {
+            return system;
+        }
+        let carried = self.carried.get_or_init(|| {
+            let carried = carried_authorities();
+            tracing::info!(
+                "this system has no certificate authorities: trusting the {} public ones that the program carries",
+                carried.len()
+            );
+            carried
+        });
+        builder()?.tls_certs_only(carried.iter().chain(authorities).cloned()).build()
     }
 
-    fn builder(&self, profile: &Profile) -> ClientBuilder {
+    /// Whether the system has no authorities, as far as that had to be found out.
+    pub(super) fn system_has_none(&self) -> bool {
+        self.carried.get().is_some()
+    }
+
+    fn builder(&self, profile: &Profile) -> reqwest::Result<ClientBuilder> {
         let mut builder = Client::builder()
             .user_agent(concat!("mirror-images/", env!("CARGO_PKG_VERSION")))
             // HTTP/1.1 moves blobs about twice as fast as HTTP/2, whose flow control costs CPU and round trips.
@@ -253,24 +293,33 @@ impl Clients {
             .connect_timeout(self.connect)
             .tcp_keepalive(Duration::from_secs(30));
         if let Some(allowed) = profile.allowed {
-            builder = builder.dns_resolver(Arc::new(Guard { allowed, proxies: self.proxies.clone() }));
+            let proxy = profile.proxy.as_ref().map(|proxy| proxy.host().to_owned());
+            builder = builder.dns_resolver(Arc::new(Guard { allowed, proxy }));
         }
         let open_files = open_files::raise();
         if open_files < PLENTY {
             builder = builder.pool_max_idle_per_host(usize::try_from(open_files / 32).unwrap_or(1));
         }
-        if profile.direct { builder.no_proxy() } else { builder }
+        // Without a proxy of ours, the library would look for one in the environment.
+        Ok(match &profile.proxy {
+            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.url())?),
+            None => builder.no_proxy(),
+        })
     }
 }
 
-/// Whether `url` is on this machine, by its literal address or by the name that means it.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
+/// Whether the TLS library finds any authority on this machine. Found out once: it reads them all for that.
+fn system_has_authorities() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| Client::builder().tls_certs_merge([]).build().is_ok())
+}
+
+/// Mozilla's, as the library that we carry has them.
+fn carried_authorities() -> Vec<Certificate> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|der| Certificate::from_der(der).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -289,8 +338,24 @@ mod tests {
     }
 
     #[test]
+    fn the_public_authorities_are_carried() {
+        let mut store = RootCertStore::empty();
+        let carried = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+        assert_eq!(store.add_parsable_certificates(carried.iter().cloned()), (carried.len(), 0));
+        assert_eq!(carried_authorities().len(), carried.len());
+        // Those behind Docker Hub, quay.io, ghcr.io, registry.k8s.io and public.ecr.aws, and the free one.
+        for name in
+            ["Amazon Root CA 1", "DigiCert Global Root G2", "GTS Root R1", "USERTrust ECC", "ISRG Root X1"]
+        {
+            let named =
+                |der: &&CertificateDer<'_>| der.windows(name.len()).any(|part| part == name.as_bytes());
+            assert!(carried.iter().any(|der| named(&der)), "{name}");
+        }
+    }
+
+    #[test]
     fn each_way_to_speak_has_one_client() {
-        let clients = Clients::new(Trust::default(), Duration::from_secs(1));
+        let clients = Clients::new(Trust::default(), Arc::default(), Duration::from_secs(1));
         let host: Host = "example.com".parse().unwrap();
         let storage = Partner::Stranger { of: &host, allowed: Allowed { private: true, loopback: false } };
         let named = |unverified| Partner::Registry { host: &host, unverified };

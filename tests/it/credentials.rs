@@ -6,8 +6,9 @@ use base64::Engine as _;
 
 use crate::program::{Ended, Program, auths};
 use crate::single::{REPOSITORY, Single};
+use crate::stage::{CONTROL_PLANE, Stage};
 use crate::support::process::{DockerRegistry, Setup, require};
-use crate::support::{Fault, any};
+use crate::support::{Fault, Op, any, on};
 
 const USER: &str = "mirror";
 const PASSWORD: &str = "pa55word-canary";
@@ -157,6 +158,14 @@ fn a_password_without_a_user_or_without_a_word_is_wrong_use() {
     program().args(&["--password", PASSWORD]).run().expect(2);
 }
 
+/// A file says of its size what it likes.
+#[test]
+fn a_file_of_logins_without_an_end_is_refused() {
+    let single = Single::new();
+    let run = single.program("127.0.0.1:1").args(&["--authfile", "/dev/zero"]).run().expect(2);
+    assert!(run.stderr.contains("/dev/zero") && run.stderr.contains("larger than 4 MiB"), "{}", run.stderr);
+}
+
 /// A helper that knows one server and is strict about how it is asked.
 fn strict_helper(server: &str, answer: &str) -> String {
     format!(
@@ -202,7 +211,7 @@ fn a_helper_without_a_login_leaves_the_way_to_other_places() {
     let script = strict_helper("another.example.com", &answer(USER, "wrong-canary"));
     let program = || locked.program().helper("test", &script);
     let helpers = serde_json::json!({ "credHelpers": { &host: "test" } }).to_string();
-    let none = format!("no login for it is known; try docker login {host}");
+    let none = format!("docker-credential-test has no login for {host}");
     locked.assert_closed(program().file(".docker/config.json", &helpers), &["401", &none]);
     let empty = locked.program().helper("test", &format!("echo '{}'", answer("", "")));
     locked.assert_closed(empty.file(".docker/config.json", &helpers), &["401", &none]);
@@ -235,6 +244,22 @@ fn a_helper_that_fails_is_named_and_what_it_printed_is_not() {
     let absent = locked.program().helper("other", ":");
     let absent = absent.file(".docker/config.json", r#"{"credsStore":"test"}"#);
     locked.assert_closed(absent, &[name, "cannot be started"]);
+}
+
+/// S11: a helper that fails may take half a minute for it, so it is not asked for each image anew.
+#[test]
+fn a_helper_that_fails_is_asked_once() {
+    let stage = Stage::new(CONTROL_PLANE);
+    let refused = Fault::Status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+    // Anyone may look, so that the host is known to be there before a login is wanted.
+    stage.target.fault(on(Op::UploadStart).or(Op::Mount).then(refused));
+    let config = serde_json::json!({ "credHelpers": { stage.target.host(): "test" } }).to_string();
+    let program = stage.program().file(".docker/config.json", config);
+    let running = program.helper("test", "echo asked >> \"$HOME/asked\"; exit 1").start();
+    let (ended, asked) = running.wait_and(|home| std::fs::read_to_string(home.join("asked")));
+    let ended = ended.expect(3);
+    assert!(ended.stdout.contains("docker-credential-test failed"), "{}", ended.stdout);
+    assert_eq!(asked.expect("it was asked"), "asked\n");
 }
 
 /// S11: only plain names lead to a program, and only to one on PATH.

@@ -10,10 +10,12 @@ mod stage;
 
 mod canary;
 mod check;
+mod clouds;
 mod cluster;
 mod config;
 mod credentials;
 mod efficiency;
+mod empty_root;
 mod failures;
 mod kill;
 mod main_job;
@@ -34,3 +36,4 @@ mod tokens;
 mod trial;
 mod trust;
 mod upstream_names;
+mod user_yaml;

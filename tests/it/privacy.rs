@@ -227,7 +227,7 @@ fn an_upload_location_on_another_host_that_asks_for_a_login_gets_none() {
         let target = target.rule(on(Op::UploadStart).or(Op::Mount).then(elsewhere)).start();
         let began = Instant::now();
         let program = patient(&single, &target.host());
-        assert_refused(began, &program.login(&target.host(), "u", PASSWORD).run(), 3, "401");
+        assert_refused(began, &program.login(&target.host(), "u", PASSWORD).run(), 3, ": 401 ");
         let journal = single.net.journal();
         assert!(journal.requests("evil") > 0, "{}", journal.dump());
         assert_eq!(journal.requests("evil's service"), 0, "{}", journal.dump());

@@ -101,6 +101,11 @@ impl Program {
         self.after(&format!("ulimit -n {most}"))
     }
 
+    /// With so much memory at most, in KiB.
+    pub fn with_memory(self, most: u64) -> Self {
+        self.after(&format!("ulimit -v {most}"))
+    }
+
     /// In a shell that has done this before.
     pub fn after(mut self, before: &str) -> Self {
         let mut limited = Command::new("/bin/sh");

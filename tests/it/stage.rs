@@ -191,8 +191,7 @@ impl Stage {
 
 /// A port where nobody listens.
 pub fn closed_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket").to_string()
+    crate::support::process::free_port().expect("a free port").to_string()
 }
 
 /// Mirrors images that no catalog knows, within this process; what belongs to `docker.io`, `quay.io` and

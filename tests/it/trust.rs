@@ -9,7 +9,7 @@ use crate::support::nginx::{self, Nginx};
 use crate::support::process::{DockerRegistry, Setup, TokenSetup, require};
 use crate::support::proxy::Proxy;
 use crate::support::tls::{Ca, Identity};
-use crate::support::{Auth, Net};
+use crate::support::{Auth, Fault, Net, any};
 
 const PASSWORD: &str = "pa55word-canary";
 
@@ -62,6 +62,15 @@ fn an_authority_of_ones_own_is_trusted_by_flag_by_variable_or_by_directory() {
     // OpenSSL's names in such a directory are hashes; ours are read as well.
     std::fs::copy(&ca, certs.join("any.pem")).unwrap();
     directory.env("SSL_CERT_DIR", certs).run().expect(0);
+    // Whoever names a directory does not mean the public authorities.
+    for nothing in ["empty", "nowhere"] {
+        let program = program().file("empty/README", "no certificate");
+        let nothing = program.home(nothing);
+        let run = program.env("SSL_CERT_DIR", nothing).run().expect(2);
+        assert!(run.stderr.contains("SSL_CERT_DIR names no directory with"), "{}", run.stderr);
+    }
+    let endless = program().args(&["--ca-file", "/dev/zero"]).run().expect(2);
+    assert!(endless.stderr.contains("larger than 16 MiB"), "{}", endless.stderr);
     program().file(&certs_d(&host, "anything.crt"), &single.net.ca().pem).run().expect(0);
     program().args(&["--insecure"]).run().expect(0);
 }
@@ -266,6 +275,22 @@ fn a_host_that_speaks_no_tls_is_shown_nothing_and_the_way_out_is_told() {
     assert!(refused.stdout.contains("does not speak TLS (--source-mirror"), "{}", refused.stdout);
     assert_eq!(net.journal().requests("plain"), 0);
     assert!(proxy.requests().iter().all(|request| request.starts_with("CONNECT ")), "no silent downgrade");
+}
+
+/// H06: that a token service speaks no TLS is no reason to speak to the registry without.
+#[test]
+fn a_token_service_without_tls_does_not_take_it_from_the_registry() {
+    let single = Single::new();
+    let service = single.net.trap("service");
+    let challenge = format!("Bearer realm=\"https://{}/token\",service=\"x\"", service.host());
+    let refused = Fault::Status(401).header("WWW-Authenticate", &challenge);
+    let target = single.net.registry("target").tls().rule(any().then(refused)).start();
+    let ca = single.net.ca_file().to_str().unwrap().to_owned();
+    let run = single.program(&target.host()).args(&["--ca-file", &ca]).run().expect(3);
+    let told = "asking 127.0.0.1 for a token at";
+    assert!(run.stdout.contains(told) && run.stdout.contains("does not speak TLS"), "{}", run.stdout);
+    assert!(!run.stdout.contains("--insecure"), "{}", run.stdout);
+    assert_eq!(single.net.journal().requests("service"), 0);
 }
 
 /// H06, L21: plain HTTP to a port that speaks TLS.

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -251,9 +252,23 @@ pub(super) fn short_lived_directory() -> std::io::Result<tempfile::TempDir> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
-pub(super) fn free_port() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?)
+/// Below the ports that systems give out by themselves, and how many.
+const PORTS: (u32, u32) = (20_000, 12_000);
+
+/// A port that nobody listens on, and that nobody else here will be given before a child does.
+pub fn free_port() -> Result<SocketAddr, Failure> {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let (first, count) = PORTS;
+    // Other test processes begin elsewhere.
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in 0..count {
+        let nth = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % count;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(first + nth)?));
+        if TcpListener::bind(addr).is_ok() {
+            return Ok(addr);
+        }
+    }
+    Err("there is no free port".into())
 }
 
 /// Ends by itself when the child closes its end.

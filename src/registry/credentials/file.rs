@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
 use super::{Login, Secret};
 use crate::reference::{Host, Repository};
+use crate::text_file;
 
 /// Largest file that is read, in bytes.
 const FILE_MAX: u64 = 4 << 20;
@@ -54,9 +55,7 @@ impl AuthFile {
     /// # Errors
     /// It cannot be read, is too large, or is not what docker and podman write.
     pub fn read(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path)?.len();
-        ensure!(size <= FILE_MAX, "it is too large for a file of logins ({size} bytes)");
-        let text = std::fs::read(path).context("it cannot be read")?;
+        let text = text_file::read_bytes(path, FILE_MAX).context("it cannot be read")?;
         Self::parse(&text, path.display().to_string())
     }
 

@@ -532,6 +532,28 @@ fn d09_a_download_that_trickles_is_begun_anew() {
     assert_eq!(gets_of(scene.journal(), &layer).len(), 2, "{}", scene.journal().dump());
 }
 
+/// What is small goes by the same rules, and the tries for its body are those of the request.
+#[test]
+fn d01_d09_a_manifest_that_is_cut_or_trickles_is_asked_for_again() {
+    let of_first = || on(Op::ManifestGet).repo("group/first");
+    for (fault, slow) in [
+        (Fault::CutBody { after: 100, how: Cut::Fin }, false),
+        (Fault::CutBody { after: 100, how: Cut::Rst }, false),
+        (Fault::Trickle { bytes: 1, every: Duration::from_millis(20) }, true),
+    ] {
+        let (scene, _) = scene();
+        scene.source.fault(of_first().times(2).then(fault));
+        let run = scene.run_with(|policy| policy.timing.slow_window = SECOND).done();
+        assert!((run.took >= SECOND) == slow && run.took < 6 * SECOND, "{:?}", run.took);
+    }
+    let (scene, _) = scene();
+    let scene = scene.retries(3);
+    scene.source.fault(of_first().then(Fault::CutBody { after: 100, how: Cut::Fin }));
+    scene.run().failed_alone("group/first");
+    let asked = scene.journal().filter(|e| e.op == Op::ManifestGet && e.repository == "group/first");
+    assert_eq!(asked.iter().filter(|e| e.host == "source").count(), 4, "{}", scene.journal().dump());
+}
+
 #[test]
 fn d09_a_slow_source_that_keeps_the_pace_is_left_alone() {
     let images = two(40_000);
