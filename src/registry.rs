@@ -15,6 +15,7 @@ mod referrers;
 pub mod retry;
 pub mod tls;
 mod transport;
+mod upload;
 
 use std::time::Duration;
 

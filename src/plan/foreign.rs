@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Place, Questions, Request, blobs_of};
+use super::questions::Questions;
+use super::{Place, Request, blobs_of};
 use crate::manifest::Manifest;
 use crate::reference::Repository;
 

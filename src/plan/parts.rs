@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Answer, Place, Questions, Request, State, compare_bytes};
+use super::questions::{Answer, Questions, compare_bytes};
+use super::{Place, Request, State};
 use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::Head;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Found, Place, Questions, Request, State};
+use super::questions::{Found, Questions};
+use super::{Place, Request, State};
 use crate::manifest::{Content, Descriptor, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Reference, Repository, Spot, Tag};

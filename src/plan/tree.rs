@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Place, Questions};
+use super::Place;
+use super::questions::Questions;
 use crate::manifest::{Content, Descriptor, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Name, Spot};

@@ -11,10 +11,11 @@ use reqwest::{Method, Response, Url};
 
 use super::Peer;
 use super::auth::Scopes;
-use super::blob::{BlobReader, with_digest};
+use super::blob::BlobReader;
 use super::error::{Error, Kind, Purpose};
 use super::exchange::{Ask, At};
 use super::retry::Patience;
+use super::upload::with_digest;
 use crate::manifest::Descriptor;
 use crate::reference::Repository;
 use crate::text;

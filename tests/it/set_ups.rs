@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::program::{Ended, Program};
 use crate::stage::{ALWAYS, CONTROL_PLANE, Stage, assert_mirrored};
 use crate::support::content::{Content, SetOptions, load, odd_shapes};
-use crate::support::process::{DockerRegistry, Nginx, NginxSetup, Setup, require, skopeo};
+use crate::support::nginx::{self, Nginx};
+use crate::support::process::{DockerRegistry, Setup, require, skopeo};
 use crate::support::registry::Registry;
 use crate::support::tls::Ca;
 use crate::support::{Fault, Image, Kind, Net, Op, on};
@@ -220,7 +221,10 @@ fn r7_a_target_that_lost_a_file_gets_it_again() {
 /// A docker-registry behind nginx with TLS.
 fn behind_nginx(net: &Net, registry: &DockerRegistry, more: &str) -> Nginx {
     let identity = net.ca().issue(&["127.0.0.1".to_owned()]);
-    Nginx::start(&NginxSetup { upstream: &registry.host(), tls: Some(&identity), more }).unwrap()
+    let to = registry.addr();
+    let setup =
+        nginx::Setup { to, tls: &identity, client_ca: None, server: more, location: nginx::AS_THEY_ARE };
+    Nginx::start(&setup).unwrap()
 }
 
 #[test]

@@ -121,7 +121,8 @@ impl BehindNginx {
             to: registry.addr(),
             tls: &identity,
             client_ca: client_ca.then_some(&pem),
-            headers,
+            server: "client_max_body_size 0;",
+            location: headers,
         });
         Some(Self { single, registry, nginx: nginx.unwrap() })
     }

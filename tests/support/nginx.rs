@@ -14,9 +14,15 @@ pub struct Setup<'a> {
     pub tls: &'a Identity,
     /// Clients have to show a certificate of this authority, in PEM.
     pub client_ca: Option<&'a str>,
+    /// Directives for the server.
+    pub server: &'a str,
     /// Directives for the one location.
-    pub headers: &'a str,
+    pub location: &'a str,
 }
+
+/// Passes requests on as they are, and does not say that TLS ends here.
+pub const AS_THEY_ARE: &str =
+    "proxy_set_header Host $http_host; proxy_request_buffering off; proxy_http_version 1.1;";
 
 /// One process with its own directory; killed when dropped.
 pub struct Nginx {
@@ -40,7 +46,7 @@ impl Nginx {
         };
         std::fs::write(directory.path().join("tls.crt"), &setup.tls.certificate_pem)?;
         std::fs::write(directory.path().join("tls.key"), &setup.tls.key_pem)?;
-        let (to, headers) = (setup.to, setup.headers);
+        let (to, server, location) = (setup.to, setup.server, setup.location);
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String =
             kinds.iter().map(|kind| format!("{kind}_temp_path {place}/{kind}; ")).collect();
@@ -48,8 +54,8 @@ impl Nginx {
             "daemon off; master_process off; pid {place}/pid; error_log stderr crit; events {{}}\n\
              http {{ access_log off; {temporary}\n\
              server {{ listen {addr} ssl; ssl_certificate {place}/tls.crt; ssl_certificate_key {place}/tls.key;\n\
-             {clients} client_max_body_size 0;\n\
-             location / {{ proxy_pass http://{to}; {headers} }} }} }}\n"
+             {clients} {server}\n\
+             location / {{ proxy_pass http://{to}; {location} }} }} }}\n"
         );
         let file = directory.path().join("nginx.conf");
         std::fs::write(&file, config)?;
