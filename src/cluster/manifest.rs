@@ -53,6 +53,8 @@ struct FeatureFields {
     metrics_server: Option<Enable>,
     #[serde(rename = "nodeLocalDNS")]
     node_local_dns: Option<Deploy>,
+    #[serde(rename = "coreDNS")]
+    core_dns: Option<Node>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Cluster> {
     let manifest: Manifest = yaml::one(text).with_context(|| name.clone())?;
     let kubernetes = manifest.versions.and_then(|versions| versions.kubernetes);
     let Some(kubernetes) = kubernetes else { bail!("{name}: it lacks versions.kubernetes") };
+    let core_dns = manifest.features.as_ref().and_then(|features| features.core_dns.clone());
     let features = FeatureSet {
         api,
         cloud: manifest.cloud_provider,
@@ -114,6 +117,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Cluster> {
     };
     cluster.add_named(manifest.addons.unwrap_or_default(), path)?;
     cluster.warn_of_charts(manifest.helm_releases.as_ref());
+    cluster.warn_of_core_dns(core_dns.as_ref());
     Ok(cluster)
 }
 
@@ -319,6 +323,22 @@ impl Cluster {
             self.named.insert(name.to_owned());
         }
         Ok(())
+    }
+
+    /// kubeadm puts `/coredns` behind such a repository, wherever it is: the cluster asks neither upstream nor a mirror of
+    /// upstream for CoreDNS.
+    fn warn_of_core_dns(&mut self, feature: Option<&Node>) {
+        let repository = feature.and_then(|feature| feature.get("imageRepository"));
+        let Some((node, text)) = repository.and_then(|node| Some((node, node.as_text()?))) else { return };
+        if !text.is_empty() {
+            self.warnings.push(format!(
+                "{}, line {}: the cluster pulls CoreDNS from {}/coredns, whatever else it is told; mirrored is the one \
+                 of registry.k8s.io",
+                self.name,
+                node.line,
+                printable(text.trim_end_matches('/'))
+            ));
+        }
     }
 
     fn warn_of_charts(&mut self, releases: Option<&Node>) {
