@@ -330,7 +330,7 @@ impl Plan {
         }
         let repository = request.source.place(&request.reference.spot()).repository;
         for descriptor in unique {
-            let urls = descriptor.urls.clone();
+            let urls = if descriptor.is_foreign() { descriptor.urls.clone() } else { Vec::new() };
             let number = *numbers.entry(descriptor.digest.clone()).or_insert_with(|| {
                 self.blobs.push(PlannedBlob { descriptor, sources: vec![], needs: vec![], held_by: None });
                 self.blobs.len() - 1
@@ -347,9 +347,9 @@ impl Plan {
 }
 
 impl PlannedBlob {
-    /// The repository, and for a foreign layer the addresses that its manifest names.
+    /// The repository, and the addresses that a manifest names for a foreign layer.
     fn add_sources(&mut self, peer: &Arc<Peer>, repository: &Repository, urls: Vec<Url>) {
-        let urls = urls.into_iter().filter(|_| self.descriptor.is_foreign()).map(Some);
+        let urls = urls.into_iter().map(Some);
         for url in [None].into_iter().chain(urls) {
             let origin = Origin { peer: peer.clone(), repository: repository.clone(), url };
             if !self.sources.iter().any(|known| known.is_same(&origin)) {

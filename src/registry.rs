@@ -26,6 +26,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 pub use self::blob::BlobReader;
 pub use self::error::{Error, Kind, Side};
 pub use self::exchange::{Peer, REQUESTS_PER_HOST, Scheme};
+pub use self::referrers::REFERRERS_MAX;
 
 use self::auth::Scopes;
 use self::encoding::Decoder;

@@ -16,9 +16,8 @@ use crate::registry::{BlobReader, Error, Kind, Peer, Side, Start};
 /// Bodies of more bytes than this, which is nginx's own limit, may break off because they are too large.
 const SUSPICIOUS: u64 = 1 << 20;
 
-/// A blob of so many bytes may be sent as often as an overloaded host is asked a question: most of those answer before
-/// they have read all of it.
-const CHEAP: u64 = 64 << 20;
+/// So many bytes of a blob may be sent in vain to a target that is overloaded, beyond the usual tries.
+const IN_VAIN_MAX: u64 = 64 << 20;
 
 /// What the target's answers teach about it, told as soon as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl Transfer {
                 continue;
             }
             let alive = self.peer_of(&error).is_alive();
-            match patience.next(self.meaning(&error), alive).filter(|_| !error.spent) {
+            match patience.next(self.meaning(&error, &mut setbacks), alive).filter(|_| !error.spent) {
                 Some(pause) => self.peer_of(&error).pause(pause, &error).await,
                 None if self.turn_to_another_host(&error) => patience = Patience::new(self.target.policy()),
                 None => {
@@ -124,10 +123,13 @@ impl Transfer {
     }
 
     /// What an error means for the blob as a whole.
-    fn meaning<'e>(&self, error: &'e Error) -> &'e Kind {
+    fn meaning<'e>(&self, error: &'e Error, setbacks: &mut Setbacks) -> &'e Kind {
         match (&error.kind, error.status) {
             (Kind::SessionGone, _) => &Kind::Transient,
-            (Kind::Transient, Some(502..=504)) if self.blob.size <= CHEAP => &Kind::Busy,
+            (Kind::Transient, Some(502..=504)) => {
+                setbacks.in_vain += self.blob.size;
+                if setbacks.in_vain <= IN_VAIN_MAX { &Kind::Busy } else { &error.kind }
+            }
             (kind, _) => kind,
         }
     }
@@ -193,6 +195,9 @@ impl Transfer {
         let lesson = match (&self.opening, &result) {
             (Opening::Plain, Ok(_)) => Lesson::Accepts,
             (Opening::Plain, Err(_)) => return result,
+            // It would say so of anything just now.
+            (_, Err(error)) if error.kind == Kind::Busy => return self.start_and_teach().await,
+            (_, Err(error)) if error.kind == Kind::Transient && error.status.is_some() => Lesson::Unanswered,
             // The answer is an error, but it is an answer: an upload without a mount may still work.
             (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
                 Lesson::Objects
@@ -211,6 +216,10 @@ impl Transfer {
         if !matches!(lesson, Lesson::Objects | Lesson::Unanswered) {
             return result;
         }
+        self.start_and_teach().await
+    }
+
+    async fn start_and_teach(&self) -> Result<Start, Error> {
         let plain = self.start_plainly().await;
         if plain.is_ok() {
             self.teach(Lesson::Accepts);
@@ -247,7 +256,9 @@ impl Transfer {
         if self.trusted {
             return Ok(Some(landing));
         }
-        let size = self.target.blob_size(&self.repository, &self.blob.digest).await?;
+        let size = self.target.blob_size(&self.repository, &self.blob.digest).await;
+        // The question has had its tries.
+        let size = size.map_err(|error| Error { spent: true, ..error })?;
         if size == Some(self.blob.size) {
             return Ok(Some(if self.suspect { Landing::Streamed } else { landing }));
         }
@@ -324,6 +335,8 @@ struct Setbacks {
     /// The connection was reset.
     broken: u32,
     lost_sessions: u32,
+    /// Bytes sent to a target that was overloaded then.
+    in_vain: u64,
 }
 
 /// What is worth exactly one more try, at once, besides all patience.

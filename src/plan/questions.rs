@@ -129,7 +129,8 @@ impl<'a> Questions<'a> {
         states: Vec<State>,
         levels: &[Vec<Arc<Manifest>>],
     ) -> Vec<State> {
-        let registered = self.is_registered(request).await;
+        let any = states.iter().any(|state| state.digest_there().is_some());
+        let registered = !any || self.is_registered(request).await;
         let compared = states.into_iter().zip(&request.destinations).map(|(state, spot)| async move {
             let whole = state.digest_there().is_none()
                 || (registered && self.has_foreign_layers(&spot.repository, levels).await);
@@ -166,7 +167,7 @@ impl<'a> Questions<'a> {
                 Err(error) => Answer::Failed(error),
             },
             // Several registries say so of a repository that is not there yet; the push will show.
-            Err(error) if error.kind == Kind::Denied => Answer::Nothing,
+            Err(error) if error.kind == Kind::Denied && !self.rules.no_clobber => Answer::Nothing,
             Err(error) => Answer::Failed(error),
         }
     }

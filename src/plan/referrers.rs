@@ -1,6 +1,7 @@
 //! What refers to the images of a plan, such as signatures and SBOMs, as further images of it.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -9,8 +10,8 @@ use super::questions::{Found, Questions};
 use super::{Place, Request, State};
 use crate::manifest::{Content, Descriptor, Manifest};
 use crate::platforms::Platforms;
-use crate::reference::{Digest, Host, Name, Reference, Repository, Spot, Tag};
-use crate::registry::{Error, Head};
+use crate::reference::{Digest, Name, Reference, Repository, Spot, Tag};
+use crate::registry::{Error, Head, Kind, REFERRERS_MAX};
 
 /// How deep it is looked: what refers to a signature of an SBOM of an image is not found any more.
 const DEPTH_MAX: usize = 2;
@@ -23,32 +24,72 @@ struct Referrer {
     trouble: Option<Error>,
 }
 
+/// Which places at the target are for what refers to an image, and of whom.
+type Places = HashMap<Spot, Reference>;
+
 impl Questions<'_> {
     /// Adds a request for each thing that refers to what `requests` ask for, and what was found about it.
     pub(super) async fn add_referrers(&self, requests: &mut Vec<Request>, found: &mut Vec<Found>) {
-        let mut seen: HashSet<(Host, Spot)> = HashSet::new();
+        let mut places = Places::new();
         let mut from = 0;
         for _ in 0..DEPTH_MAX {
             let asked = requests[from..].iter().zip(&found[from..]);
             let referrers = join_all(asked.map(|(request, found)| self.referrers_of(request, found))).await;
-            let mut news: Vec<Referrer> = referrers.into_iter().flatten().collect();
-            news.retain(|one| {
-                let reference = &one.request.reference;
-                seen.insert((reference.host.clone(), reference.spot()))
-            });
+            let referrers = referrers.into_iter().flatten();
+            let news: Vec<Referrer> = referrers.filter_map(|one| self.take_place(one, &mut places)).collect();
             from = requests.len();
             found.extend(join_all(news.iter().map(|one| self.resolve_referrer(one))).await);
             requests.extend(news.into_iter().map(|one| one.request));
         }
     }
 
-    async fn resolve_referrer(&self, referrer: &Referrer) -> Found {
-        match &referrer.trouble {
-            None => self.resolve_image(&referrer.request).await,
-            Some(error) => {
-                let states = referrer.request.destinations.iter().map(|_| State::Failed(error.clone()));
-                Found { states: states.collect(), levels: None }
+    /// Leaves out what has its place already, by another name of the same image. Two things that want one tag cannot
+    /// both have it.
+    fn take_place(&self, mut referrer: Referrer, places: &mut Places) -> Option<Referrer> {
+        if referrer.trouble.is_some() {
+            return Some(referrer);
+        }
+        let reference = referrer.request.reference.clone();
+        let mut rival = None;
+        referrer.request.destinations.retain(|spot| match places.entry(spot.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(reference.clone());
+                true
             }
+            Entry::Occupied(taken) if matches!(spot.name, Name::Digest(_)) || *taken.get() == reference => {
+                false
+            }
+            Entry::Occupied(taken) => {
+                rival = Some(taken.get().clone());
+                true
+            }
+        });
+        referrer.trouble = rival.map(|rival| {
+            let why = format!("{rival} has the same name at the target");
+            referrer.request.source.peer.error(Kind::Invalid, format!("copy {reference}"), why)
+        });
+        (!referrer.request.destinations.is_empty()).then_some(referrer)
+    }
+
+    async fn resolve_referrer(&self, referrer: &Referrer) -> Found {
+        let request = &referrer.request;
+        if let Some(error) = &referrer.trouble {
+            let states = request.destinations.iter().map(|_| State::Failed(error.clone()));
+            return Found { states: states.collect(), levels: None };
+        }
+        let found = self.resolve_image(request).await;
+        let root = found.levels.as_ref().and_then(|levels| levels.last()?.first());
+        let about = root.map(|root| root.as_referrer().map(|(subject, _)| subject));
+        match about {
+            // Cosign's tags say what they are about, and no manifest need.
+            Some(about) if request.reference.digest.is_some() && about != request.refers_to => {
+                tracing::warn!(
+                    "{} is listed as a referrer and is none, so it is left out",
+                    request.reference
+                );
+                Found { states: Vec::new(), levels: None }
+            }
+            _ => found,
         }
     }
 
@@ -57,39 +98,64 @@ impl Questions<'_> {
         if request.refers_to.is_some() && request.reference.tag.is_some() {
             return Vec::new();
         }
-        let subjects = self.subjects(request, found).await;
+        // Where the image itself is not to be, nothing about it is.
+        let mut request = request.clone();
+        let mut states = found.states.iter();
+        request
+            .destinations
+            .retain(|_| states.next().is_some_and(|state| !matches!(state, State::Failed(_))));
+        if request.destinations.is_empty() {
+            return Vec::new();
+        }
+        let subjects = match self.subjects(&request, found).await {
+            Ok(subjects) => subjects,
+            Err((subject, error)) => return vec![in_trouble(&request, &subject, error)],
+        };
         let asked = subjects.iter().map(|subject| async {
             let (mut listed, tagged) =
-                tokio::join!(self.listed(request, subject), self.tagged(request, subject));
+                tokio::join!(self.listed(&request, subject), self.tagged(&request, subject));
             listed.extend(tagged);
             listed
         });
-        join_all(asked).await.into_iter().flatten().collect()
+        let all: Vec<Referrer> = join_all(asked).await.into_iter().flatten().collect();
+        if all.len() > REFERRERS_MAX {
+            let why = format!("more than {REFERRERS_MAX} things refer to it");
+            let doing = format!("list what refers to {}", request.reference);
+            let root = subjects.last().expect("something refers to one of them");
+            return vec![in_trouble(&request, root, request.source.peer.error(Kind::Corrupt, doing, why))];
+        }
+        all
     }
 
-    /// The digests that something may refer to: the image and its platforms.
-    async fn subjects(&self, request: &Request, found: &Found) -> Vec<Digest> {
+    /// The digests that something may refer to: the platforms and the image itself, or that one and what kept the
+    /// others from being known.
+    async fn subjects(&self, request: &Request, found: &Found) -> Result<Vec<Digest>, (Digest, Error)> {
         if let Some(levels) = &found.levels {
-            return subjects_in(levels);
+            return Ok(subjects_in(levels));
         }
         // It is at the target already, which is asked rather than the source.
         let present = found.states.iter().zip(&request.destinations);
         let present = present.filter_map(|(state, spot)| Some((state, state.digest_there()?, spot))).next();
-        let Some((state, digest, spot)) = present else { return Vec::new() };
+        let Some((state, digest, spot)) = present else { return Ok(Vec::new()) };
         let here = Place { peer: self.target.clone(), prefix: None };
         let spot = Spot { name: Name::Digest(digest.clone()), ..spot.clone() };
         let there = match self.fetch_tree(&here, &spot, &request.platforms, false).await {
             Ok(levels) => subjects_in(&levels),
-            Err(_) => vec![digest.clone()],
+            // It may have a part of its platforms only.
+            Err(_) => {
+                let spot = request.source.place(&request.reference.spot());
+                let tree = self.fetch_tree(&request.source, &spot, &request.platforms, false).await;
+                subjects_in(&tree.map_err(|error| (digest.clone(), error))?)
+            }
         };
-        match state {
+        Ok(match state {
             // The source knows it by the digest that it has there.
             State::Trimmed(trimmed) => {
                 let source = |digest| if digest == trimmed.target { trimmed.source.clone() } else { digest };
                 there.into_iter().map(source).collect()
             }
             _ => there,
-        }
+        })
     }
 
     /// What the source lists as referring to `subject`.
@@ -101,10 +167,7 @@ impl Questions<'_> {
                 let one = |entry: &Descriptor| referrer(request, subject, Name::Digest(entry.digest.clone()));
                 listed.iter().map(one).collect()
             }
-            Err(error) => {
-                let unknown = referrer(request, subject, Name::Digest(subject.clone()));
-                vec![Referrer { trouble: Some(error), ..unknown }]
-            }
+            Err(error) => vec![in_trouble(request, subject, error)],
         }
     }
 
@@ -115,10 +178,19 @@ impl Questions<'_> {
             let name = Name::Tag(tag);
             let spot = Spot { repository: self.at_source(request), name: name.clone() };
             let _permit = self.permit().await;
-            match request.source.peer.head_manifest(&spot).await {
-                Ok(Head::Found(_) | Head::Mute) => Some(referrer(request, subject, name)),
-                Ok(Head::Absent) => None,
-                Err(error) => Some(Referrer { trouble: Some(error), ..referrer(request, subject, name) }),
+            let head = match request.source.peer.head_manifest(&spot).await {
+                // Some do not do HEAD.
+                Ok(Head::Mute) => match request.source.peer.get_manifest(&spot, None).await {
+                    Ok(manifest) => Ok(Head::Found(manifest.digest)),
+                    Err(error) if error.kind == Kind::NotFound => Ok(Head::Absent),
+                    Err(error) => Err(error),
+                },
+                head => head,
+            };
+            match head {
+                Ok(Head::Found(_)) => Some(referrer(request, subject, name)),
+                Ok(Head::Absent | Head::Mute) => None,
+                Err(error) => Some(in_trouble(request, subject, error)),
             }
         });
         join_all(asked).await.into_iter().flatten().collect()
@@ -152,6 +224,11 @@ fn subjects_in(levels: &[Vec<Arc<Manifest>>]) -> Vec<Digest> {
         }
     }
     manifests().map(|m| &m.digest).filter(|digest| !attestations.contains(digest)).cloned().collect()
+}
+
+/// That it could not be found out what refers to `subject`.
+fn in_trouble(request: &Request, subject: &Digest, error: Error) -> Referrer {
+    Referrer { trouble: Some(error), ..referrer(request, subject, Name::Digest(subject.clone())) }
 }
 
 /// The request for what has this name beside the image of `request`: into every repository that the image goes to.

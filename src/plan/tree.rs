@@ -11,11 +11,13 @@ use crate::manifest::{Content, Descriptor, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::{Error, Kind};
+use crate::text;
 
 /// Deepest nesting of indexes that is followed.
 const DEPTH_MAX: usize = 8;
-/// Most manifests that one image may consist of.
+/// Most manifests that one image may consist of, and their bytes.
 const MANIFESTS_MAX: usize = 2000;
+const BYTES_MAX: u64 = 64 << 20;
 
 impl Questions<'_> {
     /// The manifests below `spot`, by level, the root last. Everything after the root is asked for by digest, so
@@ -37,6 +39,7 @@ impl Questions<'_> {
         let root = platforms.prepare(root, pinned);
         let mut seen = HashSet::from([root.digest.clone()]);
         let mut levels = vec![vec![Arc::new(root)]];
+        let mut bytes = 0;
         loop {
             let above = levels.last().expect("the root's level is there");
             let mut children: Vec<&Descriptor> = Vec::new();
@@ -50,9 +53,12 @@ impl Questions<'_> {
                 levels.reverse();
                 return Ok(order(levels));
             }
-            if levels.len() >= DEPTH_MAX || seen.len() > MANIFESTS_MAX {
+            bytes = children.iter().fold(bytes, |sum: u64, child| sum.saturating_add(child.size));
+            if levels.len() >= DEPTH_MAX || seen.len() > MANIFESTS_MAX || bytes > BYTES_MAX {
                 let why = format!(
-                    "its indexes are nested deeper than {DEPTH_MAX} or name over {MANIFESTS_MAX} manifests"
+                    "its indexes are nested deeper than {DEPTH_MAX}, or name over {MANIFESTS_MAX} manifests or {} of \
+                     them",
+                    text::bytes(BYTES_MAX)
                 );
                 return Err(source.peer.error(Kind::Invalid, format!("GET manifest {spot}"), why));
             }

@@ -295,8 +295,9 @@ impl BlobReader {
             Some(url) => At::Url(self.source.not_downgraded(url, &self.doing())?),
             None => At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)),
         };
+        let purpose = if self.url.is_some() { Purpose::Foreign } else { Purpose::Blob };
         let ask = Ask {
-            purpose: Purpose::Blob,
+            purpose,
             method: Method::GET,
             at,
             repository: &self.repository,

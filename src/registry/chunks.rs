@@ -25,7 +25,7 @@ const CHUNK: u64 = 4 << 20;
 /// Smaller pieces than this are not tried, in bytes.
 const CHUNK_MIN: u64 = 256 << 10;
 /// A wish for larger pieces than this is not kept, in bytes: each is held in memory.
-const LEAST_MAX: u64 = 64 << 20;
+const LEAST_MAX: u64 = 16 << 20;
 
 /// What a target takes in one body.
 #[derive(Debug)]

@@ -185,6 +185,8 @@ pub(super) enum Purpose {
     Token,
     Manifest,
     Blob,
+    /// A blob that is not at the registry but where its manifest says.
+    Foreign,
     /// Starting an upload or mounting.
     Upload,
     /// Sending bytes into an upload session.
@@ -244,9 +246,10 @@ pub(super) fn classify(
 /// such manifest is believed from there as well.
 pub(super) fn classify_elsewhere(purpose: Purpose, kind: Kind) -> Kind {
     match (kind, purpose) {
-        (Kind::Unauthorized | Kind::Denied | Kind::Invalid, _) | (Kind::NotFound, Purpose::Blob) => {
-            Kind::Storage
-        }
+        (Kind::Unauthorized | Kind::Denied | Kind::Invalid, _)
+        | (Kind::NotFound, Purpose::Blob | Purpose::Foreign)
+        // Its wish is none of the registry's, whose other images should not wait.
+        | (Kind::RateLimited(_), Purpose::Foreign) => Kind::Storage,
         (kind, _) => kind,
     }
 }

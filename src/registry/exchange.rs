@@ -56,8 +56,9 @@ pub struct Peer {
     pub(super) answered: AtomicBool,
     /// How blobs are sent to it.
     pub(super) bodies: Bodies,
-    /// It does not list what refers to a manifest.
+    /// It does not list what refers to a manifest; it has done so.
     pub(super) no_referrers_api: AtomicBool,
+    pub(super) lists_referrers: AtomicBool,
     /// Held for one small request each, and for nothing else.
     slots: Semaphore,
     /// How near the host is, once someone had to know.
@@ -71,6 +72,8 @@ pub(super) enum Role {
     Registry,
     /// Gets the login.
     TokenService,
+    /// An address that some manifest names, which anyone may have written.
+    Foreign,
 }
 
 /// A request that can be made again.
@@ -130,6 +133,7 @@ impl Peer {
             answered: AtomicBool::new(false),
             bodies: Bodies::default(),
             no_referrers_api: AtomicBool::new(false),
+            lists_referrers: AtomicBool::new(false),
             slots: Semaphore::new(REQUESTS_PER_HOST),
             reach: OnceCell::new(),
         }
@@ -164,7 +168,7 @@ impl Peer {
 
     /// Whether it has answered anything well of late: overloaded or not, it works.
     pub fn is_alive(&self) -> bool {
-        lock(&self.served_last).is_some_and(|last| last.elapsed() < self.policy.timing.stall)
+        lock(&self.served_last).is_some_and(|last| last.elapsed() < self.policy.timing.alive)
     }
 
     pub(super) fn note_served(&self) {
@@ -225,8 +229,9 @@ impl Peer {
         };
         for _ in 0..=HOPS_MAX {
             let own = url.origin() == base.origin();
-            let mut request =
-                self.client(&url, Role::Registry, &ask.doing).await?.request(ask.method.clone(), url.clone());
+            let role = if ask.purpose == Purpose::Foreign { Role::Foreign } else { Role::Registry };
+            let client = self.client(&url, role, &ask.doing).await?;
+            let mut request = client.request(ask.method.clone(), url.clone());
             request = request.headers(ask.headers.clone()).header(ACCEPT_ENCODING, "identity");
             if let Some(proof) = proof.filter(|_| own) {
                 request = request.header(AUTHORIZATION, sensitive(proof));
@@ -276,7 +281,7 @@ impl Peer {
             false => {
                 let own = *self.reach.get_or_init(|| reach_of_host(&self.bases[0])).await;
                 let allowed = match role {
-                    Role::TokenService => Allowed::as_token_service(own),
+                    Role::TokenService | Role::Foreign => Allowed::as_token_service(own),
                     Role::Registry => Allowed::as_storage(own),
                 };
                 if !allowed.takes_literal(url) {
@@ -359,7 +364,7 @@ impl Peer {
         let mut why = describe(status, &answer);
         if let Some(storage) = storage {
             kind = classify_elsewhere(purpose, kind);
-            why = format!("{why} (said by {storage}, where it redirects to)");
+            why = format!("{why} (said by {storage}, where it points to)");
         }
         if let Kind::RateLimited(Some(wish)) = kind
             && wish <= self.policy.timing.longest_wait

@@ -1,7 +1,7 @@
 //! What refers to a manifest: signatures, SBOMs, attestations (distribution-spec 1.1, "Listing Referrers").
 //!
 //! A registry either lists referrers itself, or it keeps what clients write into an index under a tag that is made of
-//! the digest. Which of the two it does is found out once for each host.
+//! the digest. Which of the two it does is found out once for each host, and by nothing that says less than that.
 
 use std::sync::atomic::Ordering;
 
@@ -14,39 +14,90 @@ use super::error::{Error, Kind, Purpose, Side};
 use super::exchange::{Ask, At};
 use crate::manifest::{Content, Descriptor, Manifest, OCI_INDEX};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
+use crate::text;
 
 /// Most pages of one list that are read.
 const PAGES_MAX: usize = 32;
+
+/// Most entries of one list that are taken.
+pub const REFERRERS_MAX: usize = 1000;
+
+/// Whose fault it is that there is no list.
+enum Lack {
+    /// It does not know of lists.
+    OfThisHost,
+    /// It does not know the repository.
+    OfThisRepository,
+    /// It does not let us see it.
+    OfTheRight,
+    /// That cannot be told.
+    Unclear,
+}
 
 impl Peer {
     /// What refers to `subject`, whether or not the registry knows how to list it.
     ///
     /// # Errors
-    /// The registry cannot be asked, or answers with something else than a list. That nothing refers to it is none.
+    /// The registry cannot be asked, refuses, or lists more than anyone needs. That nothing refers to it is no error.
     pub async fn referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
+        let mut refusal = None;
         if !self.no_referrers_api.load(Ordering::Relaxed) {
             match self.listed_referrers(repository, subject).await {
-                Ok(listed) => return Ok(listed),
-                Err(error) if !says_that_there_is_no_list(&error) => return Err(error),
-                Err(error) => self.note_no_referrers_api(&error),
+                Ok(listed) => {
+                    self.lists_referrers.store(true, Ordering::Relaxed);
+                    return Ok(listed);
+                }
+                Err(error) => match self.lack_of_list(&error) {
+                    Lack::OfThisHost => self.note_no_referrers_api(&error),
+                    Lack::OfThisRepository => {}
+                    Lack::OfTheRight => refusal = Some(error),
+                    Lack::Unclear => return Err(error),
+                },
             }
         }
-        match self.get_manifest(&tag_of(repository, subject), None).await {
-            Ok(index) => Ok(entries(index)),
-            Err(error) if error.kind == Kind::NotFound => Ok(Vec::new()),
+        let spot = tag_of(repository, subject);
+        match self.get_manifest(&spot, None).await {
+            Ok(index) => {
+                let listed = entries(index);
+                self.check_length(&listed, &format!("GET manifest {spot}"))?;
+                Ok(listed)
+            }
+            Err(error) if error.kind == Kind::NotFound => refusal.map_or(Ok(Vec::new()), Err),
             Err(error) => Err(error),
         }
+    }
+
+    /// What an error says of the registry's ability to list referrers. One that has listed some is not suspected.
+    fn lack_of_list(&self, error: &Error) -> Lack {
+        let unknown_repository = error.why.contains("NAME_UNKNOWN");
+        let known_to_list = self.lists_referrers.load(Ordering::Relaxed);
+        match error.kind {
+            _ if error.status.is_none() => Lack::Unclear,
+            Kind::NotFound if unknown_repository || known_to_list => Lack::OfThisRepository,
+            Kind::NotFound | Kind::Unsupported => Lack::OfThisHost,
+            Kind::Invalid if matches!(error.status, Some(200 | 400)) && !known_to_list => Lack::OfThisHost,
+            Kind::Denied | Kind::Unauthorized => Lack::OfTheRight,
+            _ => Lack::Unclear,
+        }
+    }
+
+    fn check_length(&self, listed: &[Descriptor], doing: &str) -> Result<(), Error> {
+        if listed.len() <= REFERRERS_MAX {
+            return Ok(());
+        }
+        let why = format!("its list has more than {REFERRERS_MAX} entries");
+        Err(self.error(Kind::Corrupt, doing.to_owned(), why))
     }
 
     /// Makes `manifest` findable by what it refers to, at a registry that does not do so itself
     /// (distribution-spec, "Pushing Manifests with Subject").
     ///
     /// # Errors
-    /// The registry does not take the index that lists it.
+    /// The registry does not take the index that lists it, or has something else in its place.
     pub async fn register_referrer(&self, repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
         let Some((subject, descriptor)) = manifest.as_referrer() else { return Ok(()) };
         let spot = tag_of(repository, &subject);
@@ -55,10 +106,23 @@ impl Peer {
             Err(error) if error.kind == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
-        match Manifest::listing(known.as_ref(), descriptor) {
-            Some(index) => self.put_manifest(&spot, &index).await.map(drop),
-            None => Ok(()),
+        if known.as_ref().is_some_and(|known| known.names(&manifest.digest)) {
+            return Ok(());
         }
+        let list = |lost: Option<&Digest>| {
+            Manifest::listing(known.as_ref(), &descriptor, lost).ok_or_else(|| {
+                let why = "what is there is no list of referrers".to_owned();
+                self.error(Kind::Invalid, format!("add to the list {spot}"), why)
+            })
+        };
+        let error = match self.put_manifest(&spot, &list(None)?).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        // What was listed may be gone by now, and registries differ in whether they mind.
+        let Kind::BlobUnknown(Some(lost)) = &error.kind else { return Err(error) };
+        let again = self.put_manifest(&spot, &list(Some(lost))?).await;
+        again.map(drop).map_err(|error| Error { kind: Kind::Invalid, ..error })
     }
 
     async fn listed_referrers(
@@ -87,6 +151,7 @@ impl Peer {
             let response = self.ask(&ask).await?;
             let next = self.next_page(&response, &doing)?;
             listed.extend(self.read_list(response, &doing).await?);
+            self.check_length(&listed, &doing)?;
             match next {
                 Some(url) => at = At::Url(url),
                 None => return Ok(listed),
@@ -98,6 +163,12 @@ impl Peer {
     async fn read_list(&self, response: Response, doing: &str) -> Result<Vec<Descriptor>, Error> {
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
+        let is_list = media_type.as_deref().is_some_and(|t| t.starts_with(OCI_INDEX));
+        if !is_list {
+            let what = text::printable(media_type.as_deref().unwrap_or("something without a type"));
+            let error = self.error(Kind::Invalid, doing.to_owned(), format!("it answers with {what}"));
+            return Err(Error { status: Some(200), ..error });
+        }
         let bytes = self.read_manifest_bytes(response, doing).await?;
         let index = Manifest::parse(bytes, media_type.as_deref(), Algorithm::Sha256);
         index.map(entries).map_err(|e| self.error(Kind::Invalid, doing.to_owned(), e.to_string()))
@@ -122,14 +193,6 @@ impl Peer {
             tracing::info!("{} lists no referrers ({}): asking for its tags instead", self.host, error.why);
         }
     }
-}
-
-/// An answer, and not the one of a registry that lists referrers: 404, 405, 400 and pages for people are all in use.
-fn says_that_there_is_no_list(error: &Error) -> bool {
-    matches!(
-        error.kind,
-        Kind::NotFound | Kind::Unsupported | Kind::Invalid | Kind::Denied | Kind::Unauthorized
-    )
 }
 
 /// The tag that lists what refers to `subject` (distribution-spec, "Referrers Tag Schema").

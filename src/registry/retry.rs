@@ -28,6 +28,8 @@ pub struct Timing {
     pub slow_window: Duration,
     /// Longest time that one request waits at a server's wish, over all its pauses.
     pub longest_wait: Duration,
+    /// A host that has answered anything well within this time is alive, however overloaded it is.
+    pub alive: Duration,
     /// How long transfers in flight may go on after an interruption.
     pub farewell: Duration,
 }
@@ -43,6 +45,7 @@ impl Default for Timing {
             longest_pause: Duration::from_secs(30),
             slow_window: Duration::from_secs(120),
             longest_wait: Duration::from_secs(900),
+            alive: Duration::from_secs(60),
             farewell: Duration::from_secs(8),
         }
     }

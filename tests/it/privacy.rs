@@ -202,7 +202,7 @@ fn a_redirected_host_that_asks_for_a_login_gets_none() {
             let target = single.net.registry("target").start();
             let began = Instant::now();
             let program = patient(&single, &target.host()).login(&single.source.host(), "u", PASSWORD);
-            assert_refused(began, &program.run(), 1, "where it redirects to");
+            assert_refused(began, &program.run(), 1, "where it points to");
             let journal = single.net.journal();
             assert!(journal.requests("evil") > 0);
             assert_eq!(journal.requests("evil's service"), 0, "{}", journal.dump());

@@ -250,6 +250,15 @@ fn e11_what_the_target_has_is_left_alone_if_the_user_wants_that() {
 }
 
 #[test]
+fn e11_a_target_that_does_not_let_us_see_is_not_written_to_blindly() {
+    let scene = Scene::new(&two(9_000)).flag("--no-clobber");
+    scene.target.fault(on(Op::ManifestHead).repo("group/first").then(Fault::Status(403)));
+    let cause = scene.run().failed_alone("group/first");
+    assert!(cause.contains("403"), "{cause}");
+    assert_eq!(scene.target.digest_of("group/first", "1"), None);
+}
+
+#[test]
 fn e12_one_source_twice_is_one_image() {
     let image = image(5);
     let scene = Scene::new(&[("docker.io/library/alpine:3", image)]);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, gets_of, puts_of};
 use crate::support::content::media;
+use crate::support::journal::Entry;
 use crate::support::registry::{Auth, Registry};
 use crate::support::{Blob, Content, Fault, Image, Kind, Net, Op, on};
 
@@ -59,7 +60,9 @@ fn e07_foreign_layers_stay_where_they_are_and_the_manifest_as_it_is() {
             let image = image(media_type, &urls);
             let scene = Scene::new(&[(NAME, image.clone())]);
             scene.run().done();
-            let asked = scene.journal().filter(|e| e.digest.as_ref() == Some(&layer().digest));
+            let digest = layer().digest;
+            let concerns = |e: &Entry| e.digest.as_ref() == Some(&digest) || e.reference == digest;
+            let asked = scene.journal().filter(concerns);
             assert!(asked.is_empty(), "{}", scene.journal().dump());
             let there = scene.target.manifest(&image.digest()).unwrap();
             assert_eq!(there.bytes, image.manifest.bytes);
@@ -135,6 +138,31 @@ fn e07_an_address_in_a_manifest_gets_no_login_and_its_bytes_are_checked() {
     let scene = Scene::with(net, &[(NAME, image(OCI_FOREIGN, &[url]))], |s| s, |t| t);
     let cause = scene.flag("--include-foreign").run().failed_alone("group/windows");
     assert!(cause.contains("damaged"), "{cause}");
+}
+
+#[test]
+fn e07_an_address_that_asks_for_fewer_requests_does_not_stop_the_registry() {
+    let net = Net::new();
+    let (elsewhere, url) = elsewhere(&net, None);
+    elsewhere.fault(on(Op::BlobGet).then(Fault::Status(429).retry_after("60")));
+    let plain = Image::generated(Kind::Oci, 61, &[4_000]);
+    let images = [(NAME, image(OCI_FOREIGN, &[url])), ("quay.io/group/plain:1", plain)];
+    let scene = Scene::with(net, &images, |s| s, |t| t).flag("--include-foreign");
+    let run = scene.run();
+    run.failed_alone("group/windows");
+    assert!(run.took < std::time::Duration::from_secs(5), "{:?}", run.took);
+}
+
+#[test]
+fn e07_the_same_layer_may_be_foreign_to_one_image_only() {
+    let net = Net::new();
+    let (_elsewhere, url) = elsewhere(&net, None);
+    let ordinary = image_with_layer(media::OCI_LAYER, &[]);
+    let images = [("quay.io/group/plain:1", ordinary), (NAME, image(OCI_FOREIGN, &[url]))];
+    let scene = Scene::with(net, &images, |s| s, |t| t).flag("--include-foreign");
+    // Where the first one's repository has lost it, the address that the second one names has it still.
+    scene.source.unlink_blob("group/plain", &layer().digest);
+    scene.run().done();
 }
 
 #[test]

@@ -212,7 +212,6 @@ fn e19_that_there_is_no_list_and_no_tag_is_no_error() {
     let answers = [
         Fault::Status(404).body("text/plain", "404 page not found\n"),
         Fault::Status(400).error("UNSUPPORTED", "no"),
-        Fault::Status(403),
         Fault::Status(405),
         Fault::Status(501),
         Fault::Status(200).html("<html>a login page</html>"),
@@ -275,6 +274,141 @@ fn e19_a_list_that_goes_on_elsewhere_is_not_followed() {
     assert_eq!((report.copied, report.failed), (1, 1), "{report}");
     assert!(report.to_string().contains("on another host"), "{report}");
     assert_eq!(scene.journal().requests("evil"), 0);
+}
+
+/// So many images in repositories of their own, each with a signature, at a source that lists referrers.
+fn signed_images(number: u64) -> Scene {
+    let name = |n: u64| -> &'static str { format!("quay.io/group/n{n}:1").leak() };
+    let images: Vec<(&'static str, Image)> =
+        (0..number).map(|n| (name(n), Image::generated(Kind::Oci, 600 + n, &[900]))).collect();
+    let scene = Scene::new(&images).flag("--referrers");
+    let mut content = Content::new();
+    for (n, (_, image)) in images.iter().enumerate() {
+        content.add_untagged(&format!("group/n{n}"), &about(image, 700 + n as u64));
+    }
+    scene.source.add(&content);
+    scene.source.list_referrers(100);
+    scene
+}
+
+#[test]
+fn e19_one_repository_without_a_list_says_nothing_of_the_others() {
+    let unknown = Fault::Status(404).error("NAME_UNKNOWN", "repository name not known");
+    for (refusal, failed) in [(Fault::Status(403), 1), (unknown, 0)] {
+        let scene = signed_images(12);
+        scene.source.fault(on(Op::Referrers).repo("group/n0").then(refusal));
+        let report = scene.run_unjudged();
+        // Twelve images and eleven signatures; that the twelfth may not be seen is no success.
+        assert_eq!((report.copied, report.failed), (23, failed), "{report}");
+    }
+}
+
+#[test]
+fn e19_a_list_that_cannot_be_read_is_a_failure() {
+    let entry = |n: u64| json!({ "digest": format!("sha256:{n:064x}"), "size": 1 });
+    let list = |entries: u64| {
+        let entries: Vec<Value> = (0..entries).map(entry).collect();
+        serde_json::to_vec(&json!({ "schemaVersion": 2, "manifests": entries })).unwrap()
+    };
+    for (body, words) in [(list(70_000), "larger than"), (list(1_001), "1000"), (b"{".to_vec(), "manifest")] {
+        let scene = Scene::new(&[(NAME, Image::generated(Kind::Oci, 1, &[900]))]).flag("--referrers");
+        scene.source.fault(on(Op::Referrers).then(Fault::Status(200).body(media::OCI_INDEX, body)));
+        let report = scene.run_unjudged();
+        assert_eq!((report.copied, report.failed), (1, 1), "{report}");
+        assert!(report.to_string().contains(words), "{words}: {report}");
+    }
+}
+
+#[test]
+fn e19_what_cannot_be_asked_about_a_signature_is_told_too() {
+    let signed = Signed::new();
+    let scene = signed.scene(false).retries(1);
+    scene.source.list_referrers(100);
+    let about_sbom = signed.sbom.digest();
+    let asked = on(Op::Referrers).when(move |call| call.reference == about_sbom);
+    scene.source.fault(asked.then(Fault::Status(500)));
+    let report = scene.run_unjudged();
+    assert_eq!((report.copied, report.failed), (3, 1), "{report}");
+}
+
+#[test]
+fn e19_signatures_of_platforms_are_found_though_the_target_lacks_some_platforms() {
+    let signed = Signed::new();
+    let scene = signed.scene(false).without_flags().flag("--platform=linux/amd64");
+    scene.source.list_referrers(100);
+    scene.target.list_referrers(100);
+    scene.target.take_sparse_indexes();
+    assert_eq!(scene.run_unjudged().exit(), Exit::Done);
+    let scene = scene.without_flags().flag("--referrers");
+    let report = scene.run_unjudged();
+    assert_eq!((report.exit(), report.images.len()), (Exit::Done, 4), "{report}");
+    assert!(scene.target.manifest(&signed.sbom.digest()).is_some());
+}
+
+#[test]
+fn e19_a_source_that_does_not_do_head_has_no_tags_that_it_does_not_have() {
+    let scene = Scene::new(&[(NAME, Image::generated(Kind::Oci, 1, &[900]))]).flag("--referrers");
+    scene.source.fault(on(Op::ManifestHead).then(Fault::Status(405)));
+    scene.run().done();
+}
+
+#[test]
+fn e19_what_is_listed_and_is_no_referrer_is_left_out() {
+    let image = Image::generated(Kind::Oci, 1, &[900]);
+    let stranger = Image::generated(Kind::Oci, 2, &[300]);
+    let scene = Scene::new(&[(NAME, image.clone())]).flag("--referrers");
+    let mut content = Content::new();
+    content.add(REPOSITORY, &tag_of(&image), &list(&[&stranger]));
+    scene.source.add(&content);
+    scene.run().done();
+    assert!(scene.target.manifest(&stranger.digest()).is_none());
+}
+
+#[test]
+fn e19_a_list_at_the_target_that_is_broken_is_mended_or_told() {
+    // An entry that is gone, at a target that minds.
+    let signed = Signed::new();
+    let scene = signed.scene(true);
+    let theirs = about(&signed.index, 77);
+    let mut content = Content::new();
+    content.add(REPOSITORY, &tag_of(&signed.index), &list(&[&theirs]));
+    scene.target.add(&content);
+    scene.target.delete_manifest(REPOSITORY, &theirs.digest());
+    assert_brings(&scene, &signed);
+    assert_eq!(listed_at_target(&scene, &signed.index), [signed.signature.digest()]);
+    // Something else under the tag of the list.
+    let scene = signed.scene(true);
+    let mut content = Content::new();
+    content.add(REPOSITORY, &tag_of(&signed.index), &Image::generated(Kind::Oci, 5, &[300]));
+    scene.target.add(&content);
+    let report = scene.run_unjudged();
+    assert_eq!((report.copied, report.failed), (3, 1), "{report}");
+    assert!(report.to_string().contains("no list of referrers"), "{report}");
+}
+
+#[test]
+fn e19_two_sources_cannot_both_sign_one_image_under_one_tag() {
+    let image = Image::generated(Kind::Oci, 1, &[900]);
+    let names = [("quay.io/group/app:1", image.clone()), ("ghcr.io/group/app:2", image.clone())];
+    let scene = Scene::new(&names).flag("--referrers");
+    let tag = format!("{}.sig", tag_of(&image));
+    let mut content = Content::new();
+    content.add("group/app", &tag, &Image::generated(Kind::Oci, 2, &[300]));
+    scene.source.add(&content);
+    let report = scene.run_unjudged();
+    assert_eq!((report.copied, report.failed), (3, 1), "{report}");
+    assert!(report.to_string().contains("quay.io/group/app"), "{report}");
+}
+
+#[test]
+fn e19_nothing_is_said_about_an_image_that_is_left_alone() {
+    let signed = Signed::new();
+    let scene = signed.scene(true).flag("--no-clobber");
+    let mut content = Content::new();
+    content.add(REPOSITORY, "1", &Image::generated(Kind::Oci, 9, &[300]));
+    scene.target.add(&content);
+    let report = scene.run_unjudged();
+    assert_eq!((report.copied, report.failed), (0, 1), "{report}");
 }
 
 #[test]

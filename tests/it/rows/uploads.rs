@@ -369,6 +369,34 @@ fn c12_a_mount_that_was_no_mount_is_made_good_for_by_an_upload() {
 }
 
 #[test]
+fn c12_a_mount_that_meets_a_busy_moment_does_not_end_all_mounts() {
+    let scene = Scene::new(&sharing());
+    scene.target.fault(
+        on(Op::Mount)
+            .when(|call| call.param("from").is_some_and(|from| from != call.repository))
+            .times(1)
+            .then(Fault::Status(503)),
+    );
+    scene.run().done();
+    let base = Blob::generated(500, 40_000).digest;
+    assert!(puts_of(scene.journal(), &base).len() <= 2, "{}", scene.journal().dump());
+}
+
+#[test]
+fn c16_a_question_that_is_never_answered_is_asked_only_so_often() {
+    let images = two(9_000);
+    let layer = own_layer(&images);
+    let scene = Scene::new(&images).retries(2);
+    let mut content = crate::support::Content::new();
+    content.add("group/first", "0", &images[0].1);
+    scene.target.add(&content);
+    scene.target.fault(on(Op::BlobHead).digest(&layer).then(Fault::Status(503)));
+    scene.run().failed_alone("group/first");
+    let asked = scene.journal().filter(|e| e.op == Op::BlobHead && e.reference == layer);
+    assert!((3..=23).contains(&asked.len()), "{}", asked.len());
+}
+
+#[test]
 fn c13_and_c15_mounts_name_a_repository_of_the_target_and_never_none() {
     // The judge looks at every mount of every scene; here the names differ on both sides.
     let scene = Scene::new(&sharing()).below("deep/er");
