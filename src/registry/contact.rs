@@ -1,7 +1,5 @@
 //! The first word with a host: who says it, by which of the host's addresses, and what all others wait for.
 
-use std::sync::atomic::Ordering;
-
 use reqwest::{Response, Url};
 use tokio::sync::watch;
 
@@ -104,13 +102,14 @@ impl Peer {
 
     async fn try_bases(&self, first: &FirstContact<'_>, ask: &Ask<'_>) -> Result<Response, Error> {
         let mut trouble = None;
-        for base in &self.bases {
+        let bases = self.answered.get().map_or(&self.bases[..], std::slice::from_ref);
+        for base in bases {
             let result = self.exchange(base, ask).await;
             match result {
                 Err(error) if error.status.is_none() => {
-                    let answered = self.answered.load(Ordering::Relaxed);
-                    let speaks_no_tls =
-                        !answered && error.kind == Kind::Untrusted && error.why.contains(NO_TLS);
+                    let speaks_no_tls = self.answered.get().is_none()
+                        && error.kind == Kind::Untrusted
+                        && error.why.contains(NO_TLS);
                     // Only a host that answers without TLS is asked without it; no other trouble is a reason to, such
                     // as a token service without TLS. What then goes wrong without TLS may pass.
                     if !speaks_no_tls {

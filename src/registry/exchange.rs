@@ -1,7 +1,7 @@
 //! One request to one host, with all that it takes: login, redirects, pauses, another try.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -52,8 +52,8 @@ pub struct Peer {
     closed_until: Mutex<Option<Instant>>,
     /// When it has last answered a request well, whoever made it.
     served_last: Mutex<Option<Instant>>,
-    /// Whether it has answered anything, so that how to reach it is settled.
-    pub(super) answered: AtomicBool,
+    /// The address by which it has answered something, so that how to reach it is settled.
+    pub(super) answered: OnceLock<Url>,
     /// How blobs are sent to it.
     pub(super) bodies: Bodies,
     /// It does not list what refers to a manifest; it has done so.
@@ -130,7 +130,7 @@ impl Peer {
             refusal: Mutex::default(),
             closed_until: Mutex::default(),
             served_last: Mutex::default(),
-            answered: AtomicBool::new(false),
+            answered: OnceLock::new(),
             bodies: Bodies::default(),
             no_referrers_api: AtomicBool::new(false),
             lists_referrers: AtomicBool::new(false),
@@ -248,7 +248,9 @@ impl Peer {
                 _ => self.policy.timing.answer,
             };
             let response = self.send_within(limit, request, &ask.doing).await?;
-            self.answered.fetch_or(own, Ordering::Relaxed);
+            if own {
+                let _ = self.answered.set(base.clone());
+            }
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
                 return Ok((response, own));

@@ -271,6 +271,23 @@ fn any_schedule_of_faults_ends_with_a_whole_mirror_or_a_true_report() {
     }
 }
 
+/// Found by the schedules: the first contact by plain HTTP was answered by a challenge, and then lost.
+#[test]
+fn a_connection_that_is_lost_after_the_first_challenge_is_made_again_the_same_way() {
+    let hang_up = Planned {
+        place: Place::TargetHead,
+        what: What::HangUp(Cut::Fin),
+        image: 0,
+        after: 1,
+        times: 1,
+        for_ever: false,
+    };
+    for place in [Place::TargetHead, Place::SourceManifest] {
+        let faults = vec![Planned { place, ..hang_up.clone() }];
+        play(&Schedule { images: vec![(vec![], false); 3], occupied: false, faults });
+    }
+}
+
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
