@@ -20,6 +20,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Wrong use, or anything else that keeps a run from beginning.
 const WRONG_USE: u8 = 2;
+/// Ended by a terminal that went away.
+const HUNG_UP: u8 = 129;
 
 fn main() -> ExitCode {
     match start(Cli::from_arguments()) {
@@ -110,8 +112,8 @@ fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result:
     }
 }
 
-/// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. The second
-/// signal ends the program at once.
+/// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. Another SIGINT
+/// or SIGTERM ends the program at once; another SIGHUP does not, for a terminal that goes away can send two.
 fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
@@ -125,13 +127,20 @@ fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
         tokio::select! {
             _ = interrupt.recv() => Exit::Interrupted as u8,
             _ = terminate.recv() => 143,
-            _ = async { hang_up.as_mut().expect("only if there is one").recv().await }, if hang_up.is_some() => 129,
+            _ = async { hang_up.as_mut().expect("only if there is one").recv().await }, if hang_up.is_some() => HUNG_UP,
         }
     };
     let first = async move {
         status.store(next().await, Ordering::Relaxed);
         tracing::warn!("stopping; once more ends at once");
-        tokio::spawn(async move { std::process::exit(i32::from(next().await)) });
+        tokio::spawn(async move {
+            loop {
+                let status = next().await;
+                if status != HUNG_UP {
+                    std::process::exit(i32::from(status));
+                }
+            }
+        });
     };
     Ok((first, by))
 }
@@ -167,7 +176,8 @@ fn start_logging(output: &OutputOptions, writer: LogWriter) {
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(writer)
         .with_target(false)
-        .with_ansi(false);
+        .with_ansi(false)
+        .log_internal_errors(false);
     match output.log_format {
         Format::Json => builder.json().init(),
         Format::Text => builder.without_time().init(),

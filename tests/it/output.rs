@@ -1,9 +1,12 @@
 //! What the program says, to people and to programs, and how it ends.
 
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use crate::program::{Ended, Program};
 use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, Stage, closed_port, lines_of};
+use crate::support::content::SetOptions;
 use crate::support::{Fault, Net, Op, on};
 
 #[test]
@@ -213,6 +216,42 @@ fn the_environment_of_image_loader_mirrors_as_well() {
     let mirror = format!("--source-mirror=registry.k8s.io=http://{}", stage.source.host());
     let program = Program::new(&["--filter", "control-plane", &mirror]);
     program.env("TARGET_REGISTRY", stage.target.host()).env("KUBERNETES_VERSION", "v1.36.3").run().expect(0);
+    stage.assert_mirrored();
+}
+
+#[test]
+fn what_cannot_be_said_keeps_no_image_from_being_copied() {
+    let stage = Stage::new(CONTROL_PLANE);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    let flags = ["-vv", "--report", path.to_str().unwrap()];
+    let run = stage.program().args(&flags).after("exec 2>/dev/full").run().expect(0);
+    assert!(run.stdout.contains("8 copied"), "{}", run.stdout);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(report["copied"], 8);
+    stage.assert_mirrored();
+}
+
+#[test]
+fn bars_on_a_terminal_that_goes_away_keep_no_image_from_being_copied() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let slow = on(Op::UploadPut).then(Fault::DelayRequest(Duration::from_millis(300)));
+    let stage = Stage::with(CONTROL_PLANE, &SetOptions::default(), |source| source, |t| t.rule(slow));
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&screen).and_then(|()| unlockpt(&screen)).unwrap();
+    let terminal = ptsname(&screen, Vec::new()).unwrap().into_string().unwrap();
+    let mut screen = std::fs::File::from(screen);
+    let program = stage.program().args(&["-vv", "-p", "1"]).env("TERM", "xterm");
+    let running = program.after(&format!("exec 2>{terminal}")).start();
+    let (mut seen, mut some) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&seen).contains('█') {
+        let read = screen.read(&mut some).unwrap();
+        seen.extend_from_slice(&some[..read]);
+    }
+    drop(screen);
+    let ended = running.wait().expect(0);
+    assert!(ended.stdout.contains("8 copied"), "{}", ended.stdout);
     stage.assert_mirrored();
 }
 
