@@ -1,11 +1,14 @@
 //! What a run came to: for people, for programs, and as an exit status.
 
 use std::fmt;
-use std::io::Write as _;
-use std::path::Path;
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::events::{Delivered, Outcome};
@@ -145,16 +148,21 @@ pub fn to_json(result: &impl Serialize) -> Result<String> {
 }
 
 /// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
-/// one is.
+/// one is. What is there and is no file of one's own, such as a pipe, is written to and stays what it is.
 ///
 /// # Errors
-/// The directory cannot be written to.
+/// It or its directory cannot be written to.
 pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
     let cannot = || cannot_write(path);
-    let mut file = file_beside(path)?;
-    writeln!(file, "{}", to_json(result)?).with_context(cannot)?;
+    let json = to_json(result)? + "\n";
+    if is_written_to(path) {
+        return write_into(path, &json).with_context(cannot);
+    }
+    let place = place_of(path);
+    let mut file = file_beside(&place).with_context(cannot)?;
+    file.write_all(json.as_bytes()).with_context(cannot)?;
     file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
+    file.persist(place).with_context(cannot)?;
     Ok(())
 }
 
@@ -164,15 +172,48 @@ pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
 /// It cannot.
 pub fn check_place(path: &Path) -> Result<()> {
     ensure!(!path.is_dir(), "{}: it is a directory", cannot_write(path));
-    file_beside(path).map(drop)
+    // To open a pipe and close it again would be its end to the reader.
+    if is_written_to(path) {
+        return Ok(());
+    }
+    file_beside(&place_of(path)).map(drop).with_context(|| cannot_write(path))
 }
 
-fn file_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
-    let directory = match path.parent() {
+/// Whether a new file must not take the place of what is there: a pipe, a device, or where the program's own output
+/// goes.
+fn is_written_to(path: &Path) -> bool {
+    let same = |one: &Metadata, other: &Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    let is_output = |there: &Metadata| {
+        ["/dev/stdout", "/dev/stderr"]
+            .iter()
+            .any(|output| fs::metadata(output).is_ok_and(|output| same(&output, there)))
+    };
+    fs::metadata(path).is_ok_and(|there| !there.is_file() || is_output(&there))
+}
+
+fn write_into(path: &Path, text: &str) -> io::Result<()> {
+    // A pipe that nobody reads is not waited for, one that is read slowly is.
+    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits();
+    let mut file = OpenOptions::new().append(true).custom_flags(flags.cast_signed()).open(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Where a link leads to, there or not; it stays a link.
+fn place_of(path: &Path) -> PathBuf {
+    let link = || Ok::<_, io::Error>(directory_of(path).join(path.read_link()?));
+    path.canonicalize().or_else(|_| link()).unwrap_or_else(|_| path.to_owned())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    tempfile::NamedTempFile::new_in(directory).with_context(|| cannot_write(path))
+    }
+}
+
+fn file_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(directory_of(path))
 }
 
 fn cannot_write(path: &Path) -> String {

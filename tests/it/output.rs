@@ -1,7 +1,10 @@
 //! What the program says, to people and to programs, and how it ends.
 
+use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::program::{Ended, Program};
@@ -187,6 +190,42 @@ fn the_report_file_is_json_for_its_owner_alone() {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), run.stdout, "{mode}");
         assert!(run.stdout.contains(field), "{mode}: {}", run.stdout);
     }
+}
+
+#[test]
+fn a_report_into_what_is_no_file_leaves_it_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    let dry = |report: &Path| {
+        Program::new(&["--dry-run", "-o", "json", "t:1", "--report", report.to_str().unwrap()])
+            .args(CONTROL_PLANE)
+    };
+    let kind = |path: &Path| std::fs::symlink_metadata(path).unwrap().file_type();
+
+    let pipe = place("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let unread = dry(&pipe).run();
+    assert!(unread.stderr.contains("cannot write the report to"), "{unread:?}");
+    let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let run = dry(&pipe).run().expect(0);
+    let mut read = vec![0; run.stdout.len()];
+    reader.read_exact(&mut read).unwrap();
+    assert_eq!(String::from_utf8(read).unwrap(), run.stdout);
+    assert!(kind(&pipe).is_fifo());
+
+    // A link stays one, to what is there and to what is not yet; both times round.
+    symlink("file", place("link")).unwrap();
+    for _ in 0..2 {
+        let run = dry(&place("link")).run().expect(0);
+        assert!(kind(&place("link")).is_symlink());
+        assert_eq!(std::fs::read_to_string(place("file")).unwrap(), run.stdout);
+    }
+    // Where the result itself goes to a file, both are in it.
+    let both = place("both");
+    dry(Path::new("/dev/stdout")).after(&format!("exec >{}", both.display())).run().expect(0);
+    let both = std::fs::read_to_string(both).unwrap();
+    assert_eq!(both, run.stdout.repeat(2));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4, "no temporary file is left");
 }
 
 #[test]
