@@ -63,16 +63,15 @@ fn main_job(cli: Cli) -> Result<u8> {
         check_place(path)?;
     }
     if options.mode == Mode::DryRun {
-        give(&options.output, &DryRun { options: &options, selection: &selection })?;
-        return Ok(Exit::Done as u8);
+        let dry_run = DryRun { options: &options, selection: &selection };
+        return Ok(give(&options.output, &dry_run, Exit::Done as u8));
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
         Mode::Check => {
             let found = runtime.block_on(check(&options, &selection, display.listener()));
             display.finish();
-            give(&options.output, &found)?;
-            Ok(found.exit() as u8)
+            Ok(give(&options.output, &found, found.exit() as u8))
         }
         Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
     };
@@ -85,23 +84,26 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
     display.finish();
-    let given = give(&options.output, &report);
     let status = match report.exit() {
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
     };
-    Ok(match given {
+    Ok(give(&options.output, &report, status))
+}
+
+/// The result, in the form and to the places that the user asked for, and the exit status after that.
+fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
+    match try_to_give(output, result) {
         Ok(()) => status,
-        // The images are where they are; only who reads the report has to know.
+        // The result is what it is; only who reads the report has to know.
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             status.max(Exit::SomeFailed as u8)
         }
-    })
+    }
 }
 
-/// The result, in the form and to the places that the user asked for.
-fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T) -> Result<()> {
+fn try_to_give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T) -> Result<()> {
     print(&match output.format {
         Format::Text => result.to_string(),
         Format::Json => report::to_json(result)? + "\n",

@@ -204,7 +204,7 @@ fn a_report_into_what_is_no_file_leaves_it_what_it_is() {
 
     let pipe = place("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let unread = dry(&pipe).run();
+    let unread = dry(&pipe).run().expect(1);
     assert!(unread.stderr.contains("cannot write the report to"), "{unread:?}");
     let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let run = dry(&pipe).run().expect(0);
@@ -226,6 +226,24 @@ fn a_report_into_what_is_no_file_leaves_it_what_it_is() {
     let both = std::fs::read_to_string(both).unwrap();
     assert_eq!(both, run.stdout.repeat(2));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4, "no temporary file is left");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_in_the_end_is_one_exit_status_for_all() {
+    let stage = Stage::new(CONTROL_PLANE);
+    stage.run().expect(0);
+    let directory = tempfile::tempdir().unwrap();
+    let full = directory.path().join("full");
+    symlink("/dev/full", &full).unwrap();
+    let nobody = closed_port();
+    let here = stage.target.host();
+    let table = [("--check", &here, 1), ("--dry-run", &here, 1), ("-q", &here, 1), ("--check", &nobody, 3)];
+    for (mode, target, code) in table {
+        let flags = [mode, "--retries", "0", "--report", full.to_str().unwrap()];
+        let run = stage.program_to(target).args(&flags).run().expect(code);
+        assert!(run.stderr.contains("cannot write the report to"), "{mode}: {run:?}");
+        assert!(run.stdout.contains(target.as_str()), "{mode}: {run:?}");
+    }
 }
 
 #[test]
