@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::manifest::Trimmed;
 use crate::plan::{Plan, State};
 use crate::reference::{Digest, Repository};
-use crate::registry::Side;
+use crate::registry::{Error, Side};
 use crate::report::Exit;
 use crate::text;
 
@@ -46,6 +46,9 @@ pub struct Line {
     pub cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
+    /// The target would not take it, which is not so where the user wanted to leave it alone.
+    #[serde(skip)]
+    refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -94,6 +97,7 @@ impl Check {
                     trimmed,
                     cause: error.map(ToString::to_string),
                     side: error.map(|error| error.side),
+                    refused: error.is_some_and(Error::is_refusal),
                 }
             })
         });
@@ -112,10 +116,9 @@ impl Check {
     }
 
     pub fn exit(&self) -> Exit {
-        let refused = |line: &Line| line.state == Found::Failed && line.side == Some(Side::Target);
         match () {
             () if self.there == self.images.len() => Exit::Done,
-            () if self.images.iter().all(refused) => Exit::TargetRefused,
+            () if self.images.iter().all(|line| line.refused) => Exit::TargetRefused,
             () => Exit::SomeFailed,
         }
     }

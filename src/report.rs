@@ -16,7 +16,7 @@ use crate::manifest::{Extent, Trimmed};
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
 use crate::reference::Target;
-use crate::registry::{Error, Side};
+use crate::registry::{Error, Kind, Side};
 use crate::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
@@ -67,6 +67,9 @@ pub struct Line {
     /// The target would not take it, which is not so where the user wanted to leave it alone.
     #[serde(skip)]
     refused: bool,
+    /// The target keeps what it has under this name, and will the next time.
+    #[serde(skip)]
+    kept: bool,
     /// Whether running again may help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub may_pass: Option<bool>,
@@ -233,6 +236,7 @@ impl Line {
             reason: String::new(),
             side: None,
             refused: false,
+            kept: false,
             may_pass: None,
         };
         match delivered.outcome {
@@ -242,6 +246,7 @@ impl Line {
                 reason: error.reason(),
                 side: Some(error.side),
                 refused: error.is_refusal(),
+                kept: error.kind == Kind::Immutable,
                 may_pass: Some(error.kind.may_pass()),
                 ..line(Status::Failed, Some(error.to_string()))
             },
@@ -363,7 +368,8 @@ impl Report {
                 writeln!(f, "  {} → {}", line.source, line.target)?;
             }
         }
-        if self.failed + self.left > 0 {
+        let is_open = |line: &Line| matches!(line.result, Status::Failed | Status::Left) && !line.kept;
+        if self.images.iter().any(is_open) {
             writeln!(f, "Run the same command again to do the rest; what is there is not moved again.")?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::program::{Ended, Program};
+use crate::scene::{Scene, two};
 use crate::stage::{ALWAYS, CONTROL_PLANE, Stage};
 use crate::support::{Content, Image, Kind, Op};
 
@@ -82,6 +83,28 @@ fn a_target_that_cannot_be_asked_is_said_so() {
     let nobody = crate::stage::closed_port();
     let told = stage.program_to(&nobody).args(&["--check", "--retries", "0"]).run().expect(3);
     assert!(told.stdout.contains("cannot connect"), "{}", told.stdout);
+}
+
+#[test]
+fn names_that_are_to_stay_as_they_are_are_no_refusal_and_nothing_is_left_to_do() {
+    let scene = Scene::new(&two(9_000));
+    let mut content = Content::new();
+    content.add("group/first", "1", &Image::generated(Kind::Oci, 77, &[3000]));
+    scene.target.add(&content);
+    let target = scene.target.host();
+    let mirror = format!("--source-mirror=quay.io={}", scene.source.url());
+    let first = Program::new(&[&target, &mirror, "--no-clobber", "--image", "quay.io/group/first:1"]);
+    let told = first.args(&["--check"]).run().expect(1);
+    assert!(told.stdout.contains("FAILED") && told.stdout.contains("--no-clobber"), "{}", told.stdout);
+
+    let run = |images: &[&str]| {
+        let program = Program::new(&[&target, &mirror, "--no-clobber"]);
+        program.args(images).run().expect(1).stdout
+    };
+    let done = run(&["--image", "quay.io/group/first:1"]);
+    assert!(done.contains("1 failed") && !done.contains("Run the same command again"), "{done}");
+    let absent = run(&["--image", "quay.io/group/first:1", "--image", "quay.io/group/third:1"]);
+    assert!(absent.contains("2 failed") && absent.contains("Run the same command again"), "{absent}");
 }
 
 #[test]
