@@ -111,6 +111,7 @@ fn what_a_sparse_index_lacks_is_found_by_a_check_and_added_by_all_platforms() {
     assert!(told.number("bytes_to_copy") > 0);
     let text = stage.program().args(&["--check"]).run().expect(1).stdout;
     assert!(text.contains("partial   registry.k8s.io/") && text.contains("--platform all"), "{text}");
+    assert!(text.contains(": without all of the platforms\n"), "{text}");
     stage.net.journal().assert_read_only();
     assert_eq!(check(AMD64).expect(0).number("there"), 8);
     assert_eq!(check(BOTH).expect(1).number("partial"), partial);
