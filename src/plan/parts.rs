@@ -41,7 +41,7 @@ impl Questions<'_> {
             StandIn::Index(index) => {
                 Some(Trimmed { source: root.digest.clone(), target: index.digest.clone() })
             }
-            StandIn::None | StandIn::Forbidden => None,
+            StandIn::None | StandIn::Forbidden | StandIn::Nested => None,
         });
         let is_trimmed = |answer: &Answer| match (answer, &trimmed) {
             (Answer::Digest(there), Some(trimmed)) if *there == trimmed.target => Some(trimmed.clone()),
