@@ -1,10 +1,10 @@
 //! What a run came to: for people, for programs, and as an exit status.
 
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -151,7 +151,7 @@ pub fn to_json(result: &impl Serialize) -> Result<String> {
 }
 
 /// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
-/// one is. What is there and is no file of one's own, such as a pipe, is written to and stays what it is.
+/// one is. What is there and is no file, such as a pipe, is written to and stays what it is.
 ///
 /// # Errors
 /// It or its directory cannot be written to.
@@ -161,11 +161,10 @@ pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
     if is_written_to(path) {
         return write_into(path, &json).with_context(cannot);
     }
-    let place = place_of(path);
-    let mut file = file_beside(&place).with_context(cannot)?;
+    let mut file = file_beside(path).with_context(cannot)?;
     file.write_all(json.as_bytes()).with_context(cannot)?;
     file.as_file().sync_all().with_context(cannot)?;
-    file.persist(place).with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
     Ok(())
 }
 
@@ -179,19 +178,19 @@ pub fn check_place(path: &Path) -> Result<()> {
     if is_written_to(path) {
         return Ok(());
     }
-    file_beside(&place_of(path)).map(drop).with_context(|| cannot_write(path))
+    file_beside(path).map(drop).with_context(|| cannot_write(path))
 }
 
-/// Whether a new file must not take the place of what is there: a pipe, a device, or where the program's own output
-/// goes.
+/// Whether a new file must not take the place of what is there: a pipe or a device. A link is not followed, for anybody
+/// may have left it there, but for those that the system itself has, such as /dev/stdout.
 fn is_written_to(path: &Path) -> bool {
-    let same = |one: &Metadata, other: &Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
-    let is_output = |there: &Metadata| {
-        ["/dev/stdout", "/dev/stderr"]
-            .iter()
-            .any(|output| fs::metadata(output).is_ok_and(|output| same(&output, there)))
-    };
-    fs::metadata(path).is_ok_and(|there| !there.is_file() || is_output(&there))
+    let directory = directory_of(path);
+    let is_systems = ["/dev", "/dev/fd"].iter().any(|place| directory == Path::new(place));
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_symlink() => (is_systems || directory.starts_with("/proc")) && path.exists(),
+        Ok(there) => !there.is_file(),
+        Err(_) => false,
+    }
 }
 
 fn write_into(path: &Path, text: &str) -> io::Result<()> {
@@ -200,12 +199,6 @@ fn write_into(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).custom_flags(flags.cast_signed()).open(path)?;
     rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
     file.write_all(text.as_bytes())
-}
-
-/// Where a link leads to, there or not; it stays a link.
-fn place_of(path: &Path) -> PathBuf {
-    let link = || Ok::<_, io::Error>(directory_of(path).join(path.read_link()?));
-    path.canonicalize().or_else(|_| link()).unwrap_or_else(|_| path.to_owned())
 }
 
 fn directory_of(path: &Path) -> &Path {
