@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::manifest::Trimmed;
-use crate::plan::{Plan, State};
+use crate::plan::{Lack, Plan, State};
 use crate::reference::{Digest, Repository};
-use crate::registry::Side;
+use crate::registry::{Error, Side};
 use crate::report::Exit;
 use crate::text;
 
@@ -19,7 +19,7 @@ pub struct Check {
     pub images: Vec<Line>,
     pub there: usize,
     pub missing: usize,
-    /// The index is there, but not all platforms that it names.
+    /// The manifest is there, but not all of what is wanted with it.
     pub partial: usize,
     pub different: usize,
     /// Could not be found out.
@@ -37,6 +37,9 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refers_to: Option<String>,
     pub state: Found,
+    /// What is missing of what is partial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Lack>,
     /// The index is there with all platforms that are wanted, but not with all that it names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sparse: bool,
@@ -46,6 +49,9 @@ pub struct Line {
     pub cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
+    /// The target would not take it, which is not so where the user wanted to leave it alone.
+    #[serde(skip)]
+    refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -81,7 +87,7 @@ impl Check {
                     State::Present(_) | State::Sparse(_) => (Found::There, None, None),
                     State::Trimmed(trimmed) => (Found::There, Some(trimmed.clone()), None),
                     State::Missing => (Found::Missing, None, None),
-                    State::Partial => (Found::Partial, None, None),
+                    State::Partial(_) => (Found::Partial, None, None),
                     State::Different => (Found::Different, None, None),
                     State::Failed(error) => (Found::Failed, None, Some(error)),
                 };
@@ -90,10 +96,15 @@ impl Check {
                     target: delivery.name.clone(),
                     refers_to: image.refers_to.as_ref().map(ToString::to_string),
                     state,
+                    lacks: match &delivery.state {
+                        State::Partial(lack) => Some(*lack),
+                        _ => None,
+                    },
                     sparse: matches!(delivery.state, State::Sparse(_)),
                     trimmed,
                     cause: error.map(ToString::to_string),
                     side: error.map(|error| error.side),
+                    refused: error.is_some_and(Error::is_refusal),
                 }
             })
         });
@@ -112,10 +123,9 @@ impl Check {
     }
 
     pub fn exit(&self) -> Exit {
-        let refused = |line: &Line| line.state == Found::Failed && line.side == Some(Side::Target);
         match () {
             () if self.there == self.images.len() => Exit::Done,
-            () if self.images.iter().all(refused) => Exit::TargetRefused,
+            () if self.images.iter().all(|line| line.refused) => Exit::TargetRefused,
             () => Exit::SomeFailed,
         }
     }
@@ -158,6 +168,16 @@ impl Work {
     }
 }
 
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lack::Platforms => "all of the platforms",
+            Lack::Layers => "all of the layers that are not to be distributed",
+            Lack::Listing => "an entry in the list of referrers",
+        })
+    }
+}
+
 /// For people: a line for each name, then the sums.
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,26 +190,27 @@ impl fmt::Display for Check {
                 Found::Failed => "FAILED",
             };
             write!(f, "{state:<10}{} → {}", line.source, line.target)?;
-            match &line.cause {
-                Some(cause) => writeln!(f, ": {cause}")?,
-                None => writeln!(f)?,
+            match (&line.cause, &line.lacks) {
+                (Some(cause), _) => writeln!(f, ": {cause}")?,
+                (None, Some(lack)) => writeln!(f, ": without {lack}")?,
+                (None, None) => writeln!(f)?,
             }
         }
         writeln!(f)?;
         let (there, missing, different) = (self.there, self.missing, self.different);
         write!(f, "{}: {there} there, {missing} missing, {different} different", self.target)?;
         if self.partial > 0 {
-            write!(f, ", {} without all of the platforms", self.partial)?;
+            write!(f, ", {} partial", self.partial)?;
         }
         match self.failed {
             0 => writeln!(f)?,
             failed => writeln!(f, ", {failed} failed")?,
         }
         let work = &self.work;
-        if self.partial > 0 {
+        if self.images.iter().any(|line| line.lacks == Some(Lack::Platforms)) {
             writeln!(
                 f,
-                "What is partial is completed by --platform all, or by the platforms that are wanted."
+                "Missing platforms are added by --platform all, or by naming those that are wanted."
             )?;
         }
         if self.missing + self.partial + self.different > 0 {

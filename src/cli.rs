@@ -93,7 +93,8 @@ Environment:
 
 Exit status:
   0    all done
-  1    some images failed, or --check found something to do
+  1    some images failed, --check found something to do, or the report could
+       not be written
   2    wrong use; nothing was requested
   3    the target refused everything (credentials, read-only, unreachable)
   130  interrupted (143 by SIGTERM, 129 by SIGHUP)";

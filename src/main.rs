@@ -20,6 +20,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Wrong use, or anything else that keeps a run from beginning.
 const WRONG_USE: u8 = 2;
+/// Ended by a terminal that went away.
+const HUNG_UP: u8 = 129;
 
 fn main() -> ExitCode {
     match start(Cli::from_arguments()) {
@@ -61,16 +63,15 @@ fn main_job(cli: Cli) -> Result<u8> {
         check_place(path)?;
     }
     if options.mode == Mode::DryRun {
-        give(&options.output, &DryRun { options: &options, selection: &selection })?;
-        return Ok(Exit::Done as u8);
+        let dry_run = DryRun { options: &options, selection: &selection };
+        return Ok(give(&options.output, &dry_run, Exit::Done as u8));
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
         Mode::Check => {
             let found = runtime.block_on(check(&options, &selection, display.listener()));
             display.finish();
-            give(&options.output, &found)?;
-            Ok(found.exit() as u8)
+            Ok(give(&options.output, &found, found.exit() as u8))
         }
         Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
     };
@@ -83,23 +84,26 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
     display.finish();
-    let given = give(&options.output, &report);
     let status = match report.exit() {
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
     };
-    Ok(match given {
+    Ok(give(&options.output, &report, status))
+}
+
+/// The result, in the form and to the places that the user asked for, and the exit status after that.
+fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
+    match try_to_give(output, result) {
         Ok(()) => status,
-        // The images are where they are; only who reads the report has to know.
+        // The result is what it is; only who reads the report has to know.
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             status.max(Exit::SomeFailed as u8)
         }
-    })
+    }
 }
 
-/// The result, in the form and to the places that the user asked for.
-fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T) -> Result<()> {
+fn try_to_give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T) -> Result<()> {
     print(&match output.format {
         Format::Text => result.to_string(),
         Format::Json => report::to_json(result)? + "\n",
@@ -110,8 +114,8 @@ fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result:
     }
 }
 
-/// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. The second
-/// signal ends the program at once.
+/// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. Another SIGINT
+/// or SIGTERM ends the program at once; another SIGHUP does not, for a terminal that goes away can send two.
 fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
@@ -125,13 +129,20 @@ fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
         tokio::select! {
             _ = interrupt.recv() => Exit::Interrupted as u8,
             _ = terminate.recv() => 143,
-            _ = async { hang_up.as_mut().expect("only if there is one").recv().await }, if hang_up.is_some() => 129,
+            _ = async { hang_up.as_mut().expect("only if there is one").recv().await }, if hang_up.is_some() => HUNG_UP,
         }
     };
     let first = async move {
         status.store(next().await, Ordering::Relaxed);
         tracing::warn!("stopping; once more ends at once");
-        tokio::spawn(async move { std::process::exit(i32::from(next().await)) });
+        tokio::spawn(async move {
+            loop {
+                let status = next().await;
+                if status != HUNG_UP {
+                    std::process::exit(i32::from(status));
+                }
+            }
+        });
     };
     Ok((first, by))
 }
@@ -167,7 +178,8 @@ fn start_logging(output: &OutputOptions, writer: LogWriter) {
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(writer)
         .with_target(false)
-        .with_ansi(false);
+        .with_ansi(false)
+        .log_internal_errors(false);
     match output.log_format {
         Format::Json => builder.json().init(),
         Format::Text => builder.without_time().init(),

@@ -85,6 +85,8 @@ pub enum StandIn {
     Index(Arc<Manifest>),
     /// Its digest is pinned, and another index would have another.
     Forbidden,
+    /// It is, or has below it, an index that another one names by its digest.
+    Nested,
 }
 
 /// What a name at the target has of its image, once it has all that is wanted.

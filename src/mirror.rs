@@ -269,7 +269,7 @@ impl<'p> Run<'p> {
                         self.settle(number, Outcome::Present(Extent::Trimmed(trimmed.clone())));
                     }
                     State::Failed(error) => self.fail_before_start(number, error),
-                    State::Missing | State::Partial | State::Different => {
+                    State::Missing | State::Partial(_) | State::Different => {
                         if missing == 0 {
                             self.queue.add_publication(number);
                         }

@@ -91,8 +91,8 @@ pub enum State {
     Sparse(Digest),
     /// It has the source's index without what is not wanted, as a run before this one put it there.
     Trimmed(Trimmed),
-    /// It has the source's index, but not all of what is wanted below it.
-    Partial,
+    /// It has the source's manifest, but not all of what is wanted with it.
+    Partial(Lack),
     /// Nothing is there under this name.
     Missing,
     /// Something else is there.
@@ -101,9 +101,21 @@ pub enum State {
     Failed(Error),
 }
 
+/// What the target is without, where it has an image's manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lack {
+    /// Wanted platforms of an index.
+    Platforms,
+    /// Layers that are not to be distributed, where they are wanted.
+    Layers,
+    /// An entry in the list of what refers to an image.
+    Listing,
+}
+
 impl State {
     pub fn is_wanted(&self) -> bool {
-        matches!(self, State::Missing | State::Partial | State::Different)
+        matches!(self, State::Missing | State::Partial(_) | State::Different)
     }
 
     /// What is there, where nothing is to be done.
@@ -111,7 +123,7 @@ impl State {
         match self {
             State::Present(digest) | State::Sparse(digest) => Some(digest),
             State::Trimmed(trimmed) => Some(&trimmed.target),
-            State::Partial | State::Missing | State::Different | State::Failed(_) => None,
+            State::Partial(_) | State::Missing | State::Different | State::Failed(_) => None,
         }
     }
 

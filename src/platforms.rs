@@ -113,16 +113,28 @@ impl Platforms {
     /// `root`, with what may be put in its place where a registry wants all that an index names to be there.
     /// A pinned digest would change by that.
     pub fn prepare(&self, root: Manifest, pinned: bool) -> Manifest {
-        let Content::Index(entries) = &root.content else { return root };
-        let kept: HashSet<&Digest> = self.keep(entries).into_iter().map(|entry| &entry.digest).collect();
-        if entries.iter().all(|entry| kept.contains(&entry.digest)) {
-            return root;
-        }
+        let Some(kept) = self.cut(&root) else { return root };
         let stand_in = match (pinned && !self.repin, root.trimmed(&kept)) {
             (false, Some(trimmed)) => StandIn::Index(Arc::new(trimmed)),
             _ => StandIn::Forbidden,
         };
         Manifest { stand_in, ..root }
+    }
+
+    /// The same for what an index names: without its own platforms it would have another digest than the one by which
+    /// it is named.
+    pub fn prepare_inner(&self, inner: Arc<Manifest>) -> Arc<Manifest> {
+        match self.cut(&inner) {
+            Some(_) => Arc::new(Manifest { stand_in: StandIn::Nested, ..Manifest::clone(&inner) }),
+            None => inner,
+        }
+    }
+
+    /// What is wanted of an index, unless that is all of it.
+    fn cut<'m>(&self, manifest: &'m Manifest) -> Option<HashSet<&'m Digest>> {
+        let Content::Index(entries) = &manifest.content else { return None };
+        let kept: HashSet<&Digest> = self.keep(entries).into_iter().map(|entry| &entry.digest).collect();
+        (!entries.iter().all(|entry| kept.contains(&entry.digest))).then_some(kept)
     }
 }
 

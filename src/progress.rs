@@ -38,8 +38,9 @@ struct Shared {
 
 impl Display {
     pub fn new(output: &OutputOptions) -> Self {
+        // One that does not say what it is gets no control sequences.
         let terminal =
-            io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+            io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let mode = match output.progress {
             _ if output.quiet => ProgressMode::None,
             ProgressMode::Auto if terminal => ProgressMode::Bars,
@@ -160,7 +161,7 @@ fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Writes log messages above the bars.
+/// Writes log messages above the bars, as far as somebody can see them: what logs panics over an error.
 #[derive(Clone)]
 pub struct LogWriter {
     bars: Option<Bars>,
@@ -168,10 +169,12 @@ pub struct LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        let write = || io::stderr().lock().write_all(message);
+        let write = || {
+            let _ = io::stderr().lock().write_all(message);
+        };
         match &self.bars {
-            Some(bars) => bars.above(write)?,
-            None => write()?,
+            Some(bars) => bars.above(write),
+            None => write(),
         }
         Ok(message.len())
     }

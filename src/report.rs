@@ -1,11 +1,14 @@
 //! What a run came to: for people, for programs, and as an exit status.
 
 use std::fmt;
-use std::io::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::events::{Delivered, Outcome};
@@ -13,7 +16,7 @@ use crate::manifest::{Extent, Trimmed};
 use crate::mirror::{Finished, Totals};
 use crate::plan::Request;
 use crate::reference::Target;
-use crate::registry::{Error, Side};
+use crate::registry::{Error, Kind, Side};
 use crate::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
@@ -64,6 +67,9 @@ pub struct Line {
     /// The target would not take it, which is not so where the user wanted to leave it alone.
     #[serde(skip)]
     refused: bool,
+    /// The target keeps what it has under this name, and will the next time.
+    #[serde(skip)]
+    kept: bool,
     /// Whether running again may help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub may_pass: Option<bool>,
@@ -145,14 +151,18 @@ pub fn to_json(result: &impl Serialize) -> Result<String> {
 }
 
 /// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
-/// one is.
+/// one is. What is there and is no file, such as a pipe, is written to and stays what it is.
 ///
 /// # Errors
-/// The directory cannot be written to.
+/// It or its directory cannot be written to.
 pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
     let cannot = || cannot_write(path);
-    let mut file = file_beside(path)?;
-    writeln!(file, "{}", to_json(result)?).with_context(cannot)?;
+    let json = to_json(result)? + "\n";
+    if is_written_to(path) {
+        return write_into(path, &json).with_context(cannot);
+    }
+    let mut file = file_beside(path).with_context(cannot)?;
+    file.write_all(json.as_bytes()).with_context(cannot)?;
     file.as_file().sync_all().with_context(cannot)?;
     file.persist(path).with_context(cannot)?;
     Ok(())
@@ -164,15 +174,42 @@ pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
 /// It cannot.
 pub fn check_place(path: &Path) -> Result<()> {
     ensure!(!path.is_dir(), "{}: it is a directory", cannot_write(path));
-    file_beside(path).map(drop)
+    // To open a pipe and close it again would be its end to the reader.
+    if is_written_to(path) {
+        return Ok(());
+    }
+    file_beside(path).map(drop).with_context(|| cannot_write(path))
 }
 
-fn file_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
-    let directory = match path.parent() {
+/// Whether a new file must not take the place of what is there: a pipe or a device. A link is not followed, for anybody
+/// may have left it there, but for those that the system itself has, such as /dev/stdout.
+fn is_written_to(path: &Path) -> bool {
+    let directory = directory_of(path);
+    let is_systems = ["/dev", "/dev/fd"].iter().any(|place| directory == Path::new(place));
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_symlink() => (is_systems || directory.starts_with("/proc")) && path.exists(),
+        Ok(there) => !there.is_file(),
+        Err(_) => false,
+    }
+}
+
+fn write_into(path: &Path, text: &str) -> io::Result<()> {
+    // A pipe that nobody reads is not waited for, one that is read slowly is.
+    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits();
+    let mut file = OpenOptions::new().append(true).custom_flags(flags.cast_signed()).open(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    file.write_all(text.as_bytes())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    tempfile::NamedTempFile::new_in(directory).with_context(|| cannot_write(path))
+    }
+}
+
+fn file_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(directory_of(path))
 }
 
 fn cannot_write(path: &Path) -> String {
@@ -192,6 +229,7 @@ impl Line {
             reason: String::new(),
             side: None,
             refused: false,
+            kept: false,
             may_pass: None,
         };
         match delivered.outcome {
@@ -201,6 +239,7 @@ impl Line {
                 reason: error.reason(),
                 side: Some(error.side),
                 refused: error.is_refusal(),
+                kept: error.kind == Kind::Immutable,
                 may_pass: Some(error.kind.may_pass()),
                 ..line(Status::Failed, Some(error.to_string()))
             },
@@ -322,7 +361,8 @@ impl Report {
                 writeln!(f, "  {} → {}", line.source, line.target)?;
             }
         }
-        if self.failed + self.left > 0 {
+        let is_open = |line: &Line| matches!(line.result, Status::Failed | Status::Left) && !line.kept;
+        if self.images.iter().any(is_open) {
             writeln!(f, "Run the same command again to do the rest; what is there is not moved again.")?;
         }
         Ok(())

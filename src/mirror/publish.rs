@@ -81,11 +81,22 @@ async fn put<'m>(
     };
     match &manifest.stand_in {
         StandIn::None => Err(error),
+        // What the root of these names is there, each with what is wanted of it.
+        StandIn::Nested if matches!(at.name, Name::Tag(_)) => Err(error),
         _ if !is_for_absent_children(&error, manifest) => Err(error),
         StandIn::Index(trimmed) if matches!(at.name, Name::Tag(_)) => {
             target.put_manifest(at, trimmed).await?;
             Ok(trimmed)
         }
+        StandIn::Nested => Err(Error {
+            kind: Kind::Invalid,
+            hint: Some(
+                "an index within an index cannot be cut, and the target takes none that names what is not \
+                 there: take all platforms"
+                    .to_owned(),
+            ),
+            ..error
+        }),
         StandIn::Index(_) | StandIn::Forbidden => Err(Error {
             kind: Kind::Invalid,
             hint: Some(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::questions::{Answer, Questions, compare_bytes};
-use super::{Place, Request, State};
+use super::{Lack, Place, Request, State};
 use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::Head;
@@ -41,7 +41,7 @@ impl Questions<'_> {
             StandIn::Index(index) => {
                 Some(Trimmed { source: root.digest.clone(), target: index.digest.clone() })
             }
-            StandIn::None | StandIn::Forbidden => None,
+            StandIn::None | StandIn::Forbidden | StandIn::Nested => None,
         });
         let is_trimmed = |answer: &Answer| match (answer, &trimmed) {
             (Answer::Digest(there), Some(trimmed)) if *there == trimmed.target => Some(trimmed.clone()),
@@ -52,7 +52,9 @@ impl Questions<'_> {
         let checked = states.map(|((state, trimmed), spot)| async move {
             match (state, trimmed) {
                 (_, Some(trimmed)) => State::Trimmed(trimmed),
-                (State::Present(_), None) if !self.has_all(spot, below).await => State::Partial,
+                (State::Present(_), None) if !self.has_all(spot, below).await => {
+                    State::Partial(Lack::Platforms)
+                }
                 (State::Present(digest), None) => {
                     State::present(digest, &root.map_or(Extent::Whole, |root| root.extent()))
                 }

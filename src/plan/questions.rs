@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::{Place, Plan, Request, Rules, State, blobs_of};
+use super::{Lack, Place, Plan, Request, Rules, State, blobs_of};
 use crate::manifest::{Extent, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Repository, Spot};
@@ -132,9 +132,14 @@ impl<'a> Questions<'a> {
         let any = states.iter().any(|state| state.digest_there().is_some());
         let registered = !any || self.is_registered(request).await;
         let compared = states.into_iter().zip(&request.destinations).map(|(state, spot)| async move {
-            let whole = state.digest_there().is_none()
-                || (registered && self.has_foreign_layers(&spot.repository, levels).await);
-            if whole { state } else { State::Partial }
+            match () {
+                () if state.digest_there().is_none() => state,
+                () if !registered => State::Partial(Lack::Listing),
+                () if !self.has_foreign_layers(&spot.repository, levels).await => {
+                    State::Partial(Lack::Layers)
+                }
+                () => state,
+            }
         });
         join_all(compared).await
     }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::Place;
 use super::questions::Questions;
-use crate::manifest::{Content, Descriptor, Manifest};
+use crate::manifest::{Content, Descriptor, Manifest, StandIn};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::{Error, Kind};
@@ -50,6 +50,11 @@ impl Questions<'_> {
                 }
             }
             if children.is_empty() {
+                let is_cut = |manifest: &Arc<Manifest>| manifest.stand_in != StandIn::None;
+                if levels.iter().flatten().any(is_cut) && !is_cut(&levels[0][0]) {
+                    let root = Manifest { stand_in: StandIn::Nested, ..Manifest::clone(&levels[0][0]) };
+                    levels[0][0] = Arc::new(root);
+                }
                 levels.reverse();
                 return Ok(order(levels));
             }
@@ -63,7 +68,8 @@ impl Questions<'_> {
                 return Err(source.peer.error(Kind::Invalid, format!("GET manifest {spot}"), why));
             }
             let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, spot, c))).await;
-            levels.push(fetched.into_iter().collect::<Result<_, _>>()?);
+            let prepared = fetched.into_iter().map(|child| Ok(platforms.prepare_inner(child?)));
+            levels.push(prepared.collect::<Result<_, _>>()?);
         }
     }
 

@@ -1,7 +1,10 @@
 //! Bars on a terminal: one for all, and one for each transfer that takes a while, as many as there is room for.
 
+use std::io;
+use std::sync::{Mutex, MutexGuard};
+
 use console::Term;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::Picture;
 
@@ -9,6 +12,8 @@ use super::Picture;
 const LINES_MAX: usize = 16;
 /// Below this width, in columns, there is room for words only.
 const WIDTH_FOR_BARS: u16 = 50;
+/// Most drawings in a second.
+const HERTZ: u8 = 20;
 
 #[derive(Clone)]
 pub(super) struct Bars {
@@ -19,7 +24,10 @@ pub(super) struct Bars {
 
 impl Bars {
     pub fn new() -> Self {
-        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(
+            Box::new(Screen(Mutex::new(Term::buffered_stderr()))),
+            HERTZ,
+        ));
         let overall = screen.add(ProgressBar::new(1000));
         overall.set_style(style("{bar:24} {wide_msg}"));
         Self { screen, overall, lines: Vec::new() }
@@ -73,4 +81,62 @@ fn style(template: &str) -> ProgressStyle {
 
 fn rows() -> usize {
     Term::stderr().size_checked().map_or(24, |(rows, _)| usize::from(rows))
+}
+
+/// A terminal that may go away: what draws on it panics over an error.
+#[derive(Debug)]
+struct Screen(Mutex<Term>);
+
+impl Screen {
+    fn term(&self) -> MutexGuard<'_, Term> {
+        self.0.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// All but the last step writes to a buffer.
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        self.term().width()
+    }
+
+    fn height(&self) -> u16 {
+        self.term().height()
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.term().move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.term().move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.term().move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.term().move_cursor_left(n)
+    }
+
+    fn write_line(&self, s: &str) -> io::Result<()> {
+        self.term().write_line(s)
+    }
+
+    fn write_str(&self, s: &str) -> io::Result<()> {
+        self.term().write_str(s)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.term().clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut term = self.term();
+        if term.flush().is_err() {
+            // What could not be written would stay in the buffer, and more would come to it with each picture.
+            *term = Term::buffered_stderr();
+        }
+        Ok(())
+    }
 }

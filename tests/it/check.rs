@@ -2,9 +2,13 @@
 
 use std::io::Write as _;
 
+use serde_json::{Value, json};
+
 use crate::program::{Ended, Program};
+use crate::scene::{Scene, two};
 use crate::stage::{ALWAYS, CONTROL_PLANE, Stage};
-use crate::support::{Content, Image, Kind, Op};
+use crate::support::content::media;
+use crate::support::{Blob, Content, Image, Kind, Op};
 
 fn check(stage: &Stage) -> Ended {
     stage.program().args(&["--check", "-o", "json"]).run()
@@ -82,6 +86,81 @@ fn a_target_that_cannot_be_asked_is_said_so() {
     let nobody = crate::stage::closed_port();
     let told = stage.program_to(&nobody).args(&["--check", "--retries", "0"]).run().expect(3);
     assert!(told.stdout.contains("cannot connect"), "{}", told.stdout);
+}
+
+#[test]
+fn names_that_are_to_stay_as_they_are_are_no_refusal_and_nothing_is_left_to_do() {
+    let scene = Scene::new(&two(9_000));
+    let mut content = Content::new();
+    content.add("group/first", "1", &Image::generated(Kind::Oci, 77, &[3000]));
+    scene.target.add(&content);
+    let target = scene.target.host();
+    let mirror = format!("--source-mirror=quay.io={}", scene.source.url());
+    let first = Program::new(&[&target, &mirror, "--no-clobber", "--image", "quay.io/group/first:1"]);
+    let told = first.args(&["--check"]).run().expect(1);
+    assert!(told.stdout.contains("FAILED") && told.stdout.contains("--no-clobber"), "{}", told.stdout);
+
+    let run = |images: &[&str]| {
+        let program = Program::new(&[&target, &mirror, "--no-clobber"]);
+        program.args(images).run().expect(1).stdout
+    };
+    let done = run(&["--image", "quay.io/group/first:1"]);
+    assert!(done.contains("1 failed") && !done.contains("Run the same command again"), "{done}");
+    let absent = run(&["--image", "quay.io/group/first:1", "--image", "quay.io/group/third:1"]);
+    assert!(absent.contains("2 failed") && absent.contains("Run the same command again"), "{absent}");
+}
+
+#[test]
+fn what_is_partial_is_told_with_what_it_lacks() {
+    // An image with a layer that is not to be distributed, and something that refers to it.
+    let layer = Blob::generated(4711, 5_000);
+    let plain = Image::generated(Kind::Oci, 60, &[4_000]);
+    let mut value: Value = serde_json::from_slice(&plain.manifest.bytes).unwrap();
+    let described =
+        |kind: &str, blob: &Blob| json!({ "mediaType": kind, "digest": blob.digest, "size": blob.size });
+    value["layers"].as_array_mut().unwrap().push(described(media::DOCKER_FOREIGN, &layer));
+    let blobs = plain.blobs.into_iter().chain([layer]).collect();
+    let image = Image::from_value(media::OCI_MANIFEST, &value, blobs, vec![]);
+    let config = Blob::literal("{}");
+    let about = json!({
+        "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "layers": [], "subject": image.descriptor(),
+        "artifactType": "application/vnd.example", "config": described("application/vnd.oci.empty.v1+json", &config),
+    });
+    let referrer = Image::from_value(media::OCI_MANIFEST, &about, vec![config], vec![]);
+    let list =
+        json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [referrer.descriptor()] });
+    let list = Image::from_value(media::OCI_INDEX, &list, vec![], vec![referrer]);
+    let tag = image.digest().replace(':', "-");
+    let scene = Scene::new(&[("quay.io/group/first:1", image)]);
+    let mut content = Content::new();
+    content.add("group/first", &tag, &list);
+    scene.source.add(&content);
+
+    let target = scene.target.host();
+    let mirror = format!("--source-mirror=quay.io={}", scene.source.url());
+    let run = |more: &[&str], code| {
+        let image = ["--image", "quay.io/group/first:1"];
+        Program::new(&[&target, &mirror]).args(&image).args(more).run().expect(code)
+    };
+    let assert_partial = |flag: &str, lack: &str, words: &str| {
+        let told = run(&["--check", "-o", "json", flag], 1);
+        assert_eq!(told.number("partial"), 1, "{}", told.stdout);
+        let lines = told.report()["images"].as_array().unwrap().clone();
+        assert!(lines.iter().any(|line| line["lacks"] == lack), "{}", told.stdout);
+        let text = run(&["--check", flag], 1).stdout;
+        assert!(text.contains(words) && text.contains(", 1 partial"), "{text}");
+        assert!(!text.contains("platform"), "{text}");
+        run(&[flag], 0);
+        run(&["--check", flag], 0);
+    };
+    run(&["--referrers"], 0);
+    assert_partial(
+        "--include-foreign",
+        "layers",
+        ": without all of the layers that are not to be distributed",
+    );
+    scene.target.delete_tag("group/first", &tag);
+    assert_partial("--referrers", "listing", ": without an entry in the list of referrers");
 }
 
 #[test]

@@ -159,14 +159,17 @@ fn one_signal_ends_it_in_order_and_the_next_run_does_the_rest() {
     }
 }
 
+/// What this very test ignores, its children do too.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("proc(5)");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
+    u64::from_str_radix(ignored, 16).expect("hexadecimal") & 1 == 1
+}
+
 #[test]
 fn a_terminal_that_goes_away_ends_it_in_order_unless_it_was_to_outlive_it() {
     for (before, code) in [("trap '' HUP", 0), (":", 129)] {
-        let status = std::fs::read_to_string("/proc/self/status").expect("proc(5)");
-        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
-        let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal") & 1 == 1;
-        // What this very test ignores, its children do too.
-        let code = if ignored { 0 } else { code };
+        let code = if ignores_hang_up() { 0 } else { code };
         let stage = slow_stage();
         let running = stage.program().args(&["-p", "1"]).after(before).start();
         wait_until("some blobs", || uploaded(&stage).len() >= 5);
@@ -177,6 +180,41 @@ fn a_terminal_that_goes_away_ends_it_in_order_unless_it_was_to_outlive_it() {
         assert_eq!(ended.code, Some(code), "{before}: {ended:?}");
         assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_terminal_that_says_twice_that_it_goes_is_no_second_wish() {
+    if ignores_hang_up() {
+        return;
+    }
+    let stage = slow_stage();
+    let mut running = stage.program().args(&["-p", "1"]).start();
+    wait_until("some blobs", || uploaded(&stage).len() >= 5);
+    running.signal("HUP");
+    running.hear("stopping");
+    running.signal("HUP");
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(129), "{ended:?}");
+    assert!(ended.stdout.contains(" left undone\n"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_signal_ends_it_in_order_though_nobody_reads_what_it_says() {
+    let stage = slow_stage();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    let mut running = stage.program().args(&["-p", "1", "--report", path.to_str().unwrap()]).start();
+    wait_until("some blobs", || uploaded(&stage).len() >= 5);
+    // As tee does that gets the same Ctrl-C.
+    drop(running.child.stdout.take());
+    drop(running.stderr.take());
+    running.signal("INT");
+    assert_eq!(running.wait().code, Some(130));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(report["interrupted"], true, "{report}");
+    assert!(report["left"].as_u64() > Some(0), "{report}");
+    wait_until_quiet(&stage);
+    assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
 }
 
 /// One layer never comes to its end.

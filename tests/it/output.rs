@@ -1,9 +1,15 @@
 //! What the program says, to people and to programs, and how it ends.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::program::{Ended, Program};
 use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, Stage, closed_port, lines_of};
+use crate::support::content::SetOptions;
 use crate::support::{Fault, Net, Op, on};
 
 #[test]
@@ -187,6 +193,54 @@ fn the_report_file_is_json_for_its_owner_alone() {
 }
 
 #[test]
+fn a_report_into_what_is_no_file_leaves_it_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    let dry = |report: &Path| {
+        Program::new(&["--dry-run", "-o", "json", "t:1", "--report", report.to_str().unwrap()])
+            .args(CONTROL_PLANE)
+    };
+    let kind = |path: &Path| std::fs::symlink_metadata(path).unwrap().file_type();
+
+    let pipe = place("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let unread = dry(&pipe).run().expect(1);
+    assert!(unread.stderr.contains("cannot write the report to"), "{unread:?}");
+    let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let run = dry(&pipe).run().expect(0);
+    let mut read = vec![0; run.stdout.len()];
+    reader.read_exact(&mut read).unwrap();
+    assert_eq!(String::from_utf8(read).unwrap(), run.stdout);
+    assert!(kind(&pipe).is_fifo());
+
+    // Where the result itself goes to a file, both are in it.
+    let both = place("both");
+    dry(Path::new("/dev/stdout")).after(&format!("exec >{}", both.display())).run().expect(0);
+    let both = std::fs::read_to_string(both).unwrap();
+    assert_eq!(both, run.stdout.repeat(2));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_in_the_end_is_one_exit_status_for_all() {
+    let stage = Stage::new(CONTROL_PLANE);
+    stage.run().expect(0);
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody reads it.
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let nobody = closed_port();
+    let here = stage.target.host();
+    let table = [("--check", &here, 1), ("--dry-run", &here, 1), ("-q", &here, 1), ("--check", &nobody, 3)];
+    for (mode, target, code) in table {
+        let flags = [mode, "--retries", "0", "--report", pipe.to_str().unwrap()];
+        let run = stage.program_to(target).args(&flags).run().expect(code);
+        assert!(run.stderr.contains("cannot write the report to"), "{mode}: {run:?}");
+        assert!(run.stdout.contains(target.as_str()), "{mode}: {run:?}");
+    }
+}
+
+#[test]
 fn the_environment_of_image_loader_works_unchanged() {
     let dry = || Program::new(&["--dry-run"]).env("TARGET_REGISTRY", "127.0.0.1:5000");
     let count = |program: Program| program.run().expect(0).stdout.lines().count();
@@ -213,6 +267,42 @@ fn the_environment_of_image_loader_mirrors_as_well() {
     let mirror = format!("--source-mirror=registry.k8s.io=http://{}", stage.source.host());
     let program = Program::new(&["--filter", "control-plane", &mirror]);
     program.env("TARGET_REGISTRY", stage.target.host()).env("KUBERNETES_VERSION", "v1.36.3").run().expect(0);
+    stage.assert_mirrored();
+}
+
+#[test]
+fn what_cannot_be_said_keeps_no_image_from_being_copied() {
+    let stage = Stage::new(CONTROL_PLANE);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    let flags = ["-vv", "--report", path.to_str().unwrap()];
+    let run = stage.program().args(&flags).after("exec 2>/dev/full").run().expect(0);
+    assert!(run.stdout.contains("8 copied"), "{}", run.stdout);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(report["copied"], 8);
+    stage.assert_mirrored();
+}
+
+#[test]
+fn bars_on_a_terminal_that_goes_away_keep_no_image_from_being_copied() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let slow = on(Op::UploadPut).then(Fault::DelayRequest(Duration::from_millis(300)));
+    let stage = Stage::with(CONTROL_PLANE, &SetOptions::default(), |source| source, |t| t.rule(slow));
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&screen).and_then(|()| unlockpt(&screen)).unwrap();
+    let terminal = ptsname(&screen, Vec::new()).unwrap().into_string().unwrap();
+    let mut screen = std::fs::File::from(screen);
+    let program = stage.program().args(&["-vv", "-p", "1"]).env("TERM", "xterm");
+    let running = program.after(&format!("exec 2>{terminal}")).start();
+    let (mut seen, mut some) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&seen).contains('█') {
+        let read = screen.read(&mut some).unwrap();
+        seen.extend_from_slice(&some[..read]);
+    }
+    drop(screen);
+    let ended = running.wait().expect(0);
+    assert!(ended.stdout.contains("8 copied"), "{}", ended.stdout);
     stage.assert_mirrored();
 }
 

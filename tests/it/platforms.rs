@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Program};
+use crate::scene::Scene;
 use crate::stage::{CONTROL_PLANE, Line, Stage};
-use crate::support::Op;
+use crate::support::content::{Child, media};
 use crate::support::digest::sha256;
 use crate::support::process::{DockerRegistry, Setup, require, skopeo, skopeo_inspect_raw};
+use crate::support::{Image, Kind, Op};
 
 const AMD64: &[&str] = &["--platform", "linux/amd64"];
 const BOTH: &[&str] = &["--platform", "linux/amd64,linux/arm64"];
@@ -111,6 +113,7 @@ fn what_a_sparse_index_lacks_is_found_by_a_check_and_added_by_all_platforms() {
     assert!(told.number("bytes_to_copy") > 0);
     let text = stage.program().args(&["--check"]).run().expect(1).stdout;
     assert!(text.contains("partial   registry.k8s.io/") && text.contains("--platform all"), "{text}");
+    assert!(text.contains(": without all of the platforms\n"), "{text}");
     stage.net.journal().assert_read_only();
     assert_eq!(check(AMD64).expect(0).number("there"), 8);
     assert_eq!(check(BOTH).expect(1).number("partial"), partial);
@@ -221,6 +224,37 @@ fn a_pinned_digest_changes_only_if_the_user_says_so() {
     stage.target.delete_tag(&line.repository, &line.tag);
     run(&[]).expect(0);
     assert_eq!(stage.target.digest_of(&line.repository, &line.tag).as_ref(), Some(digest));
+}
+
+#[test]
+fn an_index_within_an_index_is_left_sparse_or_refused_with_advice() {
+    let platform = |name: &str, seed| Child::platform(name, Image::generated(Kind::Oci, seed, &[2_000]));
+    let children = vec![platform("linux/amd64", 1), platform("linux/arm64", 2)];
+    let inner = Image::index(Kind::Oci, children);
+    let value =
+        json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [inner.descriptor()] });
+    let outer = Image::from_value(media::OCI_INDEX, &value, vec![], vec![inner]);
+    let digest = outer.digest();
+    let images = [
+        ("quay.io/group/nested:1", outer),
+        ("quay.io/group/other:1", Image::generated(Kind::Oci, 3, &[900])),
+    ];
+    let scene = Scene::new(&images).flag("--platform=linux/amd64");
+    let refused = scene.run_unjudged();
+    assert_eq!((refused.copied, refused.failed), (1, 1), "{refused}");
+    assert!(refused.to_string().contains("an index within an index cannot be cut"), "{refused}");
+    let puts = scene.journal().filter(|e| e.op == Op::ManifestPut && e.repository == "group/nested");
+    assert_eq!(puts.iter().filter(|put| put.status != Some(201)).count(), 1, "{}", scene.journal().dump());
+    assert!(scene.target.incomplete_tags().is_empty());
+
+    scene.target.take_sparse_indexes();
+    for _ in 0..2 {
+        let report = scene.run_unjudged();
+        assert_eq!(report.failed, 0, "{report}");
+        let sparse: Vec<bool> = report.images.iter().map(|line| line.sparse).collect();
+        assert_eq!(sparse, [true, false], "{report}");
+        assert_eq!(scene.target.digest_of("group/nested", "1"), Some(digest.clone()));
+    }
 }
 
 #[test]
