@@ -278,9 +278,10 @@ impl Transfer {
         Err(self.target.error(Kind::Invalid, format!("check a blob of {}", self.repository), why))
     }
 
-    /// Where several repositories have the blob, one that fails for good is passed over.
+    /// Where several repositories have the blob, one that fails for good is passed over. What might have passed, and did
+    /// not, is its host's trouble.
     fn turn_to_next_source(&mut self, error: &Error) -> bool {
-        let hopeless = error.side == Side::Source && (error.spent || !error.kind.may_pass());
+        let hopeless = error.side == Side::Source && !error.kind.may_pass();
         let another = hopeless && self.sources.len() > 1;
         if another {
             self.sources.remove(0);

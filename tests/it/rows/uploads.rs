@@ -397,6 +397,16 @@ fn c16_a_question_that_is_never_answered_is_asked_only_so_often() {
 }
 
 #[test]
+fn a07_a_host_that_breaks_off_is_not_tried_once_for_each_repository_that_shares_the_blob() {
+    let scene = Scene::new(&sharing()).retries(1);
+    let base = Blob::generated(500, 40_000).digest;
+    scene.source.fault(on(Op::BlobGet).digest(&base).then(Fault::CutBody { after: 100, how: Cut::Fin }));
+    assert_eq!(scene.run().report.failed, 5);
+    let asked = gets_of(scene.journal(), &base).len();
+    assert!(asked <= 4, "{asked}: {}", scene.journal().dump());
+}
+
+#[test]
 fn c13_and_c15_mounts_name_a_repository_of_the_target_and_never_none() {
     // The judge looks at every mount of every scene; here the names differ on both sides.
     let scene = Scene::new(&sharing()).below("deep/er");
