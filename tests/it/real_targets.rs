@@ -60,12 +60,8 @@ fn a_damaged_blob_at_the_target_is_found_out_and_never_built_upon() {
     let file = std::fs::OpenOptions::new().write(true).open(target.blob_file(cut)).unwrap();
     file.set_len(100).unwrap();
     std::fs::remove_file(target.blob_file(gone)).unwrap();
-    let client = stage.net.client();
-    for (name, tag) in [("etcd", "3.6.8-0"), ("kube-proxy", "v1.36.3")] {
-        let digest = &wanted[name].tags[tag];
-        let url = format!("{}/v2/{name}/manifests/{digest}", target.url());
-        assert_eq!(stage.net.block_on(client.delete(url).send()).unwrap().status(), 202);
-    }
+    stage.delete_manifest(&target.url(), "etcd", "3.6.8-0");
+    stage.delete_manifest(&target.url(), "kube-proxy", "v1.36.3");
 
     let run = stage.program_to(&target.host()).args(&["-o", "json"]).run().expect(1);
     let results = run.sources_by_result();

@@ -251,13 +251,14 @@ impl Scene {
     #[track_caller]
     fn judge(&self, before: &Before, run: &Run) {
         let report = &run.report;
-        assert_eq!(report.images.len(), self.references.len(), "{report}");
+        let (images, referrers): (Vec<&Line>, Vec<&Line>) =
+            report.images.iter().partition(|line| line.refers_to.is_none());
+        assert_eq!(images.len(), self.references.len(), "{report}");
         let counted = [report.copied, report.present, report.failed, report.left];
         assert_eq!(counted.iter().sum::<usize>(), report.images.len(), "{report}");
         assert_eq!(report.exit() == Exit::Done, report.failed + report.left == 0, "{report}");
-        for line in &report.images {
-            self.judge_line(before, line);
-        }
+        images.into_iter().for_each(|line| self.judge_line(before, line));
+        referrers.into_iter().for_each(|line| self.judge_referrer(line));
         let broken: Vec<String> = self.target.incomplete_tags();
         let news: Vec<&String> = broken.iter().filter(|tag| !before.incomplete.contains(tag)).collect();
         assert!(news.is_empty(), "incomplete: {news:?}\n{}", self.journal().dump());
@@ -284,6 +285,22 @@ impl Scene {
             Err(faults) => {
                 panic!("{repository}:{tag} is said to be there: {faults}\n{}", self.journal().dump())
             }
+        }
+    }
+
+    /// What is about an image is whole, or has a cause.
+    #[track_caller]
+    fn judge_referrer(&self, line: &Line) {
+        if !matches!(line.result, Status::Copied | Status::Present) {
+            assert!(line.cause.is_some(), "{}", line.target);
+            return;
+        }
+        let (_, path) = line.target.split_once('/').expect("a host");
+        let (repository, name) = path.split_once('@').or_else(|| path.split_once(':')).expect("a name");
+        let reader = Reader::new(self.net.client(), &self.judge.url());
+        match self.net.block_on(reader.read(repository, name, Depth::Bytes)) {
+            Ok(tree) => assert!(name.contains(".sig") || tree.root == name, "{}: {}", line.target, tree.root),
+            Err(faults) => panic!("{} is said to be there: {faults}", line.target),
         }
     }
 

@@ -209,10 +209,7 @@ fn r7_a_target_that_lost_a_file_gets_it_again() {
     let wanted = stage.wanted_repositories();
     let blob = wanted["etcd"].blobs.iter().next().unwrap();
     std::fs::remove_file(target.blob_file(blob)).unwrap();
-    let client = stage.net.client();
-    let digest = &wanted["etcd"].tags["3.6.8-0"];
-    let url = format!("{}/v2/etcd/manifests/{digest}", target.url());
-    assert_eq!(stage.net.block_on(client.delete(url).send()).unwrap().status(), 202);
+    stage.delete_manifest(&target.url(), "etcd", "3.6.8-0");
     stage.program_to(&target.host()).run().expect(0);
     let of_etcd = stage.wanted().into_iter().filter(|((repository, _), _)| repository == "etcd").collect();
     assert_mirrored(&stage.net, &target.url(), &of_etcd);

@@ -187,6 +187,15 @@ impl Stage {
         }
         wanted
     }
+
+    /// Has a registry forget the manifest that it has under a tag.
+    #[track_caller]
+    pub fn delete_manifest(&self, registry: &str, repository: &str, tag: &str) {
+        let digest = &self.wanted_repositories()[repository].tags[tag];
+        let url = format!("{registry}/v2/{repository}/manifests/{digest}");
+        let answer = self.net.block_on(self.net.client().delete(url).send()).expect("it answers");
+        assert_eq!(answer.status(), 202, "{repository}:{tag}");
+    }
 }
 
 /// A port where nobody listens.
