@@ -152,8 +152,8 @@ struct Delivery {
     spot: Spot,
     source: String,
     name: String,
-    /// Blobs that have not landed yet.
-    missing: usize,
+    /// Blobs that have not landed yet. A set and no number: one that lands twice is still one.
+    missing: HashSet<usize>,
     amends: u32,
     outcome: Option<Outcome>,
 }
@@ -250,7 +250,7 @@ impl<'p> Run<'p> {
     fn enter_deliveries(&mut self) {
         for (image, planned) in self.plan.images.iter().enumerate() {
             self.first_delivery.push(self.deliveries.len());
-            let missing = planned.tree.as_ref().map_or(0, |tree| tree.blobs.len());
+            let blobs = planned.tree.as_ref().map_or(&[][..], |tree| &tree.blobs);
             for delivery in &planned.deliveries {
                 let number = self.deliveries.len();
                 self.deliveries.push(Delivery {
@@ -258,7 +258,7 @@ impl<'p> Run<'p> {
                     spot: delivery.spot.clone(),
                     source: planned.reference.to_string(),
                     name: delivery.name.clone(),
-                    missing,
+                    missing: blobs.iter().copied().collect(),
                     amends: 0,
                     outcome: None,
                 });
@@ -270,7 +270,7 @@ impl<'p> Run<'p> {
                     }
                     State::Failed(error) => self.fail_before_start(number, error),
                     State::Missing | State::Partial(_) | State::Different => {
-                        if missing == 0 {
+                        if blobs.is_empty() {
                             self.queue.add_publication(number);
                         }
                     }
@@ -511,8 +511,8 @@ impl<'p> Run<'p> {
         for delivery in &need.deliveries {
             let number = self.number(*delivery);
             let waiting = &mut self.deliveries[number];
-            waiting.missing = waiting.missing.saturating_sub(1);
-            if waiting.missing == 0 && waiting.outcome.is_none() {
+            let was_missing = waiting.missing.remove(&bring.blob);
+            if was_missing && waiting.missing.is_empty() && waiting.outcome.is_none() {
                 self.queue.add_publication(number);
             }
         }
@@ -585,7 +585,7 @@ impl<'p> Run<'p> {
         let need = blob.and_then(|b| blobs[b].needs.iter().position(|n| n.repository == *repository));
         match blob.zip(need) {
             Some((blob, need)) => {
-                delivery.missing += 1;
+                delivery.missing.insert(blob);
                 self.enter(Bring { blob, need, session: None, plainly: true });
             }
             None => {

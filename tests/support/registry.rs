@@ -246,6 +246,11 @@ impl Registry {
         self.store.write(|state| state.takes_sparse_indexes = true);
     }
 
+    /// From now on a manifest may name blobs and manifests that are not there.
+    pub fn take_unverified_manifests(&self) {
+        self.store.write(|state| state.takes_unverified_manifests = true);
+    }
+
     /// From now on a manifest may have so many bytes.
     pub fn take_manifests_up_to(&self, bytes: usize) {
         self.store.write(|state| state.manifest_limit = bytes);

@@ -510,6 +510,44 @@ fn c17_a_blob_that_is_collected_right_after_it_was_confirmed_is_sent_again() {
     assert_eq!(puts_of(scene.journal(), &layer).len(), 2, "{}", scene.journal().dump());
 }
 
+/// Two tags of one repository that share their base layer; the second's own layer, and a scene of both whose target says
+/// once that it lacks the base.
+fn two_tags_of_which_one_lacks_its_base() -> (Scene, String) {
+    let base = Blob::generated(77, 5_000);
+    let image = |seed: u64| {
+        let config = Blob::literal(format!("{{\"architecture\":\"amd64\",\"n\":{seed}}}"));
+        Image::single(Kind::Oci, config, vec![base.clone(), Blob::generated(seed, 7_000)])
+    };
+    let (first, second) = (image(1), image(2));
+    let own = second.blobs[2].digest.clone();
+    let scene = Scene::new(&[("quay.io/group/both:1", first), ("quay.io/group/both:2", second)]);
+    let lacks =
+        Fault::Status(400).error_detail("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", &base.digest);
+    scene.target.fault(on(Op::ManifestPut).tag("1").times(1).then(lacks));
+    (scene, own)
+}
+
+#[test]
+fn c17_a_blob_that_lands_twice_counts_once_for_each_tag_that_needs_it() {
+    let (scene, own) = two_tags_of_which_one_lacks_its_base();
+    let late = Fault::DelayBody(SECOND);
+    scene.source.fault(on(Op::BlobGet).digest(&own).then(late));
+    scene.run().done();
+    let puts = scene.journal().filter(|e| e.op == Op::ManifestPut && e.reference == "2");
+    assert_eq!(puts.len(), 1, "only once its own layer was there\n{}", scene.journal().dump());
+    assert_eq!(puts_of(scene.journal(), &own).len(), 1, "{}", scene.journal().dump());
+}
+
+#[test]
+fn c17_a_blob_that_lands_twice_does_not_stand_in_for_one_that_never_comes() {
+    let (scene, own) = two_tags_of_which_one_lacks_its_base();
+    scene.target.take_unverified_manifests();
+    let gone = on(Op::BlobGet).digest(&own).then(Fault::DelayRequest(SECOND)).then(Fault::Status(404));
+    scene.source.fault(gone);
+    let report = scene.run().report;
+    assert_eq!((report.copied, report.failed), (1, 1), "{report}");
+}
+
 #[test]
 fn c18_what_is_shared_is_fetched_once_and_sent_once() {
     let layer = Blob::generated(9, 30_000);

@@ -163,6 +163,9 @@ fn references(value: &Value) -> Vec<(Refers, String)> {
 }
 
 fn missing(state: &State, repository: &str, refers: &[(Refers, String)]) -> Vec<String> {
+    if state.takes_unverified_manifests {
+        return Vec::new();
+    }
     let held = state.repositories.get(repository);
     let there = |(what, digest): &&(Refers, String)| match what {
         Refers::Blob => state.blob(repository, digest).is_some(),

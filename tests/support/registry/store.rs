@@ -54,6 +54,8 @@ pub struct State {
     pub next_session: u64,
     /// Whether an index may name manifests that are not there.
     pub takes_sparse_indexes: bool,
+    /// Whether a manifest is taken without a look at what it names.
+    pub takes_unverified_manifests: bool,
     /// Bytes of the largest manifest that is taken.
     pub manifest_limit: usize,
     /// Entries on a page of the list of what refers to a manifest; `None` where there is no such list.
@@ -69,6 +71,7 @@ impl Default for State {
             sessions: HashMap::new(),
             next_session: 0,
             takes_sparse_indexes: false,
+            takes_unverified_manifests: false,
             manifest_limit: 4 << 20,
             referrers_page: None,
         }
