@@ -25,6 +25,7 @@ pub mod progress;
 pub mod manifest;
 pub mod platforms;
 pub mod registry;
+mod store;
 
 pub mod open_files;
 pub mod reference;
@@ -47,6 +48,7 @@ use crate::options::{ConfigOptions, Options};
 use crate::plan::{Plan, Request, Rules, look_for_found, resolve};
 use crate::registry::Peer;
 use crate::report::Report;
+use crate::store::Target;
 use crate::upstreams::Hosts;
 
 /// The images that the options choose: from the catalog, by name, or both.
@@ -92,7 +94,7 @@ pub async fn run(
         plan = make_plan(&target, &requests, options.rules, limits, &listener) => plan,
         () = &mut interrupted => return Report::interrupted_early(&options.target, &requests, began.elapsed()),
     };
-    let finished = carry_out(&plan, target, limits, listener, interrupted).await;
+    let finished = carry_out(&plan, Target::Registry(target), limits, listener, interrupted).await;
     Report::new(&options.target, finished, began.elapsed())
 }
 

@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::Url;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
+use url::Url;
 
 use crate::reference::{Algorithm, Digest};
 

@@ -5,29 +5,25 @@
 //! into the first repository that needs it and mounted into the others. An image's manifests follow as soon as its
 //! last blob has landed, children first, so that a tag never names what is not there.
 
-mod lore;
 mod publish;
 mod queue;
-mod transfer;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 
-use self::lore::Lore;
 use self::publish::{Published, put_manifests};
 use self::queue::{Bring, Queue, SMALL};
-use self::transfer::{Landing, Lesson, Opening, Transfer};
 use crate::events::{Delivered, Event, Listener, Outcome, TransferId};
 use crate::manifest::{Extent, Manifest};
 use crate::plan::{Plan, State};
-use crate::reference::{Digest, Host, Repository, Spot};
-use crate::registry::{Error, Kind, Peer, REQUESTS_PER_HOST, Side};
+use crate::reference::{Digest, Repository, Spot};
+use crate::registry::{Error, Kind, REQUESTS_PER_HOST, Side};
+use crate::store::{BlobOrder, Landed, Target, copy_blob};
 
 /// Deliveries that failed at the target for one cause, with none that succeeded between, until it is given up.
 const REFUSALS_MAX: u32 = 3;
@@ -99,15 +95,14 @@ pub struct Finished {
 
 /// Moves everything that `plan` wants moved. `interrupted` ends the run early: nothing new is begun, and what is
 /// under way gets a little time.
-pub async fn carry_out(
+pub(crate) async fn carry_out(
     plan: &Plan,
-    target: Arc<Peer>,
+    target: Target,
     limits: Limits,
     listener: Listener,
     interrupted: impl Future<Output = ()>,
 ) -> Finished {
-    let (lessons, mut heard) = mpsc::unbounded_channel();
-    let mut run = Run::new(plan, target, limits, listener, lessons);
+    let mut run = Run::new(plan, target, limits, listener);
     tokio::pin!(interrupted);
     while !run.is_over() {
         run.begin_what_fits();
@@ -116,26 +111,22 @@ pub async fn carry_out(
             continue;
         }
         tokio::select! {
-            Some(done) = run.tasks.join_next() => {
-                // What a task has taught came before its end.
-                while let Ok(lesson) = heard.try_recv() {
-                    run.lore.learn(lesson);
-                }
-                run.take_in(done);
-            }
-            Some(lesson) = heard.recv() => run.lore.learn(lesson),
+            Some(done) = run.tasks.join_next() => run.take_in(done),
             () = &mut interrupted => {
                 run.say_goodbye().await;
                 break;
             }
         }
     }
-    run.finish()
+    let target = run.target.clone();
+    let finished = run.finish();
+    target.release().await;
+    finished
 }
 
 /// What a task brings back.
 enum Done {
-    Brought(TransferId, Bring, Lane, Result<Landing, Error>),
+    Brought(Bring, Lane, Result<Landed, Error>),
     /// A delivery, what it was to put below its root, what it did put.
     Published(usize, Vec<(Repository, Digest)>, Published),
 }
@@ -181,10 +172,9 @@ fn parts(
 
 struct Run<'p> {
     plan: &'p Plan,
-    target: Arc<Peer>,
+    target: Target,
     limits: Limits,
     listener: Listener,
-    lessons: mpsc::UnboundedSender<Lesson>,
     deliveries: Vec<Delivery>,
     /// By image, where its deliveries begin in `deliveries`.
     first_delivery: Vec<usize>,
@@ -195,9 +185,8 @@ struct Run<'p> {
     large_under_way: usize,
     small_under_way: usize,
     /// Transfers under way by the host they come from.
-    busy: HashMap<&'p Host, usize>,
+    busy: HashMap<&'p str, usize>,
     last_id: TransferId,
-    lore: Lore,
     /// Manifests that are there, by this run's doing.
     put: HashSet<(Repository, Digest)>,
     /// Those on their way there, and the deliveries that wait for one of them.
@@ -211,19 +200,12 @@ struct Run<'p> {
 }
 
 impl<'p> Run<'p> {
-    fn new(
-        plan: &'p Plan,
-        target: Arc<Peer>,
-        limits: Limits,
-        listener: Listener,
-        lessons: mpsc::UnboundedSender<Lesson>,
-    ) -> Self {
+    fn new(plan: &'p Plan, target: Target, limits: Limits, listener: Listener) -> Self {
         let mut run = Self {
             plan,
             target,
             limits,
             listener,
-            lessons,
             deliveries: Vec::new(),
             first_delivery: Vec::new(),
             blobs: Vec::new(),
@@ -233,7 +215,6 @@ impl<'p> Run<'p> {
             small_under_way: 0,
             busy: HashMap::new(),
             last_id: 0,
-            lore: Lore::default(),
             put: HashSet::new(),
             putting: HashSet::new(),
             put_later: Vec::new(),
@@ -295,7 +276,7 @@ impl<'p> Run<'p> {
             });
             match held {
                 true => self.enter_mounts(blob, 0),
-                false => self.enter(Bring { blob, need: 0, session: None, plainly: false }),
+                false => self.enter(Bring { blob, need: 0, must_send: false, refused: false }),
             }
         }
     }
@@ -306,7 +287,7 @@ impl<'p> Run<'p> {
 
     fn enter_mounts(&mut self, blob: usize, from_need: usize) {
         for need in from_need..self.plan.blobs[blob].needs.len() {
-            self.queue.add_mount(Bring { blob, need, session: None, plainly: false });
+            self.queue.add_mount(Bring { blob, need, must_send: false, refused: false });
         }
     }
 
@@ -316,14 +297,10 @@ impl<'p> Run<'p> {
 
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
-        if !self.lore.mounts() {
-            let plan = self.plan;
-            self.queue.stream_mounts(|blob| plan.blobs[blob].descriptor.size);
-        }
         while self.small_under_way < self.limits.small.get() {
             if let Some(delivery) = self.queue.next_publication() {
                 self.publish(delivery);
-            } else if let Some(mount) = self.lore.may_mount_now().then(|| self.queue.next_mount()).flatten() {
+            } else if let Some(mount) = self.queue.next_mount() {
                 self.begin(mount, Lane::Small);
             } else if let Some(blob) = self.next_blob(Lane::Small) {
                 self.begin(blob, Lane::Small);
@@ -339,19 +316,12 @@ impl<'p> Run<'p> {
 
     /// The next blob whose source is not busy with too many others.
     fn next_blob(&mut self, lane: Lane) -> Option<Bring> {
-        if !self.may_upload_now() {
-            return None;
-        }
         let fits =
             |bring: &Bring| self.busy.get(source_of(self.plan, bring)).is_none_or(|n| *n < REQUESTS_PER_HOST);
         match lane {
             Lane::Large => self.queue.next_large(fits),
             Lane::Small => self.queue.next_small(fits),
         }
-    }
-
-    fn may_upload_now(&self) -> bool {
-        self.lore.may_upload_now(self.large_under_way + self.small_under_way)
     }
 
     fn begin(&mut self, bring: Bring, lane: Lane) {
@@ -363,52 +333,41 @@ impl<'p> Run<'p> {
         }
         self.last_id += 1;
         let id = self.last_id;
-        let transfer = self.work_order(id, &bring);
-        if matches!(transfer.opening, Opening::Mount(_)) {
-            self.lore.began_mount(id);
-        }
+        let order = self.order(id, &bring);
         match lane {
             Lane::Large => self.large_under_way += 1,
             Lane::Small => self.small_under_way += 1,
         }
         *self.busy.entry(source_of(self.plan, &bring)).or_default() += 1;
-        let (listener, size) = (self.listener.clone(), transfer.blob.size);
+        let (target, listener, size) = (self.target.clone(), self.listener.clone(), order.blob.size);
         self.tasks.spawn(async move {
-            let result = transfer.run().await;
-            let landed = if matches!(result, Ok(Landing::Streamed)) { size } else { 0 };
+            let result = copy_blob(&target, order).await;
+            let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(id, bring, lane, result)
+            Done::Brought(bring, lane, result)
         });
     }
 
-    fn work_order(&self, id: TransferId, bring: &Bring) -> Transfer {
+    fn order(&self, id: TransferId, bring: &Bring) -> BlobOrder {
         let planned = &self.plan.blobs[bring.blob];
         let repository = planned.needs[bring.need].repository.clone();
         let whereabouts = &self.blobs[bring.blob];
-        let opening = match bring.plainly {
-            true => Opening::Plain,
-            false => self.lore.opening(&repository, whereabouts.holder.as_ref()),
-        };
-        let mounting = matches!(opening, Opening::Mount(_));
         // The image that first asked for the blob: `kube-apiserver 0123456789ab`.
         let name = repository.as_str().rsplit('/').next().unwrap_or_default();
-        Transfer {
+        let is_small = planned.descriptor.size <= SMALL;
+        let mounting = whereabouts.holder.as_ref().is_some_and(|holder| *holder != repository);
+        BlobOrder {
             id,
-            target: self.target.clone(),
-            sources: planned.sources.clone(),
             blob: planned.descriptor.clone(),
-            hurry: self.lore.hurry(&opening),
-            only_mount: mounting && planned.descriptor.size > SMALL,
-            trusted: mounting && whereabouts.trusted,
-            suspect: false,
-            tried: 0,
+            sources: planned.sources.iter().cloned().collect(),
+            known_in: whereabouts.holder.clone(),
+            trusted: whereabouts.trusted,
+            must_send: bring.must_send,
+            // A large one is streamed in the lane of the large.
+            may_send: is_small || bring.must_send || bring.refused || !mounting,
             what: format!("{name} {}", planned.descriptor.digest.short()),
             repository,
-            opening,
-            session: bring.session.clone(),
-            sending: false,
             listener: self.listener.clone(),
-            lessons: self.lessons.clone(),
         }
     }
 
@@ -444,8 +403,7 @@ impl<'p> Run<'p> {
 
     fn take_in(&mut self, done: Result<Done, JoinError>) {
         match done {
-            Ok(Done::Brought(transfer, bring, lane, result)) => {
-                self.lore.ended(transfer);
+            Ok(Done::Brought(bring, lane, result)) => {
                 if let Some(number) = self.busy.get_mut(source_of(self.plan, &bring)) {
                     *number -= 1;
                 }
@@ -466,45 +424,45 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn take_in_blob(&mut self, bring: &Bring, result: Result<Landing, Error>) {
+    fn take_in_blob(&mut self, bring: &Bring, result: Result<Landed, Error>) {
         match result {
-            Ok(Landing::Wanted(session)) => {
-                self.enter(Bring { session: Some(session), plainly: true, ..*bring });
+            Ok(Landed::Refused) => {
+                self.enter(Bring { refused: true, ..*bring });
                 return;
             }
             Ok(landing) => {
-                self.count(&landing, bring.blob);
-                self.landed(bring, &landing);
+                self.count(landing, bring.blob);
+                self.landed(bring, landing);
             }
             Err(error) => self.fail(bring, &error),
         }
         self.pass_on(bring);
     }
 
-    fn count(&mut self, landing: &Landing, blob: usize) {
+    fn count(&mut self, landing: Landed, blob: usize) {
         let size = self.plan.blobs[blob].descriptor.size;
         let totals = &mut self.totals;
         let (number, bytes) = match landing {
-            Landing::Streamed => (&mut totals.blobs_copied, &mut totals.bytes_copied),
-            Landing::Mounted => (&mut totals.blobs_mounted, &mut totals.bytes_mounted),
-            Landing::Found => (&mut totals.blobs_found, &mut totals.bytes_found),
-            Landing::Wanted(_) => return,
+            Landed::Streamed => (&mut totals.blobs_copied, &mut totals.bytes_copied),
+            Landed::Mounted => (&mut totals.blobs_mounted, &mut totals.bytes_mounted),
+            Landed::Found => (&mut totals.blobs_found, &mut totals.bytes_found),
+            Landed::Refused => return,
         };
         *number += 1;
         *bytes += size;
         let announced = std::mem::take(&mut self.blobs[blob].announced);
         let change = match (landing, announced) {
-            (Landing::Streamed, false) => size.cast_signed(),
-            (Landing::Mounted | Landing::Found, true) => -size.cast_signed(),
+            (Landed::Streamed, false) => size.cast_signed(),
+            (Landed::Mounted | Landed::Found, true) => -size.cast_signed(),
             _ => return,
         };
         (self.listener)(Event::Replanned { bytes: change });
     }
 
-    fn landed(&mut self, bring: &Bring, landing: &Landing) {
+    fn landed(&mut self, bring: &Bring, landing: Landed) {
         let need = &self.plan.blobs[bring.blob].needs[bring.need];
         let whereabouts = &mut self.blobs[bring.blob];
-        if whereabouts.holder.is_none() || (!whereabouts.trusted && matches!(landing, Landing::Streamed)) {
+        if whereabouts.holder.is_none() || (!whereabouts.trusted && landing == Landed::Streamed) {
             whereabouts.holder = Some(need.repository.clone());
         }
         whereabouts.trusted = true;
@@ -529,7 +487,7 @@ impl<'p> Run<'p> {
             self.enter_mounts(bring.blob, bring.need + 1);
         } else if bring.need + 1 < self.plan.blobs[bring.blob].needs.len() {
             // It failed there; the next repository may take it.
-            self.enter(Bring { need: bring.need + 1, session: None, ..*bring });
+            self.enter(Bring { need: bring.need + 1, ..*bring });
         }
     }
 
@@ -577,7 +535,7 @@ impl<'p> Run<'p> {
             return false;
         }
         delivery.amends += 1;
-        tracing::info!("sending again what {} lacks after all: {error}", self.target.host);
+        tracing::info!("sending again what {} lacks after all: {error}", self.target.place());
         let repository = &delivery.spot.repository;
         let blobs = &self.plan.blobs;
         let blob =
@@ -586,7 +544,7 @@ impl<'p> Run<'p> {
         match blob.zip(need) {
             Some((blob, need)) => {
                 delivery.missing.insert(blob);
-                self.enter(Bring { blob, need, session: None, plainly: true });
+                self.enter(Bring { blob, need, must_send: true, refused: false });
             }
             None => {
                 // A child manifest, or nothing that is named: all manifests again.
@@ -693,6 +651,6 @@ impl<'p> Run<'p> {
 }
 
 /// The host that a blob most likely comes from.
-fn source_of<'p>(plan: &'p Plan, bring: &Bring) -> &'p Host {
-    &plan.blobs[bring.blob].sources.first().expect("a planned blob has a source").peer.host
+fn source_of<'p>(plan: &'p Plan, bring: &Bring) -> &'p str {
+    plan.blobs[bring.blob].sources.first().expect("a planned blob has a source").source.place()
 }

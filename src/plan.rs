@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use reqwest::Url;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use self::questions::{Found, Questions};
 use crate::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Reference, Repository, Spot};
 use crate::registry::{Error, Kind, Peer};
+use crate::store::{Origin, Source};
 
 mod foreign;
 mod parts;
@@ -160,33 +161,11 @@ impl Tree {
 pub struct PlannedBlob {
     pub descriptor: Descriptor,
     /// Where it can be had; the next one where one fails. Never empty.
-    pub sources: Vec<Origin>,
+    pub(crate) sources: Vec<Origin>,
     /// Repositories that are to have it at the target, in the order of the selection.
     pub needs: Vec<Need>,
     /// A repository at the target that has it already, by the manifests there.
     pub held_by: Option<Repository>,
-}
-
-/// A place to get a blob from.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    pub peer: Arc<Peer>,
-    pub repository: Repository,
-    /// Not in the repository, but where its manifest says.
-    pub url: Option<Url>,
-}
-
-impl Origin {
-    /// Whom to ask for it: a host with its port.
-    pub fn host(&self) -> &str {
-        self.url
-            .as_ref()
-            .map_or(self.peer.host.as_str(), |url| &url[url::Position::BeforeHost..url::Position::AfterPort])
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.peer.host == other.peer.host && self.repository == other.repository && self.url == other.url
-    }
 }
 
 /// A repository that is to have a blob, for these deliveries (image, delivery of it).
@@ -363,7 +342,8 @@ impl PlannedBlob {
     fn add_sources(&mut self, peer: &Arc<Peer>, repository: &Repository, urls: Vec<Url>) {
         let urls = urls.into_iter().map(Some);
         for url in [None].into_iter().chain(urls) {
-            let origin = Origin { peer: peer.clone(), repository: repository.clone(), url };
+            let source = Source::Registry(peer.clone());
+            let origin = Origin { source, repository: repository.clone(), url };
             if !self.sources.iter().any(|known| known.is_same(&origin)) {
                 self.sources.push(origin);
             }

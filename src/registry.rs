@@ -2,7 +2,6 @@
 
 pub mod auth;
 mod blob;
-mod chunks;
 mod contact;
 pub mod credentials;
 mod encoding;
@@ -15,6 +14,7 @@ mod referrers;
 pub mod retry;
 pub mod tls;
 mod transport;
+mod trial;
 mod upload;
 
 use std::time::Duration;
@@ -23,10 +23,12 @@ use bytes::Bytes;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
-pub use self::blob::BlobReader;
+pub(crate) use self::blob::Download;
 pub use self::error::{Error, Kind, Side};
 pub use self::exchange::{Peer, REQUESTS_PER_HOST, Scheme};
 pub use self::referrers::REFERRERS_MAX;
+pub(crate) use self::trial::Trial;
+pub(crate) use self::upload::Ladder;
 
 use self::auth::Scopes;
 use self::encoding::Decoder;
@@ -301,7 +303,7 @@ impl Peer {
         match response.status() {
             StatusCode::CREATED => Ok(Start::There),
             _ => {
-                self.bodies.note_least(response.headers());
+                self.uploads.note_started(response.headers());
                 Ok(Start::Session(self.location(response.url(), response.headers(), &doing)?))
             }
         }

@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 
 use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
-use crate::registry::{Error, Kind, Peer};
+use crate::registry::{Error, Kind};
+use crate::store::Target;
 
 /// Manifests that were put, and what kept the others from it.
 #[derive(Default)]
@@ -24,7 +25,7 @@ pub(super) struct Published {
 ///
 /// What `refers` to an image is made findable by it.
 pub(super) async fn put_manifests(
-    target: &Peer,
+    target: &Target,
     spot: &Spot,
     levels: Vec<Vec<Arc<Manifest>>>,
     refers: bool,
@@ -65,18 +66,13 @@ pub(super) async fn put_manifests(
 
 /// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.
 async fn put<'m>(
-    target: &Peer,
+    target: &Target,
     at: &Spot,
     manifest: &'m Arc<Manifest>,
     refers: bool,
 ) -> Result<&'m Arc<Manifest>, Error> {
-    let error = match target.put_manifest(at, manifest).await {
-        Ok(stored) => {
-            if refers && !stored.lists_referrers {
-                target.register_referrer(&at.repository, manifest).await?;
-            }
-            return Ok(manifest);
-        }
+    let error = match target.put_manifest(at, manifest, refers).await {
+        Ok(()) => return Ok(manifest),
         Err(error) => error,
     };
     match &manifest.stand_in {
@@ -85,7 +81,7 @@ async fn put<'m>(
         StandIn::Nested if matches!(at.name, Name::Tag(_)) => Err(error),
         _ if !is_for_absent_children(&error, manifest) => Err(error),
         StandIn::Index(trimmed) if matches!(at.name, Name::Tag(_)) => {
-            target.put_manifest(at, trimmed).await?;
+            target.put_manifest(at, trimmed, false).await?;
             Ok(trimmed)
         }
         StandIn::Nested => Err(Error {

@@ -2,8 +2,6 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 
-use reqwest::Url;
-
 /// Blobs up to this size, in bytes, cost mostly round trips; many of them fly beside the large ones.
 pub(super) const SMALL: u64 = 1 << 20;
 
@@ -14,10 +12,10 @@ pub(super) struct Bring {
     pub blob: usize,
     /// Index into the needs of the blob.
     pub need: usize,
-    /// A session that a refused mount has opened.
-    pub session: Option<Url>,
     /// The target lacks the blob, whatever it says to a question or a mount.
-    pub plainly: bool,
+    pub must_send: bool,
+    /// It would not mount the blob, so that it has to be streamed.
+    pub refused: bool,
 }
 
 #[derive(Debug, Default)]
@@ -82,13 +80,6 @@ impl Queue {
         found
     }
 
-    /// There will be no more mounts: what waits for one has to be streamed.
-    pub fn stream_mounts(&mut self, size: impl Fn(usize) -> u64) {
-        for bring in std::mem::take(&mut self.mounts) {
-            self.add(size(bring.blob), bring);
-        }
-    }
-
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -122,7 +113,7 @@ mod tests {
     fn the_largest_goes_first_and_among_equals_the_first_of_the_selection() {
         let mut queue = Queue::default();
         for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, 5 * SMALL), (3, SMALL)] {
-            queue.add(size, Bring { blob, need: 0, session: None, plainly: false });
+            queue.add(size, Bring { blob, need: 0, must_send: false, refused: false });
         }
         let order: Vec<usize> =
             std::iter::from_fn(|| queue.next_large(|_| true)).map(|bring| bring.blob).collect();
@@ -134,7 +125,7 @@ mod tests {
     fn what_does_not_fit_now_keeps_its_place() {
         let mut queue = Queue::default();
         for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, SMALL), (3, SMALL)] {
-            queue.add(size, Bring { blob, need: 0, session: None, plainly: false });
+            queue.add(size, Bring { blob, need: 0, must_send: false, refused: false });
         }
         assert_eq!(queue.next_large(|bring| bring.blob != 1).map(|bring| bring.blob), Some(0));
         assert_eq!(queue.next_large(|_| true).map(|bring| bring.blob), Some(1));

@@ -1,8 +1,7 @@
-//! Blobs as they are read from a registry, piece by piece and verified.
+//! Blobs as they come from a registry, piece by piece.
 //!
-//! A download that breaks is continued where it broke (RFC 9110, section 14), inside the same upload. The last
-//! piece of a blob is handed on only once the digest of the whole is right, so an upload with a declared length
-//! can never be completed with wrong bytes.
+//! A download that breaks is continued where it broke (RFC 9110, section 14), inside the same upload. Whether the
+//! bytes are the right ones is for [`crate::store::BlobReader`] to say.
 
 use std::sync::Arc;
 
@@ -17,12 +16,13 @@ use super::encoding::{self, Decoder};
 use super::error::{Error, Kind, Purpose};
 use super::exchange::{Ask, At};
 use super::retry::{Patience, SLOWEST};
+use super::trial::Trial;
 use crate::manifest::Descriptor;
-use crate::reference::{Digest, Hasher, Repository};
+use crate::reference::{Digest, Repository};
 use crate::text;
 
-/// A blob being read from its source.
-pub struct BlobReader {
+/// A blob being read from a registry; its bytes are not verified here.
+pub(crate) struct Download {
     source: Arc<Peer>,
     repository: Repository,
     /// Where the blob is, if not in the repository.
@@ -34,8 +34,6 @@ pub struct BlobReader {
     position: u64,
     /// Bytes of the current answer to pass over, because they were handed on before it began.
     skip: u64,
-    /// `None` once the digest has been compared.
-    hasher: Option<Hasher>,
     response: Option<Response>,
     patience: Patience,
     /// Position at which patience was last restored.
@@ -45,8 +43,6 @@ pub struct BlobReader {
     window: (Instant, u64),
     /// Takes off what someone on the way has put round the bytes.
     decoder: Option<Decoder>,
-    /// Read, but not yet wanted.
-    rest: Bytes,
     /// The host that serves the bytes, where the registry redirects to another.
     storage: Option<String>,
 }
@@ -54,13 +50,13 @@ pub struct BlobReader {
 /// So many bytes in a row, and earlier trouble with a download no longer counts.
 const REWARD: u64 = 64 << 10;
 
-impl BlobReader {
+impl Download {
     /// Starts reading `blob`, from `url` if that is given, else from `repository`. `past_caches` asks proxies on the
     /// way for a fresh copy.
     ///
     /// # Errors
     /// The registry does not serve the blob, or serves something of another size.
-    pub async fn open(
+    pub(crate) async fn open(
         source: Arc<Peer>,
         repository: Repository,
         url: Option<Url>,
@@ -68,7 +64,6 @@ impl BlobReader {
         past_caches: bool,
     ) -> Result<Self, Error> {
         let mut reader = Self {
-            hasher: Some(Hasher::new(blob.digest.algorithm())),
             digest: blob.digest.clone(),
             size: blob.size,
             patience: Patience::new(&source.policy),
@@ -82,12 +77,9 @@ impl BlobReader {
             past_caches,
             window: (Instant::now(), 0),
             decoder: None,
-            rest: Bytes::new(),
             storage: None,
         };
-        if blob.size == 0 {
-            reader.verify()?;
-        } else {
+        if blob.size > 0 {
             let response = reader.get(None).await?;
             reader.check_head(&response)?;
             reader.response = Some(response);
@@ -95,17 +87,19 @@ impl BlobReader {
         Ok(reader)
     }
 
-    /// The next piece; `None` after the last. All pieces together have the digest, or the last one never comes.
+    /// The next piece. After the last byte that the blob is to have comes `None`, or what there is too much.
     ///
     /// # Errors
-    /// The source failed beyond its patience, or the bytes are not what they should be.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.position == self.size {
-            return Ok(None);
-        }
+    /// The source failed beyond its patience.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Trial> {
         loop {
             let piece = match self.read().await {
                 Ok(Some(piece)) => piece,
+                // A connection that is lost after the last byte is not missed.
+                Ok(None) | Err(_) if self.position >= self.size => {
+                    self.response = None;
+                    return Ok(None);
+                }
                 Ok(None) => {
                     let why = format!("it ended after {} of {} bytes", self.position, self.size);
                     self.resume(self.error(Kind::Transient, why)).await?;
@@ -120,75 +114,19 @@ impl BlobReader {
             if fresh.is_empty() {
                 continue;
             }
-            return self.accept(fresh).await.map(Some);
-        }
-    }
-
-    /// Bytes handed on so far.
-    pub(super) fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Whether that is all, verified.
-    pub(super) fn is_done(&self) -> bool {
-        self.position == self.size
-    }
-
-    /// What was kept before, else the next piece.
-    pub(super) async fn next_or_rest(&mut self) -> Result<Option<Bytes>, Error> {
-        match self.rest.is_empty() {
-            true => self.next().await,
-            false => Ok(Some(std::mem::take(&mut self.rest))),
-        }
-    }
-
-    /// Keeps what was read too much for [`Self::next_or_rest`].
-    pub(super) fn keep(&mut self, rest: Bytes) {
-        self.rest = rest;
-    }
-
-    async fn accept(&mut self, piece: Bytes) -> Result<Bytes, Error> {
-        if piece.len() as u64 > self.size - self.position {
-            return Err(self.too_long());
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&piece);
-        }
-        self.position += piece.len() as u64;
-        if self.position == self.size {
-            // What follows the last byte would be an error; a lost connection after it is not.
-            while let Ok(Some(more)) = self.read().await {
-                if !more.is_empty() {
-                    return Err(self.too_long());
-                }
+            self.position += fresh.len() as u64;
+            if self.position >= self.rewarded + REWARD {
+                self.rewarded = self.position;
+                self.patience.restore();
             }
-            self.response = None;
-            self.verify()?;
+            return Ok(Some(fresh));
         }
-        if self.position >= self.rewarded + REWARD {
-            self.rewarded = self.position;
-            self.patience.restore();
-        }
-        Ok(piece)
-    }
-
-    fn verify(&mut self) -> Result<(), Error> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        let actual = hasher.finish();
-        if actual == self.digest {
-            return Ok(());
-        }
-        Err(self.error(Kind::Corrupt, format!("its bytes are damaged: they have the digest {actual}")))
-    }
-
-    fn too_long(&self) -> Error {
-        self.error(Kind::Corrupt, format!("it is longer than the {} bytes its manifest says", self.size))
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
         self.check_pace()?;
         let Some(piece) = self.read_raw().await? else { return Ok(None) };
-        let limit = self.skip + self.size - self.position + REWARD;
+        let limit = self.skip + self.size.saturating_sub(self.position) + REWARD;
         match &mut self.decoder {
             None => Ok(Some(piece)),
             Some(decoder) => match decoder.decode(&piece, limit) {
@@ -232,14 +170,14 @@ impl BlobReader {
     }
 
     /// Asks for the rest after `trouble`, until there is an answer or no patience left.
-    async fn resume(&mut self, mut trouble: Error) -> Result<(), Error> {
+    async fn resume(&mut self, mut trouble: Error) -> Result<(), Trial> {
         self.response = None;
         self.window = (Instant::now(), self.position);
         let mut whole = false;
         loop {
             let Some(pause) = self.patience.next(&trouble.kind, self.source.is_alive()) else {
                 // Another try above would multiply with those made here.
-                return Err(Error { spent: true, ..trouble });
+                return Err(Trial::Over(trouble));
             };
             self.source.rest(pause, &trouble).await;
             // Closed at both ends: some registries answer an open range with 416.
@@ -341,7 +279,8 @@ impl BlobReader {
         format!("GET blob {} of {}", self.digest, self.repository)
     }
 
-    fn error(&self, kind: Kind, why: String) -> Error {
+    /// An error of the host that the bytes come from.
+    pub(crate) fn error(&self, kind: Kind, why: String) -> Error {
         let served = self.storage.as_ref().map(|storage| format!(", as served by {storage}"));
         self.source.error(kind, self.doing(), why + &served.unwrap_or_default())
     }

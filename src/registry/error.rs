@@ -78,8 +78,6 @@ pub struct Error {
     /// What a person can do about it.
     pub hint: Option<String>,
     pub status: Option<u16>,
-    /// All tries that this is worth have been made.
-    pub spent: bool,
 }
 
 impl std::error::Error for Error {}

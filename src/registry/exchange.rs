@@ -11,7 +11,6 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::auth::{Challenge, Scopes, Session};
-use super::chunks::Bodies;
 use super::contact::Contact;
 use super::credentials::{Keyring, Secret};
 use super::error::{Answer, Error, Kind, Purpose, Side, classify, classify_elsewhere, describe};
@@ -20,6 +19,7 @@ use super::reach::{Allowed, FORBIDDEN, Reach, reach_of_host};
 use super::retry::{Patience, Policy, SLOWEST, retry_after};
 use super::tls::{Clients, Partner};
 use super::transport::wants_login;
+use super::upload::Uploads;
 use crate::reference::{DOCKER_HUB, Host, Repository};
 use crate::text;
 
@@ -54,8 +54,8 @@ pub struct Peer {
     served_last: Mutex<Option<Instant>>,
     /// The address by which it has answered something, so that how to reach it is settled.
     pub(super) answered: OnceLock<Url>,
-    /// How blobs are sent to it.
-    pub(super) bodies: Bodies,
+    /// What it was seen to do with uploads.
+    pub(super) uploads: Uploads,
     /// It does not list what refers to a manifest; it has done so.
     pub(super) no_referrers_api: AtomicBool,
     pub(super) lists_referrers: AtomicBool,
@@ -131,7 +131,7 @@ impl Peer {
             closed_until: Mutex::default(),
             served_last: Mutex::default(),
             answered: OnceLock::new(),
-            bodies: Bodies::default(),
+            uploads: Uploads::default(),
             no_referrers_api: AtomicBool::new(false),
             lists_referrers: AtomicBool::new(false),
             slots: Semaphore::new(REQUESTS_PER_HOST),
@@ -434,7 +434,6 @@ impl Peer {
             why: self.keyring.hush.apply(&why),
             hint: None,
             status: None,
-            spent: false,
         }
     }
 

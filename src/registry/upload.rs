@@ -1,116 +1,115 @@
-//! Blobs as they are written to a registry, in one body that is as long as its manifest says.
+//! Uploads of blobs to a registry, and the ladder from cheapest to dearest that each of them climbs.
+//!
+//! No address of a session leaves this module, and what a registry was seen to do with uploads stays in it.
 
-use std::sync::{Arc, Mutex};
+mod bodies;
+mod capabilities;
+mod chunked;
+mod gate;
+mod kept;
+mod ladder;
+mod whole;
+
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
-use reqwest::{Body, Method, RequestBuilder, StatusCode, Url};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout};
+use futures_util::future::join_all;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::{Method, RequestBuilder, Url};
+use tokio::time::timeout;
 
+pub(crate) use self::ladder::Ladder;
+
+use self::bodies::{Bodies, Way};
+use self::capabilities::{Capabilities, Observation};
+use self::gate::Gate;
+use self::kept::Kept;
 use super::Peer;
 use super::auth::Scopes;
-use super::blob::BlobReader;
-use super::error::{Error, Kind, Purpose};
-use super::exchange::{Ask, At, Role};
+use super::error::{Error, Purpose};
+use super::exchange::{Ask, At, Role, lock};
 use super::login::{Proof, sensitive};
+use super::trial::Trial;
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Repository};
+use crate::store::BlobReader;
 
 /// Longest that anyone waits for a target to hear of a session that is no longer wanted.
 const CANCEL_MAX: Duration = Duration::from_secs(2);
+/// So many bytes of a blob may be sent in vain to a target that is overloaded, beyond the usual tries.
+const IN_VAIN_MAX: u64 = 64 << 20;
 
-/// What an upload is waiting for, and since when; its watchdog looks at this.
-struct Meter(Mutex<(Waiting, Instant)>);
-
-#[derive(Clone, Copy, PartialEq)]
-enum Waiting {
-    /// The source: it has a watchdog of its own.
-    Source,
-    /// The target is to take the piece it was given.
-    Target,
-    /// The target has all and is to say that it is content.
-    Answer,
+/// What is known of a registry as a target of uploads.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    capabilities: Mutex<Capabilities>,
+    bodies: Mutex<Bodies>,
+    kept: Mutex<Kept>,
+    /// Before the first upload that is accepted.
+    starts: Gate,
+    /// Before the first mount that succeeds.
+    mounts: Gate,
 }
 
-impl Meter {
-    fn set(&self, waiting: Waiting) {
-        *lock(&self.0) = (waiting, Instant::now());
+impl Uploads {
+    fn capabilities(&self) -> MutexGuard<'_, Capabilities> {
+        lock(&self.capabilities)
     }
 
-    /// Sleeps until the target has kept us waiting for too long.
-    async fn overdue(&self, stall: Duration, commit: Duration) -> &'static str {
-        loop {
-            let (waiting, since) = *lock(&self.0);
-            let (limit, what) = match waiting {
-                Waiting::Source => (stall, ""),
-                Waiting::Target => (stall, "it takes no more bytes"),
-                Waiting::Answer => (commit, "it got all bytes and does not answer"),
-            };
-            let until = since + limit;
-            if until > Instant::now() {
-                sleep_until(until).await;
-            } else if waiting == Waiting::Source {
-                tokio::time::sleep(stall).await;
-            } else {
-                return what;
-            }
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.kept)
+    }
+
+    fn bodies(&self) -> MutexGuard<'_, Bodies> {
+        lock(&self.bodies)
+    }
+
+    /// Notes what the answer that opens a session says about all uploads.
+    pub(super) fn note_started(&self, headers: &HeaderMap) {
+        self.bodies().note_least(headers);
+    }
+
+    fn observe(&self, observation: Observation) {
+        let mut capabilities = self.capabilities();
+        capabilities.observe(observation);
+        if capabilities.uploads_are_settled() {
+            self.starts.open();
+        }
+        if capabilities.mounts_are_settled() {
+            self.mounts.open();
         }
     }
 }
 
 impl Peer {
-    /// Sends all of `blob` into an upload session, with one PUT unless the target is known to take only less
-    /// (distribution-spec, "Pushing a blob monolithically").
-    /// `moved` hears the position after each piece, in bytes.
+    /// Sends all of `blob` into an upload session, in this way. `moved` hears the position after each piece, in bytes.
     ///
     /// # Errors
     /// The source's error if reading failed, else the target's. A refused token is renewed: the caller may try
     /// the same session again.
-    pub async fn upload(
+    async fn upload(
         &self,
         repository: &Repository,
         session: &Url,
         blob: &Descriptor,
+        way: Way,
         reader: BlobReader,
         moved: impl Fn(u64) + Send + 'static,
-    ) -> Result<(), Error> {
-        if self.bodies.in_pieces(blob.size) {
-            return self.upload_in_chunks(repository, session, blob, reader, moved).await;
-        }
-        let doing = format!("PUT blob {} to {repository}", blob.digest);
-        let url = with_digest(session, &blob.digest);
-        let (request, proof) = self.session_request(Method::PUT, &url, repository, &doing).await?;
-        self.wait_until_open().await;
-        let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
-        let source_trouble = Arc::new(Mutex::new(None));
-        let body = body(reader, blob.size, meter.clone(), source_trouble.clone(), moved);
-        let request =
-            request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
-        let timing = &self.policy.timing;
-        let sent = tokio::select! {
-            sent = request.body(body).send() => sent,
-            what = meter.overdue(timing.stall, timing.commit) => {
-                return Err(self.error(Kind::Transient, doing, what.to_owned()));
+    ) -> Result<(), Trial> {
+        match way {
+            Way::Whole => self.upload_whole(repository, session, blob, reader, moved).await?,
+            Way::Pieces(length) => {
+                self.upload_in_pieces(repository, session, blob, length, reader, moved).await?;
             }
-        };
-        if let Some(trouble) = lock(&source_trouble).take() {
-            return Err(trouble);
         }
-        let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
-        // What another host wants to see there is no matter of ours: it would be given the login for this one.
-        if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
-            self.renew_after(&Scopes::push(repository.as_str()), &proof, response.headers());
-        }
-        match response.status().is_success() {
-            true => {
-                self.note_served();
-                self.bodies.note_whole();
-                Ok(())
-            }
-            false => Err(self.failure(Purpose::Session, doing, response).await),
-        }
+        self.uploads.bodies().note_taken(way, blob.size);
+        Ok(())
+    }
+
+    /// Cancels the sessions that refused mounts have opened and nobody has used.
+    pub(crate) async fn release_uploads(&self) {
+        let sessions = self.uploads.kept().drain();
+        join_all(sessions.iter().map(|(repository, session)| self.cancel_upload(repository, session))).await;
     }
 
     /// A request into an upload session that cannot be repeated by itself, and what it shows of us: nothing, unless the
@@ -143,7 +142,7 @@ impl Peer {
 
     /// Gives up an upload session, if the target lets us: several want a right for it that a push does not have, and
     /// all of them clear up by themselves some day (distribution-spec, "Canceling a blob upload").
-    pub async fn cancel_upload(&self, repository: &Repository, session: &Url) {
+    async fn cancel_upload(&self, repository: &Repository, session: &Url) {
         let doing = format!("DELETE an upload to {repository}");
         let cancel = async {
             let (request, _) = self.session_request(Method::DELETE, session, repository, &doing).await?;
@@ -154,57 +153,8 @@ impl Peer {
     }
 }
 
-/// A piece on its way out. The next one is read once the connection has let go of this one: else it would take in
-/// several of them, for each of many uploads.
-struct Departing {
-    bytes: Bytes,
-    _leave: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Departing {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// The pieces of a blob as a request's body; what goes wrong at the source is left in `trouble`.
-fn body(
-    reader: BlobReader,
-    size: u64,
-    meter: Arc<Meter>,
-    trouble: Arc<Mutex<Option<Error>>>,
-    moved: impl Fn(u64) + Send + 'static,
-) -> Body {
-    if size == 0 {
-        meter.set(Waiting::Answer);
-        return Body::from(Bytes::new());
-    }
-    let room = Arc::new(Semaphore::new(1));
-    Body::wrap_stream(futures_util::stream::try_unfold((reader, moved), move |(mut reader, moved)| {
-        let (meter, trouble, room) = (meter.clone(), trouble.clone(), room.clone());
-        async move {
-            let leave = room.acquire_owned().await.expect("the semaphore is never closed");
-            meter.set(Waiting::Source);
-            match reader.next().await {
-                Ok(piece) => {
-                    let all = reader.is_done();
-                    meter.set(if all { Waiting::Answer } else { Waiting::Target });
-                    moved(reader.position());
-                    Ok(piece.map(|bytes| {
-                        (Bytes::from_owner(Departing { bytes, _leave: leave }), (reader, moved))
-                    }))
-                }
-                Err(error) => {
-                    *lock(&trouble) = Some(error.clone());
-                    Err(error)
-                }
-            }
-        }
-    }))
-}
-
 /// The session's address with `digest` added; what is there already stays as it is, to the byte.
-pub(super) fn with_digest(session: &Url, digest: &Digest) -> Url {
+fn with_digest(session: &Url, digest: &Digest) -> Url {
     let mut url = session.clone();
     let query = match session.query() {
         Some(query) if !query.is_empty() => format!("{query}&digest={digest}"),
@@ -213,10 +163,6 @@ pub(super) fn with_digest(session: &Url, digest: &Digest) -> Url {
     url.set_query(Some(&query));
     url.set_fragment(None);
     url
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("no code panics while it holds this lock")
 }
 
 #[cfg(test)]

@@ -1,0 +1,341 @@
+//! Places that hold images: what a run needs of one to read from, and of one to write to.
+//!
+//! A closed set of kinds, each behind the same verbs. Whoever copies knows the verbs and nothing of HTTP, upload
+//! sessions or files; [`BlobReader`] verifies bytes wherever they come from.
+
+mod copy;
+#[cfg(test)]
+pub(crate) mod memory;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+pub(crate) use self::copy::{BlobOrder, Landed, copy_blob};
+pub(crate) use self::reader::BlobReader;
+
+use self::copy::Put;
+use self::reader::Stream;
+use crate::manifest::{Descriptor, Manifest};
+use crate::reference::{Digest, Repository, Spot};
+#[cfg(test)]
+use crate::registry::Side;
+use crate::registry::retry::Policy;
+use crate::registry::{Download, Error, Head, Ladder, Peer};
+
+/// A place to read images from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Registry(Arc<Peer>),
+    #[cfg(test)]
+    Memory(Arc<memory::Store>),
+}
+
+/// A place to write images to.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Registry(Arc<Peer>),
+    #[cfg(test)]
+    Memory(Arc<memory::Store>),
+}
+
+/// Which of a target's repositories a blob is in once it has landed in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// In that one alone.
+    PerRepository,
+    /// In all of them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no registry is known to share blobs by itself"))]
+    Shared,
+}
+
+/// A place to get a blob from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub source: Source,
+    pub repository: Repository,
+    /// Not in the repository, but where its manifest says.
+    pub url: Option<Url>,
+}
+
+impl Origin {
+    /// Whom to ask for it: a place, or another host with its port.
+    pub(crate) fn host(&self) -> &str {
+        self.url
+            .as_ref()
+            .map_or(self.source.place(), |url| &url[url::Position::BeforeHost..url::Position::AfterPort])
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.source.place() == other.source.place()
+            && self.repository == other.repository
+            && self.url == other.url
+    }
+
+    pub(crate) async fn open(&self, blob: &Descriptor, past_caches: bool) -> Result<BlobReader, Error> {
+        self.source.open(&self.repository, blob, past_caches, self.url.clone()).await
+    }
+}
+
+impl Source {
+    /// The place's name, as a person knows it: a host with its port.
+    pub(crate) fn place(&self) -> &str {
+        match self {
+            Source::Registry(peer) => peer.host.as_str(),
+            #[cfg(test)]
+            Source::Memory(store) => store.name(),
+        }
+    }
+
+    /// Which digest `spot` has there.
+    ///
+    /// # Errors
+    /// The place cannot be asked. That it has nothing there is no error.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn resolve(&self, spot: &Spot) -> Result<Head, Error> {
+        match self {
+            Source::Registry(peer) => peer.head_manifest(spot).await,
+            #[cfg(test)]
+            Source::Memory(store) => store.resolve(Side::Source, spot).await,
+        }
+    }
+
+    /// The manifest at `spot`, verified: against the digest that it is asked for by, and `size` in bytes where that is
+    /// known.
+    ///
+    /// # Errors
+    /// It does not exist, is damaged, or is no manifest that can be mirrored.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
+        match self {
+            Source::Registry(peer) => peer.get_manifest(spot, size).await,
+            #[cfg(test)]
+            Source::Memory(store) => store.manifest(Side::Source, spot, size).await,
+        }
+    }
+
+    /// Starts reading `blob`, from `url` if that is given, else from `repository`. `past_caches` asks for a copy that
+    /// no cache on the way has kept.
+    ///
+    /// # Errors
+    /// The place does not have the blob, or has something of another size.
+    pub(crate) async fn open(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        past_caches: bool,
+        url: Option<Url>,
+    ) -> Result<BlobReader, Error> {
+        let stream = match self {
+            Source::Registry(peer) => {
+                let (peer, repository) = (peer.clone(), repository.clone());
+                Stream::Registry(Box::new(Download::open(peer, repository, url, blob, past_caches).await?))
+            }
+            #[cfg(test)]
+            Source::Memory(store) => Stream::Memory(store.open(repository, blob).await?),
+        };
+        BlobReader::new(stream, blob)
+    }
+
+    /// The descriptors of what refers to `subject`.
+    ///
+    /// # Errors
+    /// The place cannot be asked. That nothing refers to it is no error.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, Error> {
+        match self {
+            Source::Registry(peer) => peer.referrers(repository, subject).await,
+            #[cfg(test)]
+            Source::Memory(store) => store.referrers(Side::Source, repository, subject).await,
+        }
+    }
+
+    /// Whether it has answered anything well of late.
+    fn is_alive(&self) -> bool {
+        match self {
+            Source::Registry(peer) => peer.is_alive(),
+            #[cfg(test)]
+            Source::Memory(_) => false,
+        }
+    }
+
+    /// Waits `pause` after `error`; together with all who talk to this place if that is its wish.
+    async fn rest(&self, pause: Duration, error: &Error) {
+        match self {
+            Source::Registry(peer) => peer.pause(pause, error).await,
+            #[cfg(test)]
+            Source::Memory(_) => tokio::time::sleep(pause).await,
+        }
+    }
+}
+
+impl Target {
+    /// The place's name, as a person knows it: a host with its port.
+    pub(crate) fn place(&self) -> &str {
+        match self {
+            Target::Registry(peer) => peer.host.as_str(),
+            #[cfg(test)]
+            Target::Memory(store) => store.name(),
+        }
+    }
+
+    /// How patiently it is dealt with.
+    pub(crate) fn policy(&self) -> &Policy {
+        match self {
+            Target::Registry(peer) => peer.policy(),
+            #[cfg(test)]
+            Target::Memory(store) => store.policy(),
+        }
+    }
+
+    /// Whether a blob that has landed in one repository is in the others too.
+    #[cfg_attr(not(test), expect(dead_code, reason = "all targets of a run are registries"))]
+    pub(crate) fn holds(&self) -> Holds {
+        match self {
+            Target::Registry(_) => Holds::PerRepository,
+            #[cfg(test)]
+            Target::Memory(store) => store.holds(),
+        }
+    }
+
+    /// As [`Source::resolve`].
+    ///
+    /// # Errors
+    /// As [`Source::resolve`] has them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn resolve(&self, spot: &Spot) -> Result<Head, Error> {
+        match self {
+            Target::Registry(peer) => peer.head_manifest(spot).await,
+            #[cfg(test)]
+            Target::Memory(store) => store.resolve(Side::Target, spot).await,
+        }
+    }
+
+    /// As [`Source::manifest`].
+    ///
+    /// # Errors
+    /// As [`Source::manifest`] has them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
+        match self {
+            Target::Registry(peer) => peer.get_manifest(spot, size).await,
+            #[cfg(test)]
+            Target::Memory(store) => store.manifest(Side::Target, spot, size).await,
+        }
+    }
+
+    /// As [`Source::referrers`].
+    ///
+    /// # Errors
+    /// As [`Source::referrers`] has them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, Error> {
+        match self {
+            Target::Registry(peer) => peer.referrers(repository, subject).await,
+            #[cfg(test)]
+            Target::Memory(store) => store.referrers(Side::Target, repository, subject).await,
+        }
+    }
+
+    /// The size in bytes that it has `blob` in, or `None` if it is not in `repository`.
+    ///
+    /// # Errors
+    /// The place cannot be asked.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
+    pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<u64>, Error> {
+        match self {
+            Target::Registry(peer) => peer.blob_size(repository, &blob.digest).await,
+            #[cfg(test)]
+            Target::Memory(store) => store.has(repository, &blob.digest).await,
+        }
+    }
+
+    /// The putting of a blob, to be tried with one source after the other; [`copy_blob`] does that.
+    fn put_blob<'a>(&'a self, order: &'a BlobOrder) -> Put<'a> {
+        match self {
+            Target::Registry(peer) => Put::Registry(Ladder::new(peer, order)),
+            #[cfg(test)]
+            Target::Memory(store) => Put::Memory(memory::Put::new(store, order)),
+        }
+    }
+
+    /// Puts a manifest under a tag or its digest, byte for byte. One that `refers` to another is made findable by it.
+    ///
+    /// # Errors
+    /// The place refuses it ([`crate::registry::Kind::BlobUnknown`] if it misses content), or says that it stored
+    /// something else.
+    pub(crate) async fn put_manifest(
+        &self,
+        spot: &Spot,
+        manifest: &Manifest,
+        refers: bool,
+    ) -> Result<(), Error> {
+        match self {
+            Target::Registry(peer) => {
+                let stored = peer.put_manifest(spot, manifest).await?;
+                if refers && !stored.lists_referrers {
+                    self.register_referrer(&spot.repository, manifest).await?;
+                }
+                Ok(())
+            }
+            #[cfg(test)]
+            Target::Memory(store) => store.put_manifest(spot, manifest).await,
+        }
+    }
+
+    /// Makes `manifest` findable by what it refers to, at a place that does not do so itself.
+    ///
+    /// # Errors
+    /// The place does not take the list of what refers to something, or has something else there.
+    pub(crate) async fn register_referrer(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        match self {
+            Target::Registry(peer) => peer.register_referrer(repository, manifest).await,
+            #[cfg(test)]
+            // It looks at its manifests whenever it is asked.
+            Target::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
+    pub(crate) async fn release(&self) {
+        match self {
+            Target::Registry(peer) => peer.release_uploads().await,
+            #[cfg(test)]
+            Target::Memory(_) => {}
+        }
+    }
+
+    /// Whether it has answered anything well of late.
+    fn is_alive(&self) -> bool {
+        match self {
+            Target::Registry(peer) => peer.is_alive(),
+            #[cfg(test)]
+            Target::Memory(_) => false,
+        }
+    }
+
+    /// Waits `pause` after `error`; together with all who talk to this place if that is its wish.
+    async fn rest(&self, pause: Duration, error: &Error) {
+        match self {
+            Target::Registry(peer) => peer.pause(pause, error).await,
+            #[cfg(test)]
+            Target::Memory(_) => tokio::time::sleep(pause).await,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One blob into one repository of a target, with as many tries as patience allows. A blob is the unit of another try,
+//! since a stream cannot be rewound.
+
+use std::sync::Arc;
+
+#[cfg(test)]
+use super::memory;
+use super::{Origin, Target};
+use crate::events::{Event, Listener, TransferId};
+use crate::manifest::Descriptor;
+use crate::reference::Repository;
+use crate::registry::retry::Patience;
+use crate::registry::{Error, Kind, Ladder, Side, Trial};
+
+/// A blob that a repository is to have.
+pub(crate) struct BlobOrder {
+    pub id: TransferId,
+    pub blob: Descriptor,
+    pub repository: Repository,
+    /// Where it can be had, best first; never empty.
+    pub sources: Arc<[Origin]>,
+    /// A repository of the target that holds it.
+    pub known_in: Option<Repository>,
+    /// That repository got it in this very run, or was seen to have it in its right size.
+    pub trusted: bool,
+    /// The target lacks it, whatever it says.
+    pub must_send: bool,
+    /// Otherwise it is only mounted or found, and [`Landed::Refused`] where bytes are wanted.
+    pub may_send: bool,
+    /// What a person reads beside the progress bar.
+    pub what: String,
+    pub listener: Listener,
+}
+
+/// How the blob came to be there, or did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Landed {
+    Streamed,
+    Mounted,
+    /// It was there before anyone asked.
+    Found,
+    /// Bytes are wanted, and the order does not allow to send any.
+    Refused,
+}
+
+/// Brings a blob there.
+///
+/// # Errors
+/// The last failure, by the side that it happened on.
+pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Landed, Error> {
+    let mut put = target.put_blob(&order);
+    let mut reading = Reading { sources: order.sources.to_vec(), past_caches: false };
+    let mut patience = Patience::new(target.policy());
+    loop {
+        let trial = match put.attempt(&reading.sources[0], reading.past_caches).await {
+            Ok(Some(landed)) => return Ok(landed),
+            Ok(None) => continue,
+            Err(trial) => trial,
+        };
+        (order.listener)(Event::Moved { transfer: order.id, position: 0 });
+        let error = trial.error();
+        put.failed(error).await;
+        if reading.otherwise(error) || put.otherwise(&trial) {
+            continue;
+        }
+        let (alive, origin) = (is_alive(target, &reading.sources[0], error), &reading.sources[0]);
+        let meaning = put.meaning(error);
+        let pause = match &trial {
+            Trial::Again(_) => patience.next(&meaning, alive),
+            Trial::Over(_) => None,
+        };
+        match (pause, error.side) {
+            (Some(pause), Side::Source) => origin.source.rest(pause, error).await,
+            (Some(pause), Side::Target) => target.rest(pause, error).await,
+            (None, _) if reading.turn_to_another_host(error) => patience = Patience::new(target.policy()),
+            (None, _) => {
+                put.give_up(error).await;
+                return Err(trial.into_error());
+            }
+        }
+    }
+}
+
+fn is_alive(target: &Target, origin: &Origin, error: &Error) -> bool {
+    match error.side {
+        Side::Source => origin.source.is_alive(),
+        Side::Target => target.is_alive(),
+    }
+}
+
+/// Where the blob is read from, and how.
+struct Reading {
+    /// The first is the one that is read from.
+    sources: Vec<Origin>,
+    past_caches: bool,
+}
+
+impl Reading {
+    /// Whether there is another way to read it, at once and besides all patience: once past all caches, since a copy in
+    /// one of them may be damaged; and where several repositories have the blob, one that fails for good is passed
+    /// over. What might have passed, and did not, is its host's trouble.
+    fn otherwise(&mut self, error: &Error) -> bool {
+        if error.side != Side::Source {
+            return false;
+        }
+        if error.kind == Kind::Corrupt && !std::mem::replace(&mut self.past_caches, true) {
+            return true;
+        }
+        let another = !error.kind.may_pass() && self.sources.len() > 1;
+        if another {
+            self.sources.remove(0);
+        }
+        another
+    }
+
+    /// A host that was given up is given up for all of its repositories.
+    fn turn_to_another_host(&mut self, error: &Error) -> bool {
+        let failed = self.sources[0].host();
+        let others: Vec<Origin> = self.sources.iter().filter(|o| o.host() != failed).cloned().collect();
+        let another = error.side == Side::Source && !others.is_empty();
+        if another {
+            self.sources = others;
+        }
+        another
+    }
+}
+
+/// The putting of one blob into one repository, over all the tries that it takes: what the kind of target knows of it.
+pub(super) enum Put<'a> {
+    Registry(Ladder<'a>),
+    #[cfg(test)]
+    Memory(memory::Put<'a>),
+}
+
+impl Put<'_> {
+    /// One try; `None` asks for another one, because something was learned.
+    async fn attempt(&mut self, origin: &Origin, past_caches: bool) -> Result<Option<Landed>, Trial> {
+        match self {
+            Put::Registry(ladder) => ladder.attempt(origin, past_caches).await,
+            #[cfg(test)]
+            Put::Memory(put) => put.attempt(origin, past_caches).await,
+        }
+    }
+
+    /// The last try failed; another one may follow.
+    async fn failed(&mut self, error: &Error) {
+        match self {
+            Put::Registry(ladder) => ladder.failed(error).await,
+            #[cfg(test)]
+            Put::Memory(_) => {}
+        }
+    }
+
+    /// Whether there is another way to send it, at once and besides all patience.
+    fn otherwise(&mut self, trial: &Trial) -> bool {
+        match self {
+            Put::Registry(ladder) => ladder.otherwise(trial),
+            #[cfg(test)]
+            Put::Memory(_) => false,
+        }
+    }
+
+    /// What an error means for the blob as a whole.
+    fn meaning(&mut self, error: &Error) -> Kind {
+        match self {
+            Put::Registry(ladder) => ladder.meaning(error),
+            #[cfg(test)]
+            Put::Memory(_) => error.kind.clone(),
+        }
+    }
+
+    /// No other try will follow.
+    async fn give_up(&mut self, error: &Error) {
+        match self {
+            Put::Registry(ladder) => ladder.give_up(error).await,
+            #[cfg(test)]
+            Put::Memory(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,473 @@
+//! A store in memory: what a run needs of a place without a network, with faults on demand and a journal of all that
+//! was done to it, in order and with the time by tokio's clock.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::{BlobOrder, Holds, Landed, Origin};
+use crate::events::Event;
+use crate::manifest::{Content, Descriptor, Manifest};
+use crate::reference::{Algorithm, Digest, Name, Repository, Spot, Tag};
+use crate::registry::retry::{Policy, Timing};
+use crate::registry::{Error, Head, Kind, Side, Trial};
+
+/// Bytes of a piece of a blob.
+const PIECE: usize = 64 << 10;
+
+/// One thing that is done to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    Resolve(Spot),
+    GetManifest(Spot),
+    Referrers(Repository, Digest),
+    Open(Repository, Digest),
+    /// A piece of a blob, from this position on.
+    Read(Repository, Digest, u64),
+    Has(Repository, Digest),
+    /// From the first repository into the second.
+    Mount(Repository, Repository, Digest),
+    PutBlob(Repository, Digest),
+    PutManifest(Spot, Digest),
+}
+
+/// What goes wrong with an act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Fail(Kind),
+    /// It takes longer.
+    Delay(Duration),
+    /// The first byte of a piece that is read is another.
+    Flip,
+}
+
+/// Something that was tried, and whether it was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub at: Instant,
+    pub act: Act,
+    pub done: bool,
+}
+
+type Script = Box<dyn FnMut(&Act) -> Vec<Fault> + Send>;
+
+#[derive(Default)]
+struct State {
+    blobs: HashMap<Digest, Bytes>,
+    /// Which repository has which blob.
+    linked: HashSet<(Repository, Digest)>,
+    manifests: HashMap<(Repository, Digest), Manifest>,
+    tags: HashMap<(Repository, Tag), Digest>,
+    script: Option<Script>,
+    journal: Vec<Entry>,
+    bytes_put: u64,
+}
+
+/// A place that holds images in memory.
+pub(crate) struct Store {
+    name: String,
+    holds: Holds,
+    /// A manifest may name what is not there.
+    takes_unverified: bool,
+    /// It is asked to mount, and never does.
+    mounts: bool,
+    policy: Policy,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// How to make one, and what is in it.
+impl Store {
+    pub(crate) fn new(name: &str) -> Self {
+        let policy = Policy { retries: 3, timing: Timing::default(), manifest_max: usize::MAX };
+        Self {
+            name: name.to_owned(),
+            holds: Holds::PerRepository,
+            takes_unverified: false,
+            mounts: true,
+            policy,
+            state: Mutex::default(),
+        }
+    }
+
+    /// A blob that is in one repository is in all of them.
+    pub(crate) fn shared(self) -> Self {
+        Self { holds: Holds::Shared, ..self }
+    }
+
+    pub(crate) fn taking_unverified(self) -> Self {
+        Self { takes_unverified: true, ..self }
+    }
+
+    pub(crate) fn without_mounts(self) -> Self {
+        Self { mounts: false, ..self }
+    }
+
+    /// Tries beyond the first.
+    pub(crate) fn retries(mut self, retries: u32) -> Self {
+        self.policy.retries = retries;
+        self
+    }
+
+    /// Asks `script` before each act what is to go wrong with it.
+    pub(crate) fn script(&self, script: impl FnMut(&Act) -> Vec<Fault> + Send + 'static) {
+        self.lock().script = Some(Box::new(script));
+    }
+
+    /// Adds a blob without a word in the journal; its descriptor.
+    pub(crate) fn add_blob(&self, repository: &Repository, bytes: impl Into<Bytes>) -> Descriptor {
+        let bytes = bytes.into();
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let size = bytes.len() as u64;
+        let mut state = self.lock();
+        state.linked.insert((repository.clone(), digest.clone()));
+        state.blobs.insert(digest.clone(), bytes);
+        Descriptor {
+            digest,
+            size,
+            media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(),
+            platform: None,
+            attests: None,
+            urls: Vec::new(),
+        }
+    }
+
+    /// Adds a manifest under `spot` without a word in the journal.
+    pub(crate) fn add_manifest(&self, spot: &Spot, manifest: &Manifest) {
+        self.lock().add_manifest(spot, manifest);
+    }
+
+    pub(crate) fn remove_blob(&self, repository: &Repository, digest: &Digest) {
+        self.lock().linked.remove(&(repository.clone(), digest.clone()));
+    }
+
+    /// The digest that `spot` has.
+    pub(crate) fn digest_of(&self, spot: &Spot) -> Option<Digest> {
+        self.lock().digest_of(spot)
+    }
+
+    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
+        let state = self.lock();
+        self.has_blob(&state, repository, digest).then(|| state.blobs.get(digest).cloned()).flatten()
+    }
+
+    /// All that was tried, in order.
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        self.lock().journal.clone()
+    }
+
+    /// All that was done, in order.
+    pub(crate) fn done(&self) -> Vec<Act> {
+        self.lock().journal.iter().filter(|entry| entry.done).map(|entry| entry.act.clone()).collect()
+    }
+
+    /// How many blobs were put, each time that they were.
+    pub(crate) fn blobs_put(&self) -> usize {
+        self.done().iter().filter(|act| matches!(act, Act::PutBlob(..))).count()
+    }
+
+    /// Bytes of the blobs that were put.
+    pub(crate) fn bytes_put(&self) -> u64 {
+        self.lock().bytes_put
+    }
+}
+
+/// The verbs, as [`super::Source`] and [`super::Target`] describe them.
+impl Store {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn holds(&self) -> Holds {
+        self.holds
+    }
+
+    pub(super) async fn resolve(&self, side: Side, spot: &Spot) -> Result<Head, Error> {
+        let act = Act::Resolve(spot.clone());
+        self.undergo(side, &act).await?;
+        let mut state = self.lock();
+        state.note(act, true);
+        Ok(state.digest_of(spot).map_or(Head::Absent, Head::Found))
+    }
+
+    pub(super) async fn manifest(
+        &self,
+        side: Side,
+        spot: &Spot,
+        size: Option<u64>,
+    ) -> Result<Manifest, Error> {
+        let act = Act::GetManifest(spot.clone());
+        self.undergo(side, &act).await?;
+        let mut state = self.lock();
+        let digest = state.digest_of(spot);
+        let found = digest.and_then(|d| state.manifests.get(&(spot.repository.clone(), d)).cloned());
+        state.note(act.clone(), found.is_some());
+        let manifest = found.ok_or_else(|| self.error(side, Kind::NotFound, &act, "there is none"))?;
+        if size.is_some_and(|size| size != manifest.bytes.len() as u64) {
+            return Err(self.error(side, Kind::Corrupt, &act, "it has another size"));
+        }
+        Ok(manifest)
+    }
+
+    pub(super) async fn referrers(
+        &self,
+        side: Side,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let act = Act::Referrers(repository.clone(), subject.clone());
+        self.undergo(side, &act).await?;
+        let mut state = self.lock();
+        state.note(act, true);
+        let here = state.manifests.iter().filter(|((place, _), _)| place == repository);
+        let about = here.filter(|(_, m)| m.as_referrer().is_some_and(|(about, _)| about == *subject));
+        Ok(about.map(|(_, manifest)| descriptor_of(manifest)).collect())
+    }
+
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<Stream, Error> {
+        let act = Act::Open(repository.clone(), blob.digest.clone());
+        self.undergo(Side::Source, &act).await?;
+        let bytes = self.blob(repository, &blob.digest);
+        self.lock().note(act.clone(), bytes.is_some());
+        let bytes = bytes.ok_or_else(|| self.error(Side::Source, Kind::NotFound, &act, "it is not there"))?;
+        let (repository, digest) = (repository.clone(), blob.digest.clone());
+        Ok(Stream { store: self.clone(), repository, digest, bytes, position: 0 })
+    }
+
+    pub(super) async fn has(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+        let act = Act::Has(repository.clone(), digest.clone());
+        self.undergo(Side::Target, &act).await?;
+        let size = self.blob(repository, digest).map(|bytes| bytes.len() as u64);
+        self.lock().note(act, true);
+        Ok(size)
+    }
+
+    pub(super) async fn put_manifest(&self, spot: &Spot, manifest: &Manifest) -> Result<(), Error> {
+        let act = Act::PutManifest(spot.clone(), manifest.digest.clone());
+        self.undergo(Side::Target, &act).await?;
+        let mut state = self.lock();
+        let lacking = self.lacking(&state, &spot.repository, manifest).filter(|_| !self.takes_unverified);
+        state.note(act.clone(), lacking.is_none());
+        if let Some(lacking) = lacking {
+            return Err(self.error(
+                Side::Target,
+                Kind::BlobUnknown(Some(lacking)),
+                &act,
+                "content is lacking",
+            ));
+        }
+        state.add_manifest(spot, manifest);
+        Ok(())
+    }
+
+    /// The first of what `manifest` names that is not in `repository`.
+    fn lacking(&self, state: &State, repository: &Repository, manifest: &Manifest) -> Option<Digest> {
+        let there = |descriptor: &Descriptor| match &manifest.content {
+            Content::Image(_) => {
+                descriptor.is_foreign() || self.has_blob(state, repository, &descriptor.digest)
+            }
+            Content::Index(_) => {
+                state.manifests.contains_key(&(repository.clone(), descriptor.digest.clone()))
+            }
+        };
+        let (Content::Index(named) | Content::Image(named)) = &manifest.content;
+        named.iter().find(|descriptor| !there(descriptor)).map(|descriptor| descriptor.digest.clone())
+    }
+
+    fn has_blob(&self, state: &State, repository: &Repository, digest: &Digest) -> bool {
+        match self.holds {
+            Holds::Shared => state.blobs.contains_key(digest),
+            Holds::PerRepository => state.linked.contains(&(repository.clone(), digest.clone())),
+        }
+    }
+
+    /// What the script has for `act`: a failure is noted in the journal.
+    async fn undergo(&self, side: Side, act: &Act) -> Result<Vec<Fault>, Error> {
+        let faults = {
+            let mut state = self.lock();
+            state.script.as_mut().map_or(Vec::new(), |script| script(act))
+        };
+        for fault in &faults {
+            match fault {
+                Fault::Delay(time) => sleep(*time).await,
+                Fault::Fail(kind) => {
+                    self.lock().note(act.clone(), false);
+                    return Err(self.error(side, kind.clone(), act, "as scripted"));
+                }
+                Fault::Flip => {}
+            }
+        }
+        Ok(faults)
+    }
+
+    fn error(&self, side: Side, kind: Kind, act: &Act, why: &str) -> Error {
+        Error {
+            side,
+            kind,
+            host: self.name.clone(),
+            doing: format!("{act:?}"),
+            why: why.to_owned(),
+            hint: None,
+            status: None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl State {
+    fn note(&mut self, act: Act, done: bool) {
+        self.journal.push(Entry { at: Instant::now(), act, done });
+    }
+
+    fn digest_of(&self, spot: &Spot) -> Option<Digest> {
+        let there = |digest: &Digest| {
+            self.manifests.contains_key(&(spot.repository.clone(), digest.clone())).then(|| digest.clone())
+        };
+        match &spot.name {
+            Name::Digest(digest) => there(digest),
+            Name::Tag(tag) => there(self.tags.get(&(spot.repository.clone(), tag.clone()))?),
+        }
+    }
+
+    fn add_manifest(&mut self, spot: &Spot, manifest: &Manifest) {
+        self.manifests.insert((spot.repository.clone(), manifest.digest.clone()), manifest.clone());
+        if let Name::Tag(tag) = &spot.name {
+            self.tags.insert((spot.repository.clone(), tag.clone()), manifest.digest.clone());
+        }
+    }
+}
+
+fn descriptor_of(manifest: &Manifest) -> Descriptor {
+    Descriptor {
+        digest: manifest.digest.clone(),
+        size: manifest.bytes.len() as u64,
+        media_type: manifest.media_type.clone(),
+        platform: None,
+        attests: None,
+        urls: Vec::new(),
+    }
+}
+
+/// A blob being read.
+pub(crate) struct Stream {
+    store: Arc<Store>,
+    repository: Repository,
+    digest: Digest,
+    bytes: Bytes,
+    position: u64,
+}
+
+impl Stream {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Trial> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let act = self.act();
+        let faults = self.store.undergo(Side::Source, &act).await?;
+        self.store.lock().note(act, true);
+        let mut piece = self.bytes.split_to(self.bytes.len().min(PIECE));
+        if faults.contains(&Fault::Flip) {
+            let mut flipped = piece.to_vec();
+            flipped[0] ^= 1;
+            piece = flipped.into();
+        }
+        self.position += piece.len() as u64;
+        Ok(Some(piece))
+    }
+
+    pub(super) fn error(&self, kind: Kind, why: String) -> Error {
+        self.store.error(Side::Source, kind, &self.act(), &why)
+    }
+
+    fn act(&self) -> Act {
+        Act::Read(self.repository.clone(), self.digest.clone(), self.position)
+    }
+}
+
+/// A blob being put.
+pub(crate) struct Put<'a> {
+    store: &'a Store,
+    order: &'a BlobOrder,
+}
+
+impl<'a> Put<'a> {
+    pub(super) fn new(store: &'a Store, order: &'a BlobOrder) -> Self {
+        Self { store, order }
+    }
+
+    pub(super) async fn attempt(
+        &mut self,
+        origin: &Origin,
+        past_caches: bool,
+    ) -> Result<Option<Landed>, Trial> {
+        let (store, order) = (self.store, self.order);
+        if let Some(landed) = self.spare().await? {
+            return Ok(Some(landed));
+        }
+        if !order.may_send {
+            return Ok(Some(Landed::Refused));
+        }
+        let act = Act::PutBlob(order.repository.clone(), order.blob.digest.clone());
+        let mut reader = origin.open(&order.blob, past_caches).await?;
+        (order.listener)(Event::Started {
+            transfer: order.id,
+            what: order.what.clone(),
+            size: order.blob.size,
+        });
+        store.undergo(Side::Target, &act).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = reader.next().await? {
+            bytes.extend_from_slice(&piece);
+            (order.listener)(Event::Moved { transfer: order.id, position: reader.position() });
+        }
+        let mut state = store.lock();
+        state.note(act, true);
+        state.bytes_put += bytes.len() as u64;
+        state.linked.insert((order.repository.clone(), order.blob.digest.clone()));
+        state.blobs.insert(order.blob.digest.clone(), bytes.into());
+        Ok(Some(Landed::Streamed))
+    }
+
+    /// How it lands without a byte sent, if it does.
+    async fn spare(&self) -> Result<Option<Landed>, Error> {
+        let (store, order) = (self.store, self.order);
+        let digest = &order.blob.digest;
+        if order.must_send {
+            return Ok(None);
+        }
+        let from = order.known_in.as_ref().filter(|from| **from != order.repository && store.mounts);
+        if let Some(from) = from {
+            let act = Act::Mount(from.clone(), order.repository.clone(), digest.clone());
+            store.undergo(Side::Target, &act).await?;
+            let mut state = store.lock();
+            let there = store.has_blob(&state, from, digest);
+            state.note(act, there);
+            if there {
+                state.linked.insert((order.repository.clone(), digest.clone()));
+                return Ok(Some(Landed::Mounted));
+            }
+        }
+        let size = store.has(&order.repository, digest).await?;
+        Ok(size.filter(|size| *size == order.blob.size).map(|_| Landed::Found))
+    }
+}

@@ -1,0 +1,120 @@
+//! The verbs of a store, as the one in memory keeps them.
+
+use serde_json::json;
+
+use super::memory::{Act, Fault, Store};
+use super::*;
+use crate::manifest::{OCI_INDEX, OCI_MANIFEST};
+use crate::reference::{Algorithm, Name};
+use crate::registry::Kind;
+
+fn repository(name: &str) -> Repository {
+    name.parse().unwrap()
+}
+
+fn spot(repository_name: &str, tag: &str) -> Spot {
+    Spot { repository: repository(repository_name), name: Name::Tag(tag.parse().unwrap()) }
+}
+
+fn image(blobs: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
+    let named: Vec<_> = blobs.iter().map(|blob| descriptor(&blob.digest, blob.size)).collect();
+    let mut text =
+        json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": named[0], "layers": named[1..] });
+    if let Some(subject) = subject {
+        text["subject"] = descriptor(&subject.digest, subject.bytes.len() as u64);
+    }
+    parse(&text)
+}
+
+fn descriptor(digest: &Digest, size: u64) -> serde_json::Value {
+    json!({ "mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": size })
+}
+
+fn parse(text: &serde_json::Value) -> Manifest {
+    Manifest::parse(text.to_string().into(), None, Algorithm::Sha256).unwrap()
+}
+
+#[tokio::test]
+async fn a_tag_is_resolved_to_the_manifest_that_was_put_under_it() {
+    let store = Arc::new(Store::new("place"));
+    let config = store.add_blob(&repository("a"), "{}");
+    let manifest = image(&[&config], None);
+    let (source, target) = (Source::Memory(store.clone()), Target::Memory(store.clone()));
+    let at = spot("a", "1");
+    assert_eq!(target.resolve(&at).await.unwrap(), Head::Absent);
+    target.put_manifest(&at, &manifest, false).await.unwrap();
+    assert_eq!(source.resolve(&at).await.unwrap(), Head::Found(manifest.digest.clone()));
+    assert_eq!(source.manifest(&at, None).await.unwrap(), manifest);
+    assert_eq!(target.manifest(&at, None).await.unwrap(), manifest);
+    assert_eq!(store.digest_of(&at), Some(manifest.digest.clone()));
+    assert_eq!(source.manifest(&at, Some(1)).await.unwrap_err().kind, Kind::Corrupt);
+    assert_eq!(source.manifest(&spot("b", "1"), None).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(target.has(&repository("a"), &config).await.unwrap(), Some(2));
+    assert_eq!(
+        (target.has(&repository("b"), &config).await.unwrap(), target.holds()),
+        (None, Holds::PerRepository)
+    );
+}
+
+#[tokio::test]
+async fn a_manifest_that_names_what_is_not_there_is_refused() {
+    let elsewhere = Store::new("elsewhere");
+    let config = elsewhere.add_blob(&repository("a"), "{}");
+    let manifest = image(&[&config], None);
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor(&manifest.digest, manifest.bytes.len() as u64)],
+    });
+    for (manifest, lacking) in [(&manifest, &config.digest), (&parse(&index), &manifest.digest)] {
+        let strict = Target::Memory(Arc::new(Store::new("target")));
+        let error = strict.put_manifest(&spot("a", "1"), manifest, false).await.unwrap_err();
+        assert_eq!(error.kind, Kind::BlobUnknown(Some(lacking.clone())));
+        let lax = Target::Memory(Arc::new(Store::new("target").taking_unverified()));
+        lax.put_manifest(&spot("a", "1"), manifest, false).await.unwrap();
+    }
+    let shared = Arc::new(Store::new("target").shared());
+    shared.add_blob(&repository("b"), "{}");
+    Target::Memory(shared).put_manifest(&spot("a", "1"), &manifest, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_refers_to_a_manifest_is_listed() {
+    let store = Arc::new(Store::new("place"));
+    let config = store.add_blob(&repository("a"), "{}");
+    let subject = image(&[&config], None);
+    let about = image(&[&config], Some(&subject));
+    store.add_manifest(&spot("a", "1"), &subject);
+    let target = Target::Memory(store.clone());
+    let digest = Spot { name: Name::Digest(about.digest.clone()), ..spot("a", "1") };
+    target.put_manifest(&digest, &about, true).await.unwrap();
+    let source = Source::Memory(store);
+    for listed in [
+        source.referrers(&repository("a"), &subject.digest).await.unwrap(),
+        target.referrers(&repository("a"), &subject.digest).await.unwrap(),
+    ] {
+        assert_eq!(
+            listed.into_iter().map(|entry| entry.digest).collect::<Vec<_>>(),
+            std::slice::from_ref(&about.digest)
+        );
+    }
+}
+
+#[tokio::test]
+async fn acts_are_noted_in_order_and_fail_as_scripted() {
+    let store = Arc::new(Store::new("place"));
+    let config = store.add_blob(&repository("a"), "{}");
+    let mut first = true;
+    store.script(move |act| match act {
+        Act::PutManifest(..) if std::mem::take(&mut first) => vec![Fault::Fail(Kind::BlobUnknown(None))],
+        _ => Vec::new(),
+    });
+    let (at, manifest) = (spot("a", "1"), image(&[&config], None));
+    let target = Target::Memory(store.clone());
+    let error = target.put_manifest(&at, &manifest, false).await.unwrap_err();
+    assert_eq!(error.kind, Kind::BlobUnknown(None));
+    target.put_manifest(&at, &manifest, false).await.unwrap();
+    let put = Act::PutManifest(at, manifest.digest);
+    let noted: Vec<_> = store.journal().into_iter().map(|entry| (entry.act, entry.done)).collect();
+    assert_eq!(noted, [(put.clone(), false), (put, true)]);
+}
