@@ -1,15 +1,20 @@
 //! What there is to do, without doing it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::future::ready;
+use std::num::NonZeroUsize;
 
+use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 
+use crate::events::{Event, Listener};
 use crate::manifest::Trimmed;
-use crate::plan::{Lack, Plan, State};
-use crate::reference::{Digest, Repository};
+use crate::plan::{BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Tree};
+use crate::reference::{Digest, Repository, Spot};
 use crate::registry::{Error, Side};
 use crate::report::Exit;
+use crate::store::Target;
 use crate::text;
 
 /// Both sides compared, and what a run would move. As JSON it is what `--check -o json` gives.
@@ -78,37 +83,117 @@ pub struct Work {
     pub manifest_bytes: u64,
 }
 
-impl Check {
-    /// Reads the answer off the plan.
-    pub fn new(target: String, plan: &Plan) -> Self {
-        let lines = plan.images.iter().flat_map(|image| {
-            image.deliveries.iter().map(|delivery| {
-                let (state, trimmed, error) = match &delivery.state {
-                    State::Present(_) | State::Sparse(_) => (Found::There, None, None),
-                    State::Trimmed(trimmed) => (Found::There, Some(trimmed.clone()), None),
-                    State::Missing => (Found::Missing, None, None),
-                    State::Partial(_) => (Found::Partial, None, None),
-                    State::Different => (Found::Different, None, None),
-                    State::Failed(error) => (Found::Failed, None, Some(error)),
-                };
-                Line {
-                    source: image.reference.to_string(),
-                    target: delivery.name.clone(),
-                    refers_to: image.refers_to.as_ref().map(ToString::to_string),
-                    state,
-                    lacks: match &delivery.state {
-                        State::Partial(lack) => Some(*lack),
-                        _ => None,
-                    },
-                    sparse: matches!(delivery.state, State::Sparse(_)),
-                    trimmed,
-                    cause: error.map(ToString::to_string),
-                    side: error.map(|error| error.side),
-                    refused: error.is_some_and(Error::is_refusal),
+/// Compares both sides for `requests`, each of which is told of as soon as it is known.
+pub(crate) async fn check(
+    name: String,
+    requests: Vec<Request>,
+    target: Target,
+    rules: Rules,
+    parallel: NonZeroUsize,
+    listener: &Listener,
+) -> Check {
+    let mut resolution = Resolution::new(requests, target.clone(), rules, parallel);
+    let mut plan = Plan::new(target.holds(), rules);
+    let mut manifests = Manifests::default();
+    let mut lines: HashMap<ImageId, Vec<Line>> = HashMap::new();
+    while let Some(news) = resolution.next(true).await {
+        match news {
+            News::Found(image, found) => {
+                let request = resolution.request(image).clone();
+                let admitted = plan.admit(&request, found);
+                if let Some(tree) = &admitted.tree {
+                    resolution.look_for_held();
+                    manifests.add(&request, tree, &admitted.deliveries);
                 }
-            })
-        });
-        let images: Vec<Line> = lines.collect();
+                let states = admitted.deliveries.iter().zip(&request.destinations);
+                let told = states.map(|((_, state), spot)| Line::new(&request, spot, state, &target));
+                lines.insert(image, told.collect());
+                listener(Event::Resolving { done: lines.len(), total: resolution.images().count() });
+            }
+            News::Joined(_) => {}
+            News::Held(repository, blobs) => {
+                let repository = plan.ledger.repository_id(&repository);
+                blobs
+                    .iter()
+                    .for_each(|(digest, size)| _ = plan.ledger.held_before(digest, *size, repository));
+            }
+        }
+    }
+    let mut work = Work::of(&plan, &look_for_found(&plan, &target, parallel).await);
+    (work.manifests_to_copy, work.manifest_bytes) = (manifests.number, manifests.bytes);
+    let mut images: Vec<ImageId> = resolution.images().collect();
+    images.sort_by_key(|image| resolution.rank(*image));
+    let lines = images.iter().flat_map(|image| lines.remove(image).unwrap_or_default()).collect();
+    Check::new(name, lines, work)
+}
+
+/// Which of the blobs that are to be moved the target has from an interrupted run, as a run itself would find out while
+/// it moves them.
+async fn look_for_found(plan: &Plan, target: &Target, parallel: NonZeroUsize) -> HashSet<BlobId> {
+    let unknown = plan.blobs().filter(|(id, _)| !plan.ledger.is_held(*id));
+    let looks = unknown.filter_map(|(id, blob)| {
+        let repository = plan.ledger.needs(id).next()?;
+        let repository = plan.ledger.repository(repository);
+        Some(async move {
+            let size = target.has(repository, &blob.descriptor()).await;
+            matches!(size, Ok(Some(size)) if size == blob.size).then_some(id)
+        })
+    });
+    stream::iter(looks).buffer_unordered(parallel.get()).filter_map(ready).collect().await
+}
+
+/// The manifests that a run would push.
+#[derive(Default)]
+struct Manifests {
+    put: HashSet<(Repository, Digest)>,
+    number: usize,
+    bytes: u64,
+}
+
+impl Manifests {
+    fn add(&mut self, request: &Request, tree: &Tree, deliveries: &[(DeliveryId, State)]) {
+        let names = request.destinations.iter().zip(deliveries);
+        for (spot, _) in names.filter(|(_, (_, state))| state.is_wanted()) {
+            for manifest in tree.manifests() {
+                // A root is put under each of its names.
+                let is_new = self.put.insert((spot.repository.clone(), manifest.digest.clone()));
+                if is_new || manifest.digest == tree.root().digest {
+                    self.number += 1;
+                    self.bytes += manifest.bytes.len() as u64;
+                }
+            }
+        }
+    }
+}
+
+impl Line {
+    fn new(request: &Request, spot: &Spot, state: &State, target: &Target) -> Self {
+        let (found, trimmed, error) = match state {
+            State::Present(_) | State::Sparse(_) => (Found::There, None, None),
+            State::Trimmed(trimmed) => (Found::There, Some(trimmed.clone()), None),
+            State::Missing => (Found::Missing, None, None),
+            State::Partial(_) => (Found::Partial, None, None),
+            State::Different => (Found::Different, None, None),
+            State::Failed(error) => (Found::Failed, None, Some(error)),
+        };
+        let lacks = if let State::Partial(lack) = state { Some(*lack) } else { None };
+        Self {
+            source: request.reference.to_string(),
+            target: format!("{}/{spot}", target.place()),
+            refers_to: request.refers_to.as_ref().map(ToString::to_string),
+            state: found,
+            lacks,
+            sparse: matches!(state, State::Sparse(_)),
+            trimmed,
+            cause: error.map(ToString::to_string),
+            side: error.map(|error| error.side),
+            refused: error.is_some_and(Error::is_refusal),
+        }
+    }
+}
+
+impl Check {
+    fn new(target: String, images: Vec<Line>, work: Work) -> Self {
         let number = |state| images.iter().filter(|line| line.state == state).count();
         Self {
             target,
@@ -117,7 +202,7 @@ impl Check {
             partial: number(Found::Partial),
             different: number(Found::Different),
             failed: number(Found::Failed),
-            work: Work::of(plan),
+            work,
             images,
         }
     }
@@ -132,39 +217,25 @@ impl Check {
 }
 
 impl Work {
-    fn of(plan: &Plan) -> Self {
+    /// The blobs of a plan, but for those that were `found` at the target.
+    fn of(plan: &Plan, found: &HashSet<BlobId>) -> Self {
         let mut work = Self::default();
-        for blob in &plan.blobs {
-            let size = blob.descriptor.size;
-            let copied = usize::from(blob.held_by.is_none());
+        for (id, blob) in plan.blobs() {
+            let holder = match found.contains(&id) {
+                true => plan.ledger.needs(id).next(),
+                false => plan.ledger.holder(id),
+            };
+            let copied = usize::from(holder.is_none());
             // Of a blob that is there, the repository that has it may be among those that need it.
-            let found =
-                blob.needs.iter().filter(|need| Some(&need.repository) == blob.held_by.as_ref()).count();
-            let mounted = blob.needs.len() - copied - found;
+            let there = plan.ledger.needs(id).filter(|need| Some(*need) == holder).count();
+            let mounted = plan.ledger.needs(id).count().saturating_sub(copied + there);
             work.blobs_to_copy += copied;
-            work.bytes_to_copy += size * copied as u64;
+            work.bytes_to_copy = work.bytes_to_copy.saturating_add(blob.size * copied as u64);
             work.blobs_to_mount += mounted;
-            work.bytes_to_mount += size * mounted as u64;
+            let bytes = blob.size.saturating_mul(mounted as u64);
+            work.bytes_to_mount = work.bytes_to_mount.saturating_add(bytes);
         }
-        work.add_manifests(plan);
         work
-    }
-
-    fn add_manifests(&mut self, plan: &Plan) {
-        let mut put: HashSet<(&Repository, &Digest)> = HashSet::new();
-        for image in &plan.images {
-            let Some(tree) = &image.tree else { continue };
-            for delivery in image.deliveries.iter().filter(|delivery| delivery.state.is_wanted()) {
-                for manifest in tree.manifests() {
-                    // A root is put under each of its names.
-                    let news = put.insert((&delivery.spot.repository, &manifest.digest));
-                    if news || manifest.digest == tree.root().digest {
-                        self.manifests_to_copy += 1;
-                        self.manifest_bytes += manifest.bytes.len() as u64;
-                    }
-                }
-            }
-        }
     }
 }
 

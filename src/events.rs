@@ -12,9 +12,9 @@ pub type TransferId = usize;
 /// Something that happened. Positions and totals are absolute, so that a restarted transfer simply goes back.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Both sides are being asked.
+    /// Both sides are being asked, and for so many images have told all.
     Resolving { done: usize, total: usize },
-    /// All is known: bytes of blobs to move, deliveries to make.
+    /// What is to be done, as far as it is known at the beginning: bytes of blobs to move, deliveries to make.
     Planned { bytes: u64, deliveries: usize },
     /// A blob begins to move.
     Started { transfer: TransferId, what: String, size: u64 },
@@ -22,8 +22,8 @@ pub enum Event {
     Moved { transfer: TransferId, position: u64 },
     /// It is there, or given up; `landed` bytes count as done.
     Ended { transfer: TransferId, landed: u64 },
-    /// So many bytes more, or fewer, are to be moved than was announced.
-    Replanned { bytes: i64 },
+    /// So many bytes and deliveries more, or fewer, are to be made than was announced.
+    Replanned { bytes: i64, deliveries: isize },
     /// A name at the target is settled.
     Delivered(Delivered),
 }

@@ -1,6 +1,6 @@
 //! Mirrors the container images of a KubeOne cluster into a registry.
 //!
-//! A run in two steps: [`plan`] finds out what has to move, [`mirror`] moves it. Knowledge flows one way, from
+//! [`plan`] finds out what has to move, image by image, and [`mirror`] moves it meanwhile. Knowledge flows one way, from
 //! the top of this list to its bottom.
 
 pub mod cli;
@@ -34,7 +34,6 @@ pub mod text_file;
 pub mod yaml;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -42,11 +41,10 @@ use anyhow::Result;
 use crate::catalog::Selection;
 use crate::check::Check;
 use crate::choose::choose;
-use crate::events::{Event, Listener};
-use crate::mirror::{Limits, carry_out};
+use crate::events::Listener;
+use crate::mirror::Limits;
 use crate::options::{ConfigOptions, Options};
-use crate::plan::{Plan, Request, Rules, look_for_found, resolve};
-use crate::registry::Peer;
+use crate::plan::Request;
 use crate::report::Report;
 use crate::store::Target;
 use crate::upstreams::Hosts;
@@ -87,42 +85,25 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
 ) -> Report {
     let began = Instant::now();
-    let limits = Limits::for_images(options.parallel).within(open_files::raise());
     let (target, requests) = requests(options, selection);
-    tokio::pin!(interrupted);
-    let plan = tokio::select! {
-        plan = make_plan(&target, &requests, options.rules, limits, &listener) => plan,
-        () = &mut interrupted => return Report::interrupted_early(&options.target, &requests, began.elapsed()),
-    };
-    let finished = carry_out(&plan, Target::Registry(target), limits, listener, interrupted).await;
+    let limits = limits(options);
+    let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
     Report::new(&options.target, finished, began.elapsed())
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
 pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
-    let limits = Limits::for_images(options.parallel).within(open_files::raise());
     let (target, requests) = requests(options, selection);
-    let mut plan = make_plan(&target, &requests, options.rules, limits, &listener).await;
-    look_for_found(&mut plan, &target, limits.small).await;
-    Check::new(options.target.to_string(), &plan)
+    let (name, parallel) = (options.target.to_string(), limits(options).small);
+    check::check(name, requests, target, options.rules, parallel, &listener).await
 }
 
-fn requests(options: &Options, selection: &Selection) -> (Arc<Peer>, Vec<Request>) {
+fn limits(options: &Options) -> Limits {
+    Limits::for_images(options.parallel).within(open_files::raise())
+}
+
+fn requests(options: &Options, selection: &Selection) -> (Target, Vec<Request>) {
     let mut hosts = Hosts::new(options);
     let requests = selection.images.iter().map(|image| hosts.request(&image.reference)).collect();
     (hosts.target, requests)
-}
-
-async fn make_plan(
-    target: &Arc<Peer>,
-    requests: &[Request],
-    rules: Rules,
-    limits: Limits,
-    listener: &Listener,
-) -> Plan {
-    let total = requests.len();
-    let heard = |done| listener(Event::Resolving { done, total });
-    let plan = resolve(requests, target, rules, limits.small, heard).await;
-    listener(Event::Planned { bytes: plan.bytes_to_move(), deliveries: plan.deliveries() });
-    plan
 }

@@ -48,6 +48,11 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// A blob of `size` bytes of which nothing else matters.
+    pub fn of_blob(digest: Digest, size: u64) -> Self {
+        Self { digest, size, media_type: String::new(), platform: None, attests: None, urls: Vec::new() }
+    }
+
     /// Layers that their publisher does not want copied; a manifest that names them is complete without them
     /// (image-spec, "Non-Distributable Layers").
     pub fn is_foreign(&self) -> bool {

@@ -1,656 +1,542 @@
-//! Carries a plan out.
+//! Moves images, from the first that is resolved.
 //!
-//! One loop owns all state. It hands out work orders, tasks that only do input and output and return a value, and
-//! acts on what they bring back; no task waits for another, so nothing can deadlock. Each unique blob is streamed
-//! into the first repository that needs it and mounted into the others. An image's manifests follow as soon as its
-//! last blob has landed, children first, so that a tag never names what is not there.
+//! One loop owns all state. It hands out work orders, tasks that only do input and output and return a value, and acts
+//! on what they bring back; no task waits for another, so nothing can deadlock. Each unique blob is streamed into the
+//! first repository that needs it and mounted into the others. An image's manifests follow as soon as its last blob has
+//! landed, children first, so that a tag never names what is not there; then they are forgotten.
 
+mod lanes;
+mod limits;
 mod publish;
-mod queue;
+mod refusals;
+mod report;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
+pub use self::limits::Limits;
+pub use self::report::{Finished, Totals};
+
+use self::lanes::{Lane, Lanes};
 use self::publish::{Published, put_manifests};
-use self::queue::{Bring, Queue, SMALL};
-use crate::events::{Delivered, Event, Listener, Outcome, TransferId};
+use self::refusals::{Mark, Refusals};
+use crate::events::{Event, Listener, Outcome, TransferId};
 use crate::manifest::{Extent, Manifest};
-use crate::plan::{Plan, State};
-use crate::reference::{Digest, Repository, Spot};
+use crate::plan::{
+    BlobId, DeliveryId, Failure, Found, How, ImageId, News, Plan, RepositoryId, Request, Resolution, Rules,
+    SourceId, State, Step, Ticket, Tree, Turn,
+};
+use crate::reference::Digest;
 use crate::registry::{Error, Kind, REQUESTS_PER_HOST, Side};
 use crate::store::{BlobOrder, Landed, Target, copy_blob};
 
-/// Deliveries that failed at the target for one cause, with none that succeeded between, until it is given up.
-const REFUSALS_MAX: u32 = 3;
-/// How often content that a target misses after all is sent again before its image is given up.
-const AMENDS_MAX: u32 = 2;
+/// What images on their way may occupy, roughly, in bytes: beyond it no source is asked for more.
+const ON_THEIR_WAY_MAX: usize = 32 << 20;
+/// What an image occupies besides its manifests, roughly, and what they occupy once read, for each byte of theirs.
+const IMAGE_COST: usize = 4 << 10;
+const MANIFEST_COST: usize = 4;
 
-/// How much may be under way at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Large blobs.
-    pub large: NonZeroUsize,
-    /// Small blobs, mounts, manifests, questions: requests rather than transfers.
-    pub small: NonZeroUsize,
-}
-
-impl Limits {
-    /// `parallel` images at a time have about so many blobs under way. Each large one costs about a MiB of memory;
-    /// ten fill a fast line, so beyond them their number grows more slowly.
-    pub fn for_images(parallel: NonZeroUsize) -> Self {
-        const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
-        const TWELVE: NonZeroUsize = NonZeroUsize::new(12).unwrap();
-        const MOST: NonZeroUsize = NonZeroUsize::new(128).unwrap();
-        let beyond_ten = parallel.get().saturating_sub(10);
-        let large = parallel.min(TEN).saturating_add(beyond_ten / 3);
-        Self { large, small: parallel.saturating_mul(TWELVE).min(MOST) }
-    }
-
-    /// The same where only so many files may be open: a transfer has two connections, and idle ones stay open for a
-    /// while.
-    #[must_use]
-    pub fn within(self, open_files: u64) -> Self {
-        let transfers = usize::try_from(open_files.saturating_sub(24) / 2).unwrap_or(usize::MAX);
-        let at_most = |limit: NonZeroUsize, most: usize| {
-            limit.min(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN))
-        };
-        Self { large: at_most(self.large, transfers / 4), small: at_most(self.small, transfers / 2) }
-    }
-}
-
-/// What a run moved, in bytes and numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Totals {
-    /// Blobs streamed, and their bytes.
-    pub blobs_copied: usize,
-    pub bytes_copied: u64,
-    /// Mounted from another repository of the target instead of sent again.
-    pub blobs_mounted: usize,
-    pub bytes_mounted: u64,
-    /// Found at the target, from an earlier run.
-    pub blobs_found: usize,
-    pub bytes_found: u64,
-    /// Manifests pushed, and their bytes.
-    pub manifests_copied: usize,
-    pub manifest_bytes: u64,
-    /// What copying every image on its own would have moved beyond what was moved.
-    pub bytes_shared: u64,
-}
-
-/// How it all ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// In the plan's order: for each image each of its names at the target.
-    pub deliveries: Vec<Delivered>,
-    pub totals: Totals,
-    /// The cause for which the target was given up.
-    pub gave_up: Option<Error>,
-    pub interrupted: bool,
-}
-
-/// Moves everything that `plan` wants moved. `interrupted` ends the run early: nothing new is begun, and what is
-/// under way gets a little time.
-pub(crate) async fn carry_out(
-    plan: &Plan,
+/// Moves everything that `requests` want and the target lacks. `interrupted` ends the run early: nothing new is begun,
+/// and what is under way gets a little time.
+pub(crate) async fn mirror(
+    requests: Vec<Request>,
     target: Target,
+    rules: Rules,
     limits: Limits,
     listener: Listener,
     interrupted: impl Future<Output = ()>,
 ) -> Finished {
-    let mut run = Run::new(plan, target, limits, listener);
+    let mut run = Run::new(requests, target, rules, limits, listener);
     tokio::pin!(interrupted);
     while !run.is_over() {
         run.begin_what_fits();
-        if run.tasks.is_empty() {
-            // What was left to begin was for images that have failed meanwhile: nobody will report.
+        let go_on = run.can_hold_more();
+        let asking = run.resolution.is_under_way() || go_on && !run.resolution.is_over();
+        if run.tasks.is_empty() && !asking {
+            // What was left to begin was for images that have failed meanwhile, or waits for a source that will not come.
+            run.give_up_lost();
             continue;
         }
+        let latest = run.resolution.latest();
         tokio::select! {
-            Some(done) = run.tasks.join_next() => run.take_in(done),
+            Some(done) = run.tasks.join_next() => run.on_finished(done),
+            news = run.resolution.next(go_on), if asking => news.into_iter().for_each(|news| run.on_news(news)),
+            () = async { sleep_until(latest.expect("only if there is one")).await }, if latest.is_some() => {}
             () = &mut interrupted => {
-                run.say_goodbye().await;
+                run.drain().await;
                 break;
             }
         }
     }
-    let target = run.target.clone();
-    let finished = run.finish();
-    target.release().await;
-    finished
+    run.target.release().await;
+    run.finish()
 }
 
 /// What a task brings back.
 enum Done {
-    Brought(Bring, Lane, Result<Landed, Error>),
-    /// A delivery, what it was to put below its root, what it did put.
-    Published(usize, Vec<(Repository, Digest)>, Published),
+    /// Of a blob that counts against a source, which one and in which lane.
+    Brought(Ticket, Option<(SourceId, Lane)>, Lane, Mark, Result<Landed, Error>),
+    Published(DeliveryId, Mark, Published),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    Large,
-    Small,
+/// An image whose manifests wait for its blobs.
+struct OnItsWay {
+    tree: Tree,
+    /// Deliveries that are not settled.
+    open: usize,
 }
 
-/// One name at the target on its way to completeness.
+impl OnItsWay {
+    /// What it occupies, roughly, in bytes.
+    fn cost(&self) -> usize {
+        IMAGE_COST + MANIFEST_COST * self.tree.manifest_bytes()
+    }
+}
+
+/// One name at the target.
 struct Delivery {
-    image: usize,
-    spot: Spot,
-    source: String,
-    name: String,
-    /// Blobs that have not landed yet. A set and no number: one that lands twice is still one.
-    missing: HashSet<usize>,
-    amends: u32,
+    image: ImageId,
+    /// Which of the image's names.
+    name: usize,
+    /// The image's manifests are kept for it.
+    is_wanted: bool,
     outcome: Option<Outcome>,
 }
 
-/// Where a blob is by now.
-struct Whereabouts {
-    /// A repository of the target that has it.
-    holder: Option<Repository>,
-    /// This run has put it there, or seen it there in the right size.
-    trusted: bool,
-    /// Its bytes are part of what was announced to be moved, and have not moved yet.
-    announced: bool,
-    /// All its other needs are in the queue, as mounts.
-    spread: bool,
-}
-
-/// The manifests below the root, in their repository.
-fn parts(
-    repository: &Repository,
-    levels: &[Vec<Arc<Manifest>>],
-) -> impl Iterator<Item = (Repository, Digest)> {
-    let below = levels.split_last().map_or(&[][..], |(_, below)| below);
-    below.iter().flatten().map(|manifest| (repository.clone(), manifest.digest.clone()))
-}
-
-struct Run<'p> {
-    plan: &'p Plan,
+struct Run {
     target: Target,
     limits: Limits,
     listener: Listener,
-    deliveries: Vec<Delivery>,
-    /// By image, where its deliveries begin in `deliveries`.
-    first_delivery: Vec<usize>,
-    /// By blob of the plan.
-    blobs: Vec<Whereabouts>,
-    queue: Queue,
+    resolution: Resolution,
+    plan: Plan,
+    lanes: Lanes,
     tasks: JoinSet<Done>,
     large_under_way: usize,
     small_under_way: usize,
-    /// Transfers under way by the host they come from.
-    busy: HashMap<&'p str, usize>,
     last_id: TransferId,
-    /// Manifests that are there, by this run's doing.
-    put: HashSet<(Repository, Digest)>,
-    /// Those on their way there, and the deliveries that wait for one of them.
-    putting: HashSet<(Repository, Digest)>,
-    put_later: Vec<usize>,
+    /// By id of the plan.
+    deliveries: Vec<Delivery>,
+    /// By image, the first of its deliveries and their number, once it is resolved.
+    names: HashMap<ImageId, (DeliveryId, usize)>,
+    on_their_way: HashMap<ImageId, OnItsWay>,
+    /// What they occupy, roughly, in bytes.
+    occupied: usize,
+    resolved: usize,
+    /// By blob, whether its bytes were announced to be moved, and have not moved yet.
+    announced: Vec<bool>,
     totals: Totals,
-    /// How many deliveries the target refused in a row, and for what.
-    refusals: (u32, Option<Kind>),
-    gave_up: Option<Error>,
+    /// Bytes of the images that were copied, each counted whole.
+    bytes_of_copied: u64,
+    refusals: Refusals,
     interrupted: bool,
 }
 
-impl<'p> Run<'p> {
-    fn new(plan: &'p Plan, target: Target, limits: Limits, listener: Listener) -> Self {
-        let mut run = Self {
-            plan,
+impl Run {
+    fn new(requests: Vec<Request>, target: Target, rules: Rules, limits: Limits, listener: Listener) -> Self {
+        let deliveries = requests.iter().map(|request| request.destinations.len()).sum();
+        listener(Event::Planned { bytes: 0, deliveries });
+        Self {
+            plan: Plan::new(target.holds(), rules),
+            resolution: Resolution::new(requests, target.clone(), rules, limits.small),
             target,
             limits,
             listener,
-            deliveries: Vec::new(),
-            first_delivery: Vec::new(),
-            blobs: Vec::new(),
-            queue: Queue::default(),
+            lanes: Lanes::new(REQUESTS_PER_HOST),
             tasks: JoinSet::new(),
             large_under_way: 0,
             small_under_way: 0,
-            busy: HashMap::new(),
             last_id: 0,
-            put: HashSet::new(),
-            putting: HashSet::new(),
-            put_later: Vec::new(),
+            deliveries: Vec::new(),
+            names: HashMap::new(),
+            on_their_way: HashMap::new(),
+            occupied: 0,
+            resolved: 0,
+            announced: Vec::new(),
             totals: Totals::default(),
-            refusals: (0, None),
-            gave_up: None,
+            bytes_of_copied: 0,
+            refusals: Refusals::default(),
             interrupted: false,
-        };
-        run.enter_deliveries();
-        run.enter_blobs();
-        run
-    }
-
-    fn enter_deliveries(&mut self) {
-        for (image, planned) in self.plan.images.iter().enumerate() {
-            self.first_delivery.push(self.deliveries.len());
-            let blobs = planned.tree.as_ref().map_or(&[][..], |tree| &tree.blobs);
-            for delivery in &planned.deliveries {
-                let number = self.deliveries.len();
-                self.deliveries.push(Delivery {
-                    image,
-                    spot: delivery.spot.clone(),
-                    source: planned.reference.to_string(),
-                    name: delivery.name.clone(),
-                    missing: blobs.iter().copied().collect(),
-                    amends: 0,
-                    outcome: None,
-                });
-                match &delivery.state {
-                    State::Present(_) => _ = self.settle(number, Outcome::Present(Extent::Whole)),
-                    State::Sparse(_) => _ = self.settle(number, Outcome::Present(Extent::Sparse)),
-                    State::Trimmed(trimmed) => {
-                        self.settle(number, Outcome::Present(Extent::Trimmed(trimmed.clone())));
-                    }
-                    State::Failed(error) => self.fail_before_start(number, error),
-                    State::Missing | State::Partial(_) | State::Different => {
-                        if blobs.is_empty() {
-                            self.queue.add_publication(number);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn fail_before_start(&mut self, number: usize, error: &Error) {
-        self.settle(number, Outcome::Failed(error.clone()));
-        self.note_refusal(error);
-    }
-
-    fn enter_blobs(&mut self) {
-        for (blob, planned) in self.plan.blobs.iter().enumerate() {
-            let held = planned.held_by.is_some();
-            self.blobs.push(Whereabouts {
-                holder: planned.held_by.clone(),
-                trusted: false,
-                announced: !held,
-                spread: held,
-            });
-            match held {
-                true => self.enter_mounts(blob, 0),
-                false => self.enter(Bring { blob, need: 0, must_send: false, refused: false }),
-            }
-        }
-    }
-
-    fn enter(&mut self, bring: Bring) {
-        self.queue.add(self.plan.blobs[bring.blob].descriptor.size, bring);
-    }
-
-    fn enter_mounts(&mut self, blob: usize, from_need: usize) {
-        for need in from_need..self.plan.blobs[blob].needs.len() {
-            self.queue.add_mount(Bring { blob, need, must_send: false, refused: false });
         }
     }
 
     fn is_over(&self) -> bool {
-        self.gave_up.is_some() || (self.tasks.is_empty() && self.queue.is_empty())
+        let nothing_left = self.tasks.is_empty() && self.lanes.is_empty() && !self.plan.ledger.has_lost();
+        self.refusals.gave_up().is_some() || nothing_left && self.resolution.is_over()
+    }
+
+    /// Whether the manifests of further images can be held until their blobs have landed.
+    fn can_hold_more(&self) -> bool {
+        self.occupied < ON_THEIR_WAY_MAX
     }
 
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
+        let blobs_may_move = self.resolution.knows_holdings();
         while self.small_under_way < self.limits.small.get() {
-            if let Some(delivery) = self.queue.next_publication() {
+            if let Some(delivery) = self.lanes.next_publication() {
                 self.publish(delivery);
-            } else if let Some(mount) = self.queue.next_mount() {
-                self.begin(mount, Lane::Small);
-            } else if let Some(blob) = self.next_blob(Lane::Small) {
-                self.begin(blob, Lane::Small);
+            } else if !blobs_may_move {
+                break;
+            } else if let Some(ticket) = self.lanes.next_mount() {
+                self.bring(ticket, None, Lane::Small);
+            } else if let Some((ticket, source)) = self.lanes.next(Lane::Small) {
+                self.bring(ticket, Some((source, Lane::Small)), Lane::Small);
             } else {
                 break;
             }
         }
-        while self.large_under_way < self.limits.large.get() {
-            let Some(blob) = self.next_blob(Lane::Large) else { break };
-            self.begin(blob, Lane::Large);
+        while blobs_may_move && self.large_under_way < self.limits.large.get() {
+            let Some((ticket, source)) = self.lanes.next(Lane::Large) else { break };
+            self.bring(ticket, Some((source, Lane::Large)), Lane::Large);
         }
     }
 
-    /// The next blob whose source is not busy with too many others.
-    fn next_blob(&mut self, lane: Lane) -> Option<Bring> {
-        let fits =
-            |bring: &Bring| self.busy.get(source_of(self.plan, bring)).is_none_or(|n| *n < REQUESTS_PER_HOST);
-        match lane {
-            Lane::Large => self.queue.next_large(fits),
-            Lane::Small => self.queue.next_small(fits),
+    fn on_news(&mut self, news: News) {
+        match news {
+            News::Found(image, found) => self.admit(image, found),
+            News::Joined(image) => {
+                let deliveries = self.resolution.request(image).destinations.len();
+                (self.listener)(Event::Replanned { bytes: 0, deliveries: deliveries.cast_signed() });
+            }
+            News::Held(repository, blobs) => {
+                let repository = self.plan.ledger.repository_id(&repository);
+                for (digest, size) in blobs {
+                    let (spared, steps) = self.plan.ledger.held_before(&digest, size, repository);
+                    spared.into_iter().for_each(|blob| self.announce(blob, false));
+                    self.take(steps);
+                }
+            }
+        }
+        if self.resolution.is_over() {
+            self.give_up_lost();
         }
     }
 
-    fn begin(&mut self, bring: Bring, lane: Lane) {
-        let need = &self.plan.blobs[bring.blob].needs[bring.need];
-        if need.deliveries.iter().all(|d| self.deliveries[self.number(*d)].outcome.is_some()) {
-            // Nobody is waiting for it any more.
-            self.pass_on(&bring);
-            return;
+    /// Takes in an image that has been resolved.
+    fn admit(&mut self, image: ImageId, found: Found) {
+        let request = self.resolution.request(image).clone();
+        let left_out = request.destinations.len() - found.states.len();
+        let admitted = self.plan.admit(&request, found);
+        if admitted.tree.is_some() {
+            self.resolution.look_for_held();
         }
-        self.last_id += 1;
-        let id = self.last_id;
-        let order = self.order(id, &bring);
+        for blob in admitted.news {
+            self.announced.push(false);
+            if !self.plan.ledger.is_held(blob) {
+                self.announce(blob, true);
+            }
+        }
+        self.names.insert(image, (DeliveryId::new(self.deliveries.len()), admitted.deliveries.len()));
+        for (name, (_, state)) in admitted.deliveries.iter().enumerate() {
+            let is_wanted = admitted.tree.is_some() && state.is_wanted();
+            self.deliveries.push(Delivery { image, name, is_wanted, outcome: None });
+        }
+        if let Some(tree) = admitted.tree {
+            let open = admitted.deliveries.iter().filter(|(_, state)| state.is_wanted()).count();
+            let on_its_way = OnItsWay { tree, open };
+            self.occupied += on_its_way.cost();
+            self.on_their_way.insert(image, on_its_way);
+        }
+        if left_out > 0 {
+            (self.listener)(Event::Replanned { bytes: 0, deliveries: -left_out.cast_signed() });
+        }
+        for (delivery, state) in admitted.deliveries {
+            self.take_state(delivery, state);
+        }
+        self.take(admitted.steps);
+        self.resolved += 1;
+        let total = self.resolution.images().count();
+        (self.listener)(Event::Resolving { done: self.resolved, total });
+    }
+
+    fn take_state(&mut self, delivery: DeliveryId, state: State) {
+        let outcome = match state {
+            State::Present(_) => Outcome::Present(Extent::Whole),
+            State::Sparse(_) => Outcome::Present(Extent::Sparse),
+            State::Trimmed(trimmed) => Outcome::Present(Extent::Trimmed(trimmed)),
+            State::Failed(error) => {
+                let repository = self.repository_of(delivery);
+                self.refusals.no_answer(&error, repository);
+                Outcome::Failed(error)
+            }
+            State::Missing | State::Partial(_) | State::Different => return self.refusals.answered(),
+        };
+        if matches!(outcome, Outcome::Present(_)) {
+            self.refusals.answered();
+        }
+        self.settle(delivery, outcome);
+    }
+
+    fn take(&mut self, steps: Vec<Step<Error>>) {
+        for step in steps {
+            match step {
+                Step::Send(ticket) => self.enter(ticket),
+                Step::Mount(ticket) => self.lanes.add_mount(ticket),
+                Step::Publish(delivery) => self.lanes.add_publication(delivery),
+                Step::Fail(delivery, error) => self.settle(delivery, Outcome::Failed(error)),
+            }
+        }
+    }
+
+    fn enter(&mut self, ticket: Ticket) {
+        self.lanes.add(ticket, self.plan.blob(ticket.blob).size, self.plan.source(ticket.blob));
+    }
+
+    /// Tells whether the bytes of a blob are to be moved.
+    fn announce(&mut self, blob: BlobId, to_be_moved: bool) {
+        let size = self.plan.blob(blob).size.cast_signed();
+        let was = std::mem::replace(&mut self.announced[blob.index()], to_be_moved);
+        let bytes = match (was, to_be_moved) {
+            (false, true) => size,
+            (true, false) => -size,
+            _ => return,
+        };
+        (self.listener)(Event::Replanned { bytes, deliveries: 0 });
+    }
+
+    /// Begins to bring a blob into a repository, in a lane and perhaps from a source that it counts against.
+    fn bring(&mut self, ticket: Ticket, source: Option<(SourceId, Lane)>, lane: Lane) {
+        let how = match self.plan.ledger.begin(ticket) {
+            Turn::Go(how) => how,
+            Turn::Pass(steps) => {
+                source.into_iter().for_each(|(source, lane)| self.lanes.ended(source, lane));
+                self.take(steps);
+                return;
+            }
+        };
+        let order = self.order(ticket, how, lane);
         match lane {
             Lane::Large => self.large_under_way += 1,
             Lane::Small => self.small_under_way += 1,
         }
-        *self.busy.entry(source_of(self.plan, &bring)).or_default() += 1;
-        let (target, listener, size) = (self.target.clone(), self.listener.clone(), order.blob.size);
+        let (target, listener) = (self.target.clone(), self.listener.clone());
+        let (id, size, mark) = (order.id, order.blob.size, self.refusals.mark());
         self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(bring, lane, result)
+            Done::Brought(ticket, source, lane, mark, result)
         });
     }
 
-    fn order(&self, id: TransferId, bring: &Bring) -> BlobOrder {
-        let planned = &self.plan.blobs[bring.blob];
-        let repository = planned.needs[bring.need].repository.clone();
-        let whereabouts = &self.blobs[bring.blob];
+    fn order(&mut self, ticket: Ticket, how: How, lane: Lane) -> BlobOrder {
+        self.last_id += 1;
+        let blob = self.plan.blob(ticket.blob);
+        let repository = self.plan.ledger.repository(ticket.repository);
+        let (known_in, trusted) = match how {
+            How::Mount { from, ours } => (Some(self.plan.ledger.repository(from).clone()), ours),
+            How::Send { .. } => (None, false),
+        };
         // The image that first asked for the blob: `kube-apiserver 0123456789ab`.
         let name = repository.as_str().rsplit('/').next().unwrap_or_default();
-        let is_small = planned.descriptor.size <= SMALL;
-        let mounting = whereabouts.holder.as_ref().is_some_and(|holder| *holder != repository);
         BlobOrder {
-            id,
-            blob: planned.descriptor.clone(),
-            sources: planned.sources.iter().cloned().collect(),
-            known_in: whereabouts.holder.clone(),
-            trusted: whereabouts.trusted,
-            must_send: bring.must_send,
-            // A large one is streamed in the lane of the large.
-            may_send: is_small || bring.must_send || bring.refused || !mounting,
-            what: format!("{name} {}", planned.descriptor.digest.short()),
-            repository,
+            id: self.last_id,
+            what: format!("{name} {}", blob.digest.short()),
+            blob: blob.descriptor(),
+            repository: repository.clone(),
+            sources: self.plan.origins(ticket.blob).into(),
+            known_in,
+            trusted,
+            must_send: how == How::Send { must: true },
+            // A large blob that is not mounted after all waits for its turn among the large ones.
+            may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,
             listener: self.listener.clone(),
         }
     }
 
-    fn publish(&mut self, number: usize) {
-        let delivery = &self.deliveries[number];
-        let Some(tree) = &self.plan.images[delivery.image].tree else { return };
-        if delivery.outcome.is_some() {
+    fn publish(&mut self, delivery: DeliveryId) {
+        let Delivery { image, name, .. } = self.deliveries[delivery.index()];
+        let Some(on_its_way) = self.on_their_way.get(&image) else { return };
+        if !self.plan.ledger.begin_publication(delivery) {
             return;
         }
-        let is_there =
-            |m: &Manifest| self.put.contains(&(delivery.spot.repository.clone(), m.digest.clone()));
-        let (root, below) = tree.levels.split_last().expect("a tree has its root's level");
-        let below = below.iter().map(|level| level.iter().filter(|m| !is_there(m)).cloned().collect());
+        let (root, below) = on_its_way.tree.levels.split_last().expect("a tree has its root's level");
+        let is_put = |manifest: &Manifest| self.plan.ledger.is_put(delivery, &manifest.digest);
+        let to_put = |level: &Vec<Arc<Manifest>>| level.iter().filter(|m| !is_put(m)).cloned().collect();
         // The root is put in any case, under its name.
-        let levels: Vec<Vec<Arc<Manifest>>> = below.chain([root.clone()]).collect();
-        let refers_to = self.plan.images[delivery.image].refers_to.clone();
-        // The list of what refers to an image is read and written back: one at a time.
-        let list = refers_to.iter().map(|subject| (delivery.spot.repository.clone(), subject.clone()));
-        let parts: Vec<_> = parts(&delivery.spot.repository, &levels).chain(list).collect();
-        if parts.iter().any(|part| self.putting.contains(part)) {
-            // Another tag of the same image is about to bring what they share.
-            self.put_later.push(number);
-            return;
-        }
-        self.putting.extend(parts.iter().cloned());
-        let (target, spot) = (self.target.clone(), delivery.spot.clone());
+        let levels = below.iter().map(to_put).chain([root.clone()]).collect();
+        let request = self.resolution.request(image).clone();
+        let (target, mark) = (self.target.clone(), self.refusals.mark());
         self.small_under_way += 1;
         self.tasks.spawn(async move {
-            let published = put_manifests(&target, &spot, levels, refers_to.is_some()).await;
-            Done::Published(number, parts, published)
+            let (spot, refers) = (&request.destinations[name], request.refers_to.is_some());
+            Done::Published(delivery, mark, put_manifests(&target, spot, levels, refers).await)
         });
     }
 
-    fn take_in(&mut self, done: Result<Done, JoinError>) {
+    /// An image whose last blob has landed gets its name, whatever has become of the others.
+    fn publish_what_is_ready(&mut self) {
+        while let Some(delivery) = self.lanes.next_publication() {
+            self.publish(delivery);
+        }
+    }
+
+    fn on_finished(&mut self, done: Result<Done, JoinError>) {
         match done {
-            Ok(Done::Brought(bring, lane, result)) => {
-                if let Some(number) = self.busy.get_mut(source_of(self.plan, &bring)) {
-                    *number -= 1;
-                }
+            Ok(Done::Brought(ticket, source, lane, mark, result)) => {
+                source.into_iter().for_each(|(source, lane)| self.lanes.ended(source, lane));
                 match lane {
                     Lane::Large => self.large_under_way -= 1,
                     Lane::Small => self.small_under_way -= 1,
                 }
-                self.take_in_blob(&bring, result);
+                self.on_brought(ticket, mark, result);
             }
-            Ok(Done::Published(delivery, parts, published)) => {
+            Ok(Done::Published(delivery, mark, published)) => {
                 self.small_under_way -= 1;
-                parts.iter().for_each(|part| _ = self.putting.remove(part));
-                std::mem::take(&mut self.put_later).into_iter().for_each(|d| self.queue.add_publication(d));
-                self.take_in_manifests(delivery, published);
+                self.on_published(delivery, mark, published);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
         }
     }
 
-    fn take_in_blob(&mut self, bring: &Bring, result: Result<Landed, Error>) {
-        match result {
-            Ok(Landed::Refused) => {
-                self.enter(Bring { refused: true, ..*bring });
-                return;
+    fn on_brought(&mut self, ticket: Ticket, mark: Mark, result: Result<Landed, Error>) {
+        let steps = match result {
+            Ok(Landed::Refused) => return self.enter(ticket),
+            Ok(landed) => {
+                self.refusals.took();
+                self.count(landed, ticket.blob);
+                self.plan.ledger.landed(ticket)
             }
-            Ok(landing) => {
-                self.count(landing, bring.blob);
-                self.landed(bring, landing);
+            Err(error) => {
+                let (no_source, lasting) = (error.side == Side::Source, !error.kind.may_pass());
+                let failure = Failure { error: error.clone(), no_source, lasting };
+                let more_to_come = !self.resolution.is_over();
+                let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
+                // What else is under way for an image that has failed says nothing new.
+                if steps.iter().any(|step| matches!(step, Step::Fail(..))) {
+                    self.refusals.note(&error, ticket.repository, mark);
+                }
+                steps
             }
-            Err(error) => self.fail(bring, &error),
-        }
-        self.pass_on(bring);
+        };
+        self.take(steps);
     }
 
-    fn count(&mut self, landing: Landed, blob: usize) {
-        let size = self.plan.blobs[blob].descriptor.size;
+    fn count(&mut self, landed: Landed, blob: BlobId) {
+        let size = self.plan.blob(blob).size;
         let totals = &mut self.totals;
-        let (number, bytes) = match landing {
+        let (number, bytes) = match landed {
             Landed::Streamed => (&mut totals.blobs_copied, &mut totals.bytes_copied),
             Landed::Mounted => (&mut totals.blobs_mounted, &mut totals.bytes_mounted),
             Landed::Found => (&mut totals.blobs_found, &mut totals.bytes_found),
             Landed::Refused => return,
         };
         *number += 1;
-        *bytes += size;
-        let announced = std::mem::take(&mut self.blobs[blob].announced);
-        let change = match (landing, announced) {
-            (Landed::Streamed, false) => size.cast_signed(),
-            (Landed::Mounted | Landed::Found, true) => -size.cast_signed(),
-            _ => return,
-        };
-        (self.listener)(Event::Replanned { bytes: change });
-    }
-
-    fn landed(&mut self, bring: &Bring, landing: Landed) {
-        let need = &self.plan.blobs[bring.blob].needs[bring.need];
-        let whereabouts = &mut self.blobs[bring.blob];
-        if whereabouts.holder.is_none() || (!whereabouts.trusted && landing == Landed::Streamed) {
-            whereabouts.holder = Some(need.repository.clone());
-        }
-        whereabouts.trusted = true;
-        for delivery in &need.deliveries {
-            let number = self.number(*delivery);
-            let waiting = &mut self.deliveries[number];
-            let was_missing = waiting.missing.remove(&bring.blob);
-            if was_missing && waiting.missing.is_empty() && waiting.outcome.is_none() {
-                self.queue.add_publication(number);
-            }
+        *bytes = bytes.saturating_add(size);
+        if landed == Landed::Streamed {
+            // What is streamed was to be streamed: more than that was announced where a mount was refused.
+            self.announce(blob, true);
+            self.announced[blob.index()] = false;
+        } else {
+            self.announce(blob, false);
         }
     }
 
-    /// A blob is done with in one repository, one way or the other: on to the others that need it.
-    fn pass_on(&mut self, bring: &Bring) {
-        let whereabouts = &mut self.blobs[bring.blob];
-        if whereabouts.spread {
-            return;
-        }
-        if whereabouts.holder.is_some() {
-            whereabouts.spread = true;
-            self.enter_mounts(bring.blob, bring.need + 1);
-        } else if bring.need + 1 < self.plan.blobs[bring.blob].needs.len() {
-            // It failed there; the next repository may take it.
-            self.enter(Bring { need: bring.need + 1, ..*bring });
-        }
-    }
-
-    fn fail(&mut self, bring: &Bring, error: &Error) {
-        let needs = &self.plan.blobs[bring.blob].needs;
-        // What no source serves can land nowhere; what one repository refuses, another may take.
-        let nowhere = error.side == Side::Source && self.blobs[bring.blob].holder.is_none();
-        let concerned = if nowhere { &needs[bring.need..] } else { &needs[bring.need..=bring.need] };
-        let mut news = false;
-        for delivery in concerned.iter().flat_map(|need| &need.deliveries) {
-            news |= self.settle(self.number(*delivery), Outcome::Failed(error.clone()));
-        }
-        // What else is under way for an image that has failed says nothing new.
-        if news {
-            self.note_refusal(error);
-        }
-    }
-
-    fn take_in_manifests(&mut self, number: usize, published: Published) {
-        let repository = self.deliveries[number].spot.repository.clone();
+    fn on_published(&mut self, delivery: DeliveryId, mark: Mark, published: Published) {
         self.totals.manifests_copied += published.manifests.len();
         self.totals.manifest_bytes += published.bytes;
-        self.put.extend(published.manifests.into_iter().map(|digest| (repository.clone(), digest)));
+        let steps = self.plan.ledger.ended_publication(delivery, published.manifests);
+        self.take(steps);
         match published.trouble {
             None => {
-                self.refusals = (0, None);
-                let size = self.size_of(number);
+                self.refusals.took();
+                let size = self.size_of(delivery);
                 let extent = published.extent.unwrap_or(Extent::Whole);
-                self.settle(number, Outcome::Copied { size, extent });
+                self.bytes_of_copied = self.bytes_of_copied.saturating_add(size);
+                self.settle(delivery, Outcome::Copied { size, extent });
             }
-            Some(error) if self.make_amends(number, &error) => {}
-            Some(error) => {
-                self.settle(number, Outcome::Failed(error.clone()));
-                self.note_refusal(&error);
-            }
+            Some(error) => match self.resend(delivery, &error) {
+                Some(steps) => self.take(steps),
+                None => {
+                    // Of a media type, or of this manifest; the blobs were taken.
+                    if error.kind != Kind::Unsupported {
+                        let repository = self.repository_of(delivery);
+                        self.refusals.note(&error, repository, mark);
+                    }
+                    self.settle(delivery, Outcome::Failed(error));
+                }
+            },
         }
     }
 
-    /// The target lacks something that it said it had: it is sent again, without asking first.
-    fn make_amends(&mut self, number: usize, error: &Error) -> bool {
-        let Kind::BlobUnknown(unknown) = &error.kind else { return false };
-        let delivery = &mut self.deliveries[number];
-        let Some(tree) = &self.plan.images[delivery.image].tree else { return false };
-        if delivery.amends >= AMENDS_MAX {
-            return false;
-        }
-        delivery.amends += 1;
+    /// The steps that bring again what the target lacks after all, if there is hope.
+    fn resend(&mut self, delivery: DeliveryId, error: &Error) -> Option<Vec<Step<Error>>> {
+        let Kind::BlobUnknown(unknown) = &error.kind else { return None };
+        let tree = &self.on_their_way.get(&self.deliveries[delivery.index()].image)?.tree;
+        let is_unknown = |blob: &&BlobId| {
+            let digest: &Digest = &self.plan.blob(**blob).digest;
+            unknown.iter().any(|unknown| unknown == digest)
+        };
+        let blobs: Vec<BlobId> = tree.blobs.iter().filter(is_unknown).copied().collect();
+        let steps = self.plan.ledger.lacks(delivery, &blobs)?;
         tracing::info!("sending again what {} lacks after all: {error}", self.target.place());
-        let repository = &delivery.spot.repository;
-        let blobs = &self.plan.blobs;
-        let blob =
-            tree.blobs.iter().copied().find(|b| Some(&blobs[*b].descriptor.digest) == unknown.as_ref());
-        let need = blob.and_then(|b| blobs[b].needs.iter().position(|n| n.repository == *repository));
-        match blob.zip(need) {
-            Some((blob, need)) => {
-                delivery.missing.insert(blob);
-                self.enter(Bring { blob, need, must_send: true, refused: false });
-            }
-            None => {
-                // A child manifest, or nothing that is named: all manifests again.
-                self.put.retain(|(there, _)| there != repository);
-                self.queue.add_publication(number);
-            }
-        }
-        true
+        Some(steps)
     }
 
     /// Bytes of the blobs of a delivery's image, each once.
-    fn size_of(&self, number: usize) -> u64 {
-        let tree = self.plan.images[self.deliveries[number].image].tree.as_ref();
-        tree.map_or(0, |tree| tree.blobs.iter().map(|b| self.plan.blobs[*b].descriptor.size).sum())
+    fn size_of(&self, delivery: DeliveryId) -> u64 {
+        let on_its_way = self.on_their_way.get(&self.deliveries[delivery.index()].image);
+        let blobs = on_its_way.iter().flat_map(|on_its_way| &on_its_way.tree.blobs);
+        blobs.fold(0, |sum, blob| sum.saturating_add(self.plan.blob(*blob).size))
     }
 
-    /// A target that refuses one thing after the other for one cause is not asked a hundred times more. That it
-    /// denies or lacks a repository says nothing about the next one.
-    fn note_refusal(&mut self, error: &Error) {
-        let general = matches!(
-            error.kind,
-            Kind::Transient
-                | Kind::Busy
-                | Kind::Unreachable
-                | Kind::Unauthorized
-                | Kind::Unsupported
-                | Kind::Untrusted
-        );
-        if error.side != Side::Target || !general {
+    fn repository_of(&mut self, delivery: DeliveryId) -> RepositoryId {
+        let Delivery { image, name, .. } = self.deliveries[delivery.index()];
+        let spot = &self.resolution.request(image).destinations[name];
+        self.plan.ledger.repository_id(&spot.repository)
+    }
+
+    /// Fails what waits for a source that will not turn up any more.
+    fn give_up_lost(&mut self) {
+        let steps = self.plan.ledger.no_more_sources();
+        self.take(steps);
+    }
+
+    /// Notes what has become of a delivery, unless that is known.
+    fn settle(&mut self, id: DeliveryId, outcome: Outcome) {
+        self.plan.ledger.settle(id);
+        let delivery = &mut self.deliveries[id.index()];
+        if delivery.outcome.is_some() {
             return;
         }
-        let (times, cause) = &mut self.refusals;
-        *times = if cause.as_ref() == Some(&error.kind) { *times + 1 } else { 1 };
-        *cause = Some(error.kind.clone());
-        if *times >= REFUSALS_MAX {
-            self.gave_up.get_or_insert_with(|| error.clone());
-        }
-    }
-
-    /// False if it is settled already.
-    fn settle(&mut self, number: usize, outcome: Outcome) -> bool {
-        let delivery = &mut self.deliveries[number];
-        if delivery.outcome.is_some() {
-            return false;
-        }
         delivery.outcome = Some(outcome.clone());
-        let refers_to = self.plan.images[delivery.image].refers_to.clone();
-        let (source, target) = (delivery.source.clone(), delivery.name.clone());
-        let told = Delivered { source, target, refers_to, outcome };
-        (self.listener)(Event::Delivered(told));
-        true
-    }
-
-    fn number(&self, (image, delivery): (usize, usize)) -> usize {
-        self.first_delivery[image] + delivery
+        let Delivery { image, name, is_wanted, .. } = *delivery;
+        (self.listener)(Event::Delivered(self.delivered(image, name, outcome)));
+        if is_wanted && let Some(on_its_way) = self.on_their_way.get_mut(&image) {
+            on_its_way.open -= 1;
+            if on_its_way.open == 0 {
+                self.occupied -= on_its_way.cost();
+                self.on_their_way.remove(&image);
+            }
+        }
     }
 
     /// Nothing new begins; what is under way may end in the time that an interruption leaves.
-    async fn say_goodbye(&mut self) {
+    async fn drain(&mut self) {
         self.interrupted = true;
-        self.queue.clear();
+        self.lanes.keep_publications();
         let farewell = sleep(self.target.policy().timing.farewell);
         tokio::pin!(farewell);
         loop {
             tokio::select! {
                 done = self.tasks.join_next() => match done {
-                    Some(done) => self.take_in(done),
+                    Some(done) => {
+                        self.on_finished(done);
+                        self.lanes.keep_publications();
+                        self.publish_what_is_ready();
+                    }
                     None => return,
                 },
                 () = &mut farewell => return,
             }
         }
     }
-
-    fn finish(mut self) -> Finished {
-        self.tasks.abort_all();
-        let why = match (&self.gave_up, self.interrupted) {
-            (Some(error), _) => format!("not tried: {} was given up", error.host),
-            (None, true) => "not done before the interruption".to_owned(),
-            (None, false) => "not done".to_owned(),
-        };
-        for number in 0..self.deliveries.len() {
-            self.settle(number, Outcome::Left(why.clone()));
-        }
-        self.totals.bytes_shared = self.bytes_shared();
-        let told = |d: Delivery| {
-            let refers_to = self.plan.images[d.image].refers_to.clone();
-            Some(Delivered { source: d.source, target: d.name, refers_to, outcome: d.outcome? })
-        };
-        Finished {
-            deliveries: self.deliveries.into_iter().filter_map(told).collect(),
-            totals: self.totals,
-            gave_up: self.gave_up,
-            interrupted: self.interrupted,
-        }
-    }
-
-    fn bytes_shared(&self) -> u64 {
-        let numbers = 0..self.deliveries.len();
-        let copied = numbers.filter(|n| matches!(self.deliveries[*n].outcome, Some(Outcome::Copied { .. })));
-        let separately: u64 = copied.map(|number| self.size_of(number)).sum();
-        separately.saturating_sub(self.totals.bytes_copied + self.totals.bytes_found)
-    }
 }
 
-/// The host that a blob most likely comes from.
-fn source_of<'p>(plan: &'p Plan, bring: &Bring) -> &'p str {
-    plan.blobs[bring.blob].sources.first().expect("a planned blob has a source").source.place()
-}
+#[cfg(test)]
+mod tests;

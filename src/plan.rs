@@ -1,35 +1,38 @@
-//! What a run will do, known before the first blob moves.
+//! What a run will do, as a value that grows image by image.
 //!
-//! Resolving asks both sides what they have and fetches the manifests of what the target lacks. The result is a
-//! value: for each image the manifests to push, over all images each unique blob once, with its size, the places
-//! that have it and the repositories that need it.
+//! Resolving asks both sides what they have and fetches the manifests of what the target lacks. Each image is admitted
+//! as soon as it is resolved: its manifests are kept until they are pushed, each unique blob is there once, with its
+//! size, the places that have it and the repositories that need it.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::Semaphore;
 use url::Url;
 
-use self::questions::{Found, Questions};
 use crate::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Reference, Repository, Spot};
-use crate::registry::{Error, Kind, Peer};
-use crate::store::{Origin, Source};
+use crate::registry::Error;
+use crate::store::{Holds, Origin, Source};
 
 mod foreign;
+mod ledger;
 mod parts;
 mod questions;
 mod referrers;
+mod resolve;
 mod tree;
 
-/// A place that repositories are in: a host, or a path on one.
+pub(crate) use ledger::{
+    BlobId, DeliveryId, Failure, How, ImageId, Ledger, Part, RepositoryId, SourceId, Step, Ticket, Turn,
+};
+pub(crate) use questions::Found;
+pub(crate) use resolve::{News, Resolution};
+
+/// A place that repositories are in: a store, or a path in one.
 #[derive(Debug, Clone)]
-pub struct Place {
-    pub peer: Arc<Peer>,
+pub(crate) struct Place {
+    pub store: Source,
     pub prefix: Option<Repository>,
 }
 
@@ -53,7 +56,7 @@ pub struct Rules {
 
 /// An image to be mirrored: where it comes from and is to go, by name.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     pub reference: Reference,
     pub source: Place,
     /// The names at the target, already with the target's path in front.
@@ -63,29 +66,9 @@ pub struct Request {
     pub refers_to: Option<Digest>,
 }
 
-/// An image after both sides were asked.
-#[derive(Debug)]
-pub struct PlannedImage {
-    pub reference: Reference,
-    /// The image that it is about, for signatures and the like.
-    pub refers_to: Option<Digest>,
-    pub deliveries: Vec<Delivery>,
-    /// What the image consists of; `None` if it is there already or could not be resolved.
-    pub tree: Option<Tree>,
-}
-
-/// One name that an image is to have at the target.
-#[derive(Debug)]
-pub struct Delivery {
-    pub spot: Spot,
-    /// In full, as one would pull it.
-    pub name: String,
-    pub state: State,
-}
-
-/// What is known of a delivery before anything moves.
-#[derive(Debug)]
-pub enum State {
+/// What is known of one name at the target before anything moves.
+#[derive(Debug, Clone)]
+pub(crate) enum State {
     /// The target has the source's very digest under this name.
     Present(Digest),
     /// It has the source's index, and below it what is wanted of it and no more.
@@ -133,13 +116,16 @@ impl State {
     }
 }
 
-/// An image's manifests, each before all that name it, and the blobs that they name.
-#[derive(Debug, Clone)]
-pub struct Tree {
-    /// Children first; the root, which gets the tag, is the last. Those of one level do not depend on each other.
-    pub levels: Vec<Vec<Arc<Manifest>>>,
-    /// Index into [`Plan::blobs`], each once.
-    pub blobs: Vec<usize>,
+/// An image's manifests, children first; the root, which gets the tag, is alone on the last level. Those of one level
+/// do not depend on each other.
+pub(crate) type Levels = Vec<Vec<Arc<Manifest>>>;
+
+/// The manifests of an image that is on its way, and the blobs that they name.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub levels: Levels,
+    /// Each once.
+    pub blobs: Vec<BlobId>,
 }
 
 impl Tree {
@@ -151,209 +137,193 @@ impl Tree {
         self.levels.iter().flatten()
     }
 
-    pub fn manifest_bytes(&self) -> u64 {
-        self.manifests().map(|m| m.bytes.len() as u64).sum()
+    /// Bytes of all manifests.
+    pub fn manifest_bytes(&self) -> usize {
+        self.manifests().map(|manifest| manifest.bytes.len()).sum()
     }
 }
 
 /// A blob that some delivery needs.
 #[derive(Debug)]
-pub struct PlannedBlob {
-    pub descriptor: Descriptor,
-    /// Where it can be had; the next one where one fails. Never empty.
-    pub(crate) sources: Vec<Origin>,
-    /// Repositories that are to have it at the target, in the order of the selection.
-    pub needs: Vec<Need>,
-    /// A repository at the target that has it already, by the manifests there.
-    pub held_by: Option<Repository>,
+pub(crate) struct PlannedBlob {
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Where it can be had; the next one where one fails.
+    origins: Vec<u32>,
 }
 
-/// A repository that is to have a blob, for these deliveries (image, delivery of it).
-#[derive(Debug)]
-pub struct Need {
-    pub repository: Repository,
-    pub deliveries: Vec<(usize, usize)>,
+impl PlannedBlob {
+    /// As a manifest describes it, as far as that matters to whoever moves it.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::of_blob(self.digest.clone(), self.size)
+    }
 }
 
-/// All that a run will do.
+/// Most places that one blob is tried to be had from.
+const ORIGINS_MAX: usize = 16;
+
+/// All places that blobs come from, each once.
+#[derive(Debug, Default)]
+struct Origins {
+    all: Vec<(Origin, SourceId)>,
+    known: HashMap<(String, Repository, Option<Url>), u32>,
+    /// By the name of the place.
+    sources: HashMap<String, SourceId>,
+}
+
+impl Origins {
+    fn number(&mut self, origin: Origin) -> u32 {
+        let key = (origin.source.place().to_owned(), origin.repository.clone(), origin.url.clone());
+        if let Some(number) = self.known.get(&key) {
+            return *number;
+        }
+        let next = SourceId::new(self.sources.len());
+        let source = *self.sources.entry(key.0.clone()).or_insert(next);
+        let number = u32::try_from(self.all.len()).expect("fewer than 2^32 of them fit into memory");
+        self.all.push((origin, source));
+        self.known.insert(key, number);
+        number
+    }
+}
+
+/// All that a run will do, as far as it is known.
 #[derive(Debug)]
-pub struct Plan {
-    pub images: Vec<PlannedImage>,
-    pub blobs: Vec<PlannedBlob>,
+pub(crate) struct Plan {
+    pub ledger: Ledger<Error>,
+    rules: Rules,
+    blobs: Vec<PlannedBlob>,
+    origins: Origins,
+}
+
+/// What an image has brought into the plan.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// What the image consists of; `None` if nothing of it is to be pushed.
+    pub tree: Option<Tree>,
+    /// In the order of the image's names at the target.
+    pub deliveries: Vec<(DeliveryId, State)>,
+    /// Blobs that no image before needed.
+    pub news: Vec<BlobId>,
+    pub steps: Vec<Step<Error>>,
 }
 
 impl Plan {
-    /// Bytes of blobs that have to cross the network: each unique one that the target does not hold.
-    pub fn bytes_to_move(&self) -> u64 {
-        self.blobs.iter().filter(|b| b.held_by.is_none()).map(|b| b.descriptor.size).sum()
+    pub fn new(holds: Holds, rules: Rules) -> Self {
+        Self { ledger: Ledger::new(holds), rules, blobs: Vec::new(), origins: Origins::default() }
     }
 
-    /// How many names at the target are to be settled.
-    pub fn deliveries(&self) -> usize {
-        self.images.iter().map(|image| image.deliveries.len()).sum()
+    pub fn blob(&self, id: BlobId) -> &PlannedBlob {
+        &self.blobs[id.index()]
     }
-}
 
-/// Asks both sides about all of `requests`, at most `parallel` questions at a time, and makes the plan.
-/// `progress` hears how many are done.
-pub async fn resolve(
-    requests: &[Request],
-    target: &Arc<Peer>,
-    rules: Rules,
-    parallel: NonZeroUsize,
-    progress: impl Fn(usize),
-) -> Plan {
-    let questions = Questions::new(target, rules, parallel);
-    let mut asked: FuturesUnordered<_> = requests
-        .iter()
-        .enumerate()
-        .map(|(number, request)| {
-            let questions = &questions;
-            async move { (number, questions.resolve_image(request).await) }
-        })
-        .collect();
-    let mut found: Vec<Option<Found>> = requests.iter().map(|_| None).collect();
-    let mut done = 0;
-    while let Some((number, answer)) = asked.next().await {
-        found[number] = Some(answer);
-        done += 1;
-        progress(done);
+    /// Every blob that is needed.
+    pub fn blobs(&self) -> impl Iterator<Item = (BlobId, &PlannedBlob)> {
+        self.blobs.iter().enumerate().map(|(index, blob)| (BlobId::new(index), blob))
     }
-    drop(asked);
-    let mut found: Vec<Found> = found.into_iter().flatten().collect();
-    let mut requests = requests.to_vec();
-    if rules.referrers {
-        questions.add_referrers(&mut requests, &mut found).await;
-    }
-    let mut plan = assemble(target, &requests, rules, found);
-    let platforms = requests.first().map(|request| request.platforms.clone()).unwrap_or_default();
-    questions.look_for_held(&mut plan, &platforms).await;
-    plan
-}
 
-/// Looks which of the blobs that are to be moved the target has from an interrupted run, as a run itself would find
-/// out while it moves them.
-pub async fn look_for_found(plan: &mut Plan, target: &Arc<Peer>, parallel: NonZeroUsize) {
-    let permits = Semaphore::new(parallel.get());
-    let permits = &permits;
-    let looks = plan.blobs.iter_mut().filter(|blob| blob.held_by.is_none()).map(|blob| async move {
-        let _permit = permits.acquire().await.expect("the semaphore is never closed");
-        let repository = &blob.needs[0].repository;
-        let size = target.blob_size(repository, &blob.descriptor.digest).await;
-        if matches!(size, Ok(Some(size)) if size == blob.descriptor.size) {
-            blob.held_by = Some(repository.clone());
+    /// Where a blob can be had, best first.
+    pub fn origins(&self, id: BlobId) -> Vec<Origin> {
+        let numbers = self.blob(id).origins.iter();
+        numbers.map(|number| self.origins.all[*number as usize].0.clone()).collect()
+    }
+
+    /// The source that a blob most likely comes from.
+    pub fn source(&self, id: BlobId) -> SourceId {
+        let first = *self.blob(id).origins.first().expect("a blob is planned with an origin");
+        self.origins.all[first as usize].1
+    }
+
+    /// Takes in an image that has been resolved.
+    pub fn admit(&mut self, request: &Request, found: Found) -> Admitted {
+        let mut steps = Vec::new();
+        let mut news = Vec::new();
+        let tree = found.levels.map(|levels| {
+            let blobs = self.enter_blobs(request, &levels, &mut news, &mut steps);
+            Tree { levels, blobs }
+        });
+        let mut deliveries = Vec::new();
+        for (spot, state) in request.destinations.iter().zip(found.states) {
+            let repository = self.ledger.repository_id(&spot.repository);
+            let id = match tree.as_ref().filter(|_| state.is_wanted()) {
+                Some(tree) => {
+                    let parts = parts_of(tree, request);
+                    let (id, next) = self.ledger.admit(repository, &tree.blobs, parts);
+                    steps.extend(next);
+                    id
+                }
+                None => self.ledger.admit_settled(repository),
+            };
+            deliveries.push((id, state));
         }
-    });
-    join_all(looks).await;
+        Admitted { tree, deliveries, news, steps }
+    }
+
+    /// The blobs that these manifests name, each once, with the places that have them.
+    fn enter_blobs(
+        &mut self,
+        request: &Request,
+        levels: &Levels,
+        news: &mut Vec<BlobId>,
+        steps: &mut Vec<Step<Error>>,
+    ) -> Vec<BlobId> {
+        let repository = request.source.place(&request.reference.spot()).repository;
+        let mut blobs = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let include_foreign = self.rules.include_foreign;
+        let manifests = levels.iter().flatten();
+        for descriptor in manifests.flat_map(|manifest| blobs_of(manifest, include_foreign)) {
+            let (id, is_new) = self.ledger.blob_id(&descriptor.digest, descriptor.size);
+            if is_new {
+                let digest = descriptor.digest.clone();
+                self.blobs.push(PlannedBlob { digest, size: descriptor.size, origins: Vec::new() });
+                news.push(id);
+            }
+            if !seen.insert(id) {
+                continue;
+            }
+            blobs.push(id);
+            let urls = if descriptor.is_foreign() { descriptor.urls.as_slice() } else { &[] };
+            let mut more = false;
+            for url in [None].into_iter().chain(urls.iter().cloned().map(Some)) {
+                let (source, repository) = (request.source.store.clone(), repository.clone());
+                more |= self.add_origin(id, Origin { source, repository, url });
+            }
+            if more && !is_new {
+                steps.extend(self.ledger.new_source(id));
+            }
+        }
+        blobs
+    }
+
+    /// False if the place is known to have the blob, or no further one is needed.
+    fn add_origin(&mut self, id: BlobId, origin: Origin) -> bool {
+        if self.blobs[id.index()].origins.len() >= ORIGINS_MAX {
+            return false;
+        }
+        let number = self.origins.number(origin);
+        let known = &mut self.blobs[id.index()].origins;
+        let is_new = !known.contains(&number);
+        if is_new {
+            known.push(number);
+        }
+        is_new
+    }
+}
+
+/// What a delivery of `tree` puts besides its root, and may share with others.
+fn parts_of(tree: &Tree, request: &Request) -> Vec<Part> {
+    let below = tree.levels.split_last().map_or(&[][..], |(_, below)| below);
+    let manifests = below.iter().flatten().map(|manifest| Part::Manifest(manifest.digest.clone()));
+    // The list of what refers to an image is read and written back: by one at a time.
+    manifests.chain(request.refers_to.iter().cloned().map(Part::Referrers)).collect()
 }
 
 /// The blobs that are to be beside a manifest at the target.
-fn blobs_of(manifest: &Manifest, include_foreign: bool) -> impl Iterator<Item = &Descriptor> {
+pub(crate) fn blobs_of(manifest: &Manifest, include_foreign: bool) -> impl Iterator<Item = &Descriptor> {
     let blobs = match &manifest.content {
         Content::Image(blobs) => blobs.as_slice(),
         Content::Index(_) => &[],
     };
     blobs.iter().filter(move |blob| include_foreign || !blob.is_foreign())
-}
-
-/// Brings all answers together: each blob once, with everyone who needs it.
-fn assemble(target: &Peer, requests: &[Request], rules: Rules, found: Vec<Found>) -> Plan {
-    let mut plan = Plan { images: Vec::new(), blobs: Vec::new() };
-    let mut numbers: HashMap<Digest, usize> = HashMap::new();
-    for (number, (request, found)) in requests.iter().zip(found).enumerate() {
-        let mut deliveries: Vec<Delivery> = request
-            .destinations
-            .iter()
-            .zip(found.states)
-            .map(|(spot, state)| {
-                let name = format!("{}/{spot}", target.host);
-                Delivery { spot: spot.clone(), name, state }
-            })
-            .collect();
-        let tree = found.levels.map(|levels| Tree { levels, blobs: Vec::new() });
-        let tree = tree.and_then(|tree| {
-            match plan.add_blobs(number, request, rules, &deliveries, tree, &mut numbers) {
-                Ok(tree) => Some(tree),
-                Err(error) => {
-                    for delivery in deliveries.iter_mut().filter(|d| d.state.is_wanted()) {
-                        delivery.state = State::Failed(error.clone());
-                    }
-                    None
-                }
-            }
-        });
-        plan.images.push(PlannedImage {
-            reference: request.reference.clone(),
-            refers_to: request.refers_to.clone(),
-            deliveries,
-            tree,
-        });
-    }
-    plan
-}
-
-impl Plan {
-    fn add_blobs(
-        &mut self,
-        image: usize,
-        request: &Request,
-        rules: Rules,
-        deliveries: &[Delivery],
-        mut tree: Tree,
-        numbers: &mut HashMap<Digest, usize>,
-    ) -> Result<Tree, Error> {
-        let mut unique: Vec<Descriptor> = Vec::new();
-        let mut sizes: HashMap<&Digest, u64> = HashMap::new();
-        for blob in tree.manifests().flat_map(|m| blobs_of(m, rules.include_foreign)) {
-            let known = numbers.get(&blob.digest).map(|n| self.blobs[*n].descriptor.size);
-            let known = known.or_else(|| sizes.get(&blob.digest).copied());
-            if known.is_some_and(|size| size != blob.size) {
-                let why = format!("its manifests disagree about the size of {}", blob.digest);
-                return Err(request.source.peer.error(
-                    Kind::Invalid,
-                    format!("plan {}", request.reference),
-                    why,
-                ));
-            }
-            if sizes.insert(&blob.digest, blob.size).is_none() {
-                unique.push(blob.clone());
-            }
-        }
-        let repository = request.source.place(&request.reference.spot()).repository;
-        for descriptor in unique {
-            let urls = if descriptor.is_foreign() { descriptor.urls.clone() } else { Vec::new() };
-            let number = *numbers.entry(descriptor.digest.clone()).or_insert_with(|| {
-                self.blobs.push(PlannedBlob { descriptor, sources: vec![], needs: vec![], held_by: None });
-                self.blobs.len() - 1
-            });
-            let blob = &mut self.blobs[number];
-            blob.add_sources(&request.source.peer, &repository, urls);
-            for (which, delivery) in deliveries.iter().enumerate().filter(|(_, d)| d.state.is_wanted()) {
-                blob.need(&delivery.spot.repository, (image, which));
-            }
-            tree.blobs.push(number);
-        }
-        Ok(tree)
-    }
-}
-
-impl PlannedBlob {
-    /// The repository, and the addresses that a manifest names for a foreign layer.
-    fn add_sources(&mut self, peer: &Arc<Peer>, repository: &Repository, urls: Vec<Url>) {
-        let urls = urls.into_iter().map(Some);
-        for url in [None].into_iter().chain(urls) {
-            let source = Source::Registry(peer.clone());
-            let origin = Origin { source, repository: repository.clone(), url };
-            if !self.sources.iter().any(|known| known.is_same(&origin)) {
-                self.sources.push(origin);
-            }
-        }
-    }
-
-    fn need(&mut self, repository: &Repository, delivery: (usize, usize)) {
-        match self.needs.iter_mut().find(|need| need.repository == *repository) {
-            Some(need) => need.deliveries.push(delivery),
-            None => self.needs.push(Need { repository: repository.clone(), deliveries: vec![delivery] }),
-        }
-    }
 }

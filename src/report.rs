@@ -14,7 +14,6 @@ use serde::Serialize;
 use crate::events::{Delivered, Outcome};
 use crate::manifest::{Extent, Trimmed};
 use crate::mirror::{Finished, Totals};
-use crate::plan::Request;
 use crate::reference::Target;
 use crate::registry::{Error, Kind, Side};
 use crate::text;
@@ -112,29 +111,13 @@ impl Report {
         }
     }
 
-    /// A run that was interrupted before anything was decided.
-    pub fn interrupted_early(target: &Target, requests: &[Request], took: Duration) -> Self {
-        let host = &target.host;
-        let left = requests.iter().flat_map(|request| {
-            request.destinations.iter().map(move |spot| Delivered {
-                source: request.reference.to_string(),
-                target: format!("{host}/{spot}"),
-                refers_to: None,
-                outcome: Outcome::Left("not done before the interruption".to_owned()),
-            })
-        });
-        let deliveries = left.collect();
-        let finished = Finished { deliveries, totals: Totals::default(), gave_up: None, interrupted: true };
-        Self::new(target, finished, took)
-    }
-
     pub fn exit(&self) -> Exit {
         let none_done = self.copied + self.present == 0;
         let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
         match () {
             () if self.interrupted => Exit::Interrupted,
             () if self.failed + self.left == 0 => Exit::Done,
-            () if self.gave_up.is_some() || (none_done && failures.all(|line| line.refused)) => {
+            () if none_done && (self.gave_up.is_some() || failures.all(|line| line.refused)) => {
                 Exit::TargetRefused
             }
             () => Exit::SomeFailed,
@@ -345,7 +328,7 @@ impl Report {
         }
         for (reason, lines) in self.failures_by_reason() {
             let all = lines.len() == self.images.len();
-            if all && self.gave_up_for.as_deref() == Some(reason) {
+            if self.gave_up_for.as_deref() == Some(reason) {
                 continue;
             }
             let what = if all { "All failed" } else { "Failed" };

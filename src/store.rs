@@ -25,7 +25,7 @@ use crate::reference::{Digest, Repository, Spot};
 #[cfg(test)]
 use crate::registry::Side;
 use crate::registry::retry::Policy;
-use crate::registry::{Download, Error, Head, Ladder, Peer};
+use crate::registry::{Download, Error, Head, Kind, Ladder, Peer};
 
 /// A place to read images from.
 #[derive(Debug, Clone)]
@@ -49,7 +49,6 @@ pub(crate) enum Holds {
     /// In that one alone.
     PerRepository,
     /// In all of them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no registry is known to share blobs by itself"))]
     Shared,
 }
 
@@ -68,12 +67,6 @@ impl Origin {
         self.url
             .as_ref()
             .map_or(self.source.place(), |url| &url[url::Position::BeforeHost..url::Position::AfterPort])
-    }
-
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.source.place() == other.source.place()
-            && self.repository == other.repository
-            && self.url == other.url
     }
 
     pub(crate) async fn open(&self, blob: &Descriptor, past_caches: bool) -> Result<BlobReader, Error> {
@@ -95,7 +88,6 @@ impl Source {
     ///
     /// # Errors
     /// The place cannot be asked. That it has nothing there is no error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn resolve(&self, spot: &Spot) -> Result<Head, Error> {
         match self {
             Source::Registry(peer) => peer.head_manifest(spot).await,
@@ -109,7 +101,6 @@ impl Source {
     ///
     /// # Errors
     /// It does not exist, is damaged, or is no manifest that can be mirrored.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
         match self {
             Source::Registry(peer) => peer.get_manifest(spot, size).await,
@@ -145,7 +136,6 @@ impl Source {
     ///
     /// # Errors
     /// The place cannot be asked. That nothing refers to it is no error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn referrers(
         &self,
         repository: &Repository,
@@ -155,6 +145,15 @@ impl Source {
             Source::Registry(peer) => peer.referrers(repository, subject).await,
             #[cfg(test)]
             Source::Memory(store) => store.referrers(Side::Source, repository, subject).await,
+        }
+    }
+
+    /// An error of something that was done here.
+    pub(crate) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
+        match self {
+            Source::Registry(peer) => peer.error(kind, doing, why),
+            #[cfg(test)]
+            Source::Memory(store) => store.error_of(Side::Source, kind, doing, why),
         }
     }
 
@@ -197,7 +196,6 @@ impl Target {
     }
 
     /// Whether a blob that has landed in one repository is in the others too.
-    #[cfg_attr(not(test), expect(dead_code, reason = "all targets of a run are registries"))]
     pub(crate) fn holds(&self) -> Holds {
         match self {
             Target::Registry(_) => Holds::PerRepository,
@@ -210,7 +208,6 @@ impl Target {
     ///
     /// # Errors
     /// As [`Source::resolve`] has them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn resolve(&self, spot: &Spot) -> Result<Head, Error> {
         match self {
             Target::Registry(peer) => peer.head_manifest(spot).await,
@@ -223,7 +220,6 @@ impl Target {
     ///
     /// # Errors
     /// As [`Source::manifest`] has them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
         match self {
             Target::Registry(peer) => peer.get_manifest(spot, size).await,
@@ -236,7 +232,6 @@ impl Target {
     ///
     /// # Errors
     /// As [`Source::referrers`] has them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn referrers(
         &self,
         repository: &Repository,
@@ -253,7 +248,6 @@ impl Target {
     ///
     /// # Errors
     /// The place cannot be asked.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan asks registries by themselves"))]
     pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<u64>, Error> {
         match self {
             Target::Registry(peer) => peer.blob_size(repository, &blob.digest).await,
@@ -318,6 +312,24 @@ impl Target {
             Target::Registry(peer) => peer.release_uploads().await,
             #[cfg(test)]
             Target::Memory(_) => {}
+        }
+    }
+
+    /// As [`Source::error`].
+    pub(crate) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
+        match self {
+            Target::Registry(peer) => peer.error(kind, doing, why),
+            #[cfg(test)]
+            Target::Memory(store) => store.error_of(Side::Target, kind, doing, why),
+        }
+    }
+
+    /// The same place, to be read from.
+    pub(crate) fn as_source(&self) -> Source {
+        match self {
+            Target::Registry(peer) => Source::Registry(peer.clone()),
+            #[cfg(test)]
+            Target::Memory(store) => Source::Memory(store.clone()),
         }
     }
 

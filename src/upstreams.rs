@@ -8,12 +8,13 @@ use crate::plan::{Place, Request};
 use crate::reference::{Host, Reference, Spot};
 use crate::registry::tls::Clients;
 use crate::registry::{Peer, Scheme, Side};
+use crate::store::{Source, Target};
 
 /// The hosts of a run: one target, and the sources that its images come from.
-pub struct Hosts<'o> {
+pub(crate) struct Hosts<'o> {
     options: &'o Options,
     clients: Arc<Clients>,
-    pub target: Arc<Peer>,
+    pub target: Target,
     /// By the host that references name.
     sources: HashMap<Host, Place>,
 }
@@ -23,6 +24,7 @@ impl<'o> Hosts<'o> {
         let connect = options.policy.timing.connect;
         let clients = Arc::new(Clients::new(options.trust.clone(), options.proxies.clone(), connect));
         let target = peer(options, &clients, Side::Target, &options.target.host, options.target_scheme);
+        let target = Target::Registry(target);
         Self { options, clients, target, sources: HashMap::new() }
     }
 
@@ -47,12 +49,12 @@ impl<'o> Hosts<'o> {
             None => (host, None, Scheme::Https),
         };
         // Several hosts may be mirrored at one place: it is one host, with one set of connections and tokens.
-        let known = self.sources.values().map(|place| &place.peer).find(|peer| peer.host == *at);
-        let peer = match known {
-            Some(peer) => peer.clone(),
-            None => peer(self.options, &self.clients, Side::Source, at, scheme),
+        let mut known = self.sources.values().map(|place| &place.store);
+        let store = match known.find(|store| store.place() == at.as_str()) {
+            Some(store) => store.clone(),
+            None => Source::Registry(peer(self.options, &self.clients, Side::Source, at, scheme)),
         };
-        let place = Place { peer, prefix };
+        let place = Place { store, prefix };
         self.sources.insert(host.clone(), place.clone());
         place
     }

@@ -34,12 +34,10 @@ pub(super) async fn put_manifests(
     let last = levels.len().saturating_sub(1);
     for (depth, level) in levels.iter().enumerate() {
         let puts = level.iter().map(|manifest| async move {
-            let name = match depth == last {
-                true => spot.name.clone(),
-                false => Name::Digest(manifest.digest.clone()),
-            };
+            let is_root = depth == last;
+            let name = if is_root { spot.name.clone() } else { Name::Digest(manifest.digest.clone()) };
             let at = Spot { repository: spot.repository.clone(), name };
-            put(target, &at, manifest, refers && depth == last).await
+            put(target, &at, manifest, refers && is_root).await
         });
         for (result, wanted) in join_all(puts).await.into_iter().zip(level) {
             match result {

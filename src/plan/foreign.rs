@@ -7,18 +7,18 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::questions::Questions;
-use super::{Place, Request, blobs_of};
+use super::{Request, blobs_of};
 use crate::manifest::Manifest;
 use crate::reference::Repository;
 
-impl Questions<'_> {
+impl Questions {
     /// Whether a destination that has the image already lacks foreign layers of it. Its own manifests tell which there
     /// are: asking the source would count against its rate limit.
     pub(super) async fn lacks_foreign_layers(&self, request: &Request) -> bool {
         if !self.rules.include_foreign {
             return false;
         }
-        let here = Place { peer: self.target.clone(), prefix: None };
+        let here = self.here();
         let looks = request.destinations.iter().map(|spot| async {
             match self.fetch_tree(&here, spot, &request.platforms, false).await {
                 Ok(levels) => !self.has_foreign_layers(&spot.repository, &levels).await,
@@ -38,11 +38,7 @@ impl Questions<'_> {
             return true;
         }
         let layers = levels.iter().flatten().flat_map(|m| blobs_of(m, true)).filter(|b| b.is_foreign());
-        let looks = layers.map(|layer| async {
-            let _permit = self.permit().await;
-            let size = self.target.blob_size(repository, &layer.digest).await;
-            matches!(size, Ok(Some(size)) if size == layer.size)
-        });
+        let looks = layers.map(|layer| self.has_blob(repository, layer));
         join_all(looks).await.into_iter().all(|there| there)
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::questions::{Answer, Questions, compare_bytes};
-use super::{Lack, Place, Request, State};
+use super::{Lack, Request, State};
 use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::Head;
 
-impl Questions<'_> {
+impl Questions {
     /// How much all destinations, which have the right index, have of it; `None` if one lacks a wanted platform. The
     /// target's own manifests tell, so that the source is not asked for what is there.
     pub(super) async fn extent(&self, request: &Request, index: &Digest) -> Option<Extent> {
-        let here = Place { peer: self.target.clone(), prefix: None };
+        let here = self.here();
         let trees = request.destinations.iter().map(|spot| {
             let spot = Spot { name: Name::Digest(index.clone()), ..spot.clone() };
             let here = &here;
@@ -73,7 +73,7 @@ impl Questions<'_> {
     }
 
     async fn is_at(&self, spot: &Spot, digest: &Digest) -> bool {
-        let _permit = self.permit().await;
-        matches!(self.target.head_manifest(spot).await, Ok(Head::Found(there)) if there == *digest)
+        let _permit = self.permit_for_target().await;
+        matches!(self.target.resolve(spot).await, Ok(Head::Found(there)) if there == *digest)
     }
 }

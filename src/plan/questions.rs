@@ -5,21 +5,35 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Lack, Place, Plan, Request, Rules, State, blobs_of};
-use crate::manifest::{Extent, Manifest};
+use super::tree::Fetched;
+use super::{Lack, Levels, Place, Request, Rules, State};
+use crate::manifest::{Descriptor, Extent, Manifest};
 use crate::platforms::Platforms;
-use crate::reference::{Digest, Host, Name, Repository, Spot};
-use crate::registry::{Error, Head, Kind, Peer};
+use crate::reference::{Digest, Repository, Spot};
+use crate::registry::{Error, Head, Kind};
+use crate::store::{Source, Target};
 
 /// What asking about one image brought.
-pub(super) struct Found {
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// In the order of the image's names at the target.
     pub states: Vec<State>,
-    pub levels: Option<Vec<Vec<Arc<Manifest>>>>,
+    /// The image's manifests, if one of its names is to get them.
+    pub levels: Option<Levels>,
+}
+
+impl Found {
+    /// Nothing can be done for any of the image's names.
+    pub fn failed(request: &Request, error: &Error) -> Self {
+        let states = request.destinations.iter().map(|_| State::Failed(error.clone()));
+        Self { states: states.collect(), levels: None }
+    }
 }
 
 /// The digest under a name, as far as can be told.
+#[derive(Debug, Clone)]
 pub(super) enum Answer {
     Digest(Digest),
     Nothing,
@@ -27,39 +41,61 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    fn digest(&self) -> Option<Digest> {
+    pub fn digest(&self) -> Option<&Digest> {
         match self {
-            Answer::Digest(digest) => Some(digest.clone()),
+            Answer::Digest(digest) => Some(digest),
             Answer::Nothing | Answer::Failed(_) => None,
         }
     }
 }
 
 /// Whoever asks while a plan is made.
-pub(super) struct Questions<'a> {
-    pub target: &'a Arc<Peer>,
+#[derive(Debug)]
+pub(super) struct Questions {
+    pub target: Target,
     pub rules: Rules,
-    /// Held for one question each, by whoever asks it, and for nothing else.
-    permits: Semaphore,
+    /// Most questions that one host is asked at a time.
+    parallel: NonZeroUsize,
+    /// Held for one question each, by whoever asks it, and for nothing else: of the target, and by source.
+    of_target: Arc<Semaphore>,
+    of_sources: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// What indexes name, so that two tags of one image fetch it once.
-    pub fetched: Mutex<HashMap<Named, Arc<OnceCell<Arc<Manifest>>>>>,
+    pub fetched: Fetched,
 }
 
-/// A manifest as an index names it: where, which, and how many bytes it should have.
-pub(super) type Named = (Host, Repository, Digest, u64);
-
-impl<'a> Questions<'a> {
-    pub fn new(target: &'a Arc<Peer>, rules: Rules, parallel: NonZeroUsize) -> Self {
-        Self { target, rules, permits: Semaphore::new(parallel.get()), fetched: Mutex::default() }
+impl Questions {
+    pub fn new(target: Target, rules: Rules, parallel: NonZeroUsize) -> Self {
+        let of_target = Arc::new(Semaphore::new(parallel.get()));
+        Self { target, rules, parallel, of_target, of_sources: Mutex::default(), fetched: Fetched::default() }
     }
 
-    pub async fn permit(&self) -> tokio::sync::SemaphorePermit<'_> {
-        self.permits.acquire().await.expect("the semaphore is never closed")
+    pub async fn permit_for_target(&self) -> OwnedSemaphorePermit {
+        self.of_target.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    pub async fn resolve_image(&self, request: &Request) -> Found {
-        let at_target = join_all(request.destinations.iter().map(|spot| self.digest_at_target(spot))).await;
-        let names: Vec<Option<Digest>> = at_target.iter().map(Answer::digest).collect();
+    /// One source's being slow to answer keeps nobody from asking another.
+    pub async fn permit_for(&self, source: &Source) -> OwnedSemaphorePermit {
+        let semaphore = {
+            let mut permits = self.of_sources.lock().expect("no code panics while it holds this lock");
+            let permit = || Arc::new(Semaphore::new(self.parallel.get()));
+            permits.entry(source.place().to_owned()).or_insert_with(permit).clone()
+        };
+        semaphore.acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// The target, to be read from.
+    pub fn here(&self) -> Place {
+        Place { store: self.target.as_source(), prefix: None }
+    }
+
+    /// Which digests the target has under the names of an image.
+    pub async fn ask_target(&self, request: &Request) -> Vec<Answer> {
+        join_all(request.destinations.iter().map(|spot| self.digest_at_target(spot))).await
+    }
+
+    /// What is to be done for an image of which the target has said what it has.
+    pub async fn resolve_image(&self, request: &Request, at_target: Vec<Answer>) -> Found {
+        let names: Vec<Option<Digest>> = at_target.iter().map(|answer| answer.digest().cloned()).collect();
         let mut found = self.find(request, at_target).await;
         if self.rules.no_clobber {
             self.keep_others(&mut found, request, &names);
@@ -123,12 +159,7 @@ impl<'a> Questions<'a> {
 
     /// Fails to find whole what its manifests alone do not make whole: foreign layers, where they are wanted, and the
     /// list that makes a referrer findable.
-    async fn compare_beyond(
-        &self,
-        request: &Request,
-        states: Vec<State>,
-        levels: &[Vec<Arc<Manifest>>],
-    ) -> Vec<State> {
+    async fn compare_beyond(&self, request: &Request, states: Vec<State>, levels: &Levels) -> Vec<State> {
         let any = states.iter().any(|state| state.digest_there().is_some());
         let registered = !any || self.is_registered(request).await;
         let compared = states.into_iter().zip(&request.destinations).map(|(state, spot)| async move {
@@ -153,8 +184,8 @@ impl<'a> Questions<'a> {
         if !at_target.iter().any(|a| matches!(a, Answer::Digest(_))) {
             return None;
         }
-        let _permit = self.permit().await;
-        match request.source.peer.head_manifest(&request.source.place(&request.reference.spot())).await {
+        let _permit = self.permit_for(&request.source.store).await;
+        match request.source.store.resolve(&request.source.place(&request.reference.spot())).await {
             Ok(Head::Found(digest)) => Some(digest),
             // Some answer a HEAD wrongly; the GET that follows tells.
             Ok(Head::Absent | Head::Mute) | Err(_) => None,
@@ -162,11 +193,11 @@ impl<'a> Questions<'a> {
     }
 
     async fn digest_at_target(&self, spot: &Spot) -> Answer {
-        let _permit = self.permit().await;
-        match self.target.head_manifest(spot).await {
+        let _permit = self.permit_for_target().await;
+        match self.target.resolve(spot).await {
             Ok(Head::Found(digest)) => Answer::Digest(digest),
             Ok(Head::Absent) => Answer::Nothing,
-            Ok(Head::Mute) => match self.target.get_manifest(spot, None).await {
+            Ok(Head::Mute) => match self.target.manifest(spot, None).await {
                 Ok(manifest) => Answer::Digest(manifest.digest),
                 Err(error) if error.kind == Kind::NotFound => Answer::Nothing,
                 Err(error) => Answer::Failed(error),
@@ -177,37 +208,19 @@ impl<'a> Questions<'a> {
         }
     }
 
-    /// Where the target has images whole already, their repositories hold blobs that others need: those need not
-    /// cross the network again. The target's own manifests tell.
-    pub async fn look_for_held(&self, plan: &mut Plan, platforms: &Platforms) {
-        if plan.bytes_to_move() == 0 {
-            return;
-        }
-        let here = Place { peer: self.target.clone(), prefix: None };
-        let present: Vec<Spot> = plan
-            .images
-            .iter()
-            .flat_map(|image| &image.deliveries)
-            .filter_map(|delivery| {
-                let name = Name::Digest(delivery.state.digest_there()?.clone());
-                Some(Spot { repository: delivery.spot.repository.clone(), name })
-            })
-            .collect();
-        let trees = join_all(present.iter().map(|spot| async {
-            let tree = self.fetch_tree(&here, spot, platforms, false).await;
-            (spot.repository.clone(), tree)
-        }));
-        let mut holders: HashMap<Digest, Repository> = HashMap::new();
-        for (repository, tree) in trees.await {
-            // Not knowing costs bytes, not correctness.
-            // A foreign layer that a manifest there names need not be there.
-            for blob in tree.iter().flatten().flatten().flat_map(|manifest| blobs_of(manifest, false)) {
-                holders.entry(blob.digest.clone()).or_insert_with(|| repository.clone());
-            }
-        }
-        for blob in &mut plan.blobs {
-            blob.held_by = holders.remove(&blob.descriptor.digest);
-        }
+    /// The blobs that the target holds by the word of a manifest there, with their sizes in bytes. Not knowing costs
+    /// bytes, not correctness. A foreign layer that a manifest names need not be there.
+    pub async fn held_at(&self, spot: &Spot, platforms: &Platforms) -> Vec<(Digest, u64)> {
+        let tree = self.fetch_tree(&self.here(), spot, platforms, false).await.unwrap_or_default();
+        let manifests = tree.iter().flatten();
+        let blobs = manifests.flat_map(|manifest| super::blobs_of(manifest, false));
+        blobs.map(|blob| (blob.digest.clone(), blob.size)).collect()
+    }
+
+    /// Whether the target has a blob in its right size, as a run would find out while it moves it.
+    pub async fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> bool {
+        let _permit = self.permit_for_target().await;
+        matches!(self.target.has(repository, blob).await, Ok(Some(size)) if size == blob.size)
     }
 }
 

@@ -6,52 +6,39 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::questions::{Found, Questions};
-use super::{Place, Request, State};
+use super::questions::{Answer, Found, Questions};
+use super::{Request, State};
 use crate::manifest::{Content, Descriptor, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Name, Reference, Repository, Spot, Tag};
 use crate::registry::{Error, Head, Kind, REFERRERS_MAX};
 
 /// How deep it is looked: what refers to a signature of an SBOM of an image is not found any more.
-const DEPTH_MAX: usize = 2;
+pub(super) const DEPTH_MAX: usize = 2;
 /// What cosign adds to the tag that it makes of an image's digest, for signatures, attestations and SBOMs.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
 /// Something that refers to an image, or why that could not be found out.
-struct Referrer {
-    request: Request,
-    trouble: Option<Error>,
+#[derive(Debug)]
+pub(super) struct Referrer {
+    pub request: Request,
+    pub trouble: Option<Error>,
 }
 
 /// Which places at the target are for what refers to an image, and of whom.
-type Places = HashMap<Spot, Reference>;
+#[derive(Debug, Default)]
+pub(super) struct Places(HashMap<Spot, Reference>);
 
-impl Questions<'_> {
-    /// Adds a request for each thing that refers to what `requests` ask for, and what was found about it.
-    pub(super) async fn add_referrers(&self, requests: &mut Vec<Request>, found: &mut Vec<Found>) {
-        let mut places = Places::new();
-        let mut from = 0;
-        for _ in 0..DEPTH_MAX {
-            let asked = requests[from..].iter().zip(&found[from..]);
-            let referrers = join_all(asked.map(|(request, found)| self.referrers_of(request, found))).await;
-            let referrers = referrers.into_iter().flatten();
-            let news: Vec<Referrer> = referrers.filter_map(|one| self.take_place(one, &mut places)).collect();
-            from = requests.len();
-            found.extend(join_all(news.iter().map(|one| self.resolve_referrer(one))).await);
-            requests.extend(news.into_iter().map(|one| one.request));
-        }
-    }
-
+impl Places {
     /// Leaves out what has its place already, by another name of the same image. Two things that want one tag cannot
     /// both have it.
-    fn take_place(&self, mut referrer: Referrer, places: &mut Places) -> Option<Referrer> {
+    pub fn take(&mut self, mut referrer: Referrer) -> Option<Referrer> {
         if referrer.trouble.is_some() {
             return Some(referrer);
         }
         let reference = referrer.request.reference.clone();
         let mut rival = None;
-        referrer.request.destinations.retain(|spot| match places.entry(spot.clone()) {
+        referrer.request.destinations.retain(|spot| match self.0.entry(spot.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(reference.clone());
                 true
@@ -66,18 +53,23 @@ impl Questions<'_> {
         });
         referrer.trouble = rival.map(|rival| {
             let why = format!("{rival} has the same name at the target");
-            referrer.request.source.peer.error(Kind::Invalid, format!("copy {reference}"), why)
+            referrer.request.source.store.error(Kind::Invalid, format!("copy {reference}"), why)
         });
         (!referrer.request.destinations.is_empty()).then_some(referrer)
     }
+}
 
-    async fn resolve_referrer(&self, referrer: &Referrer) -> Found {
-        let request = &referrer.request;
-        if let Some(error) = &referrer.trouble {
-            let states = request.destinations.iter().map(|_| State::Failed(error.clone()));
-            return Found { states: states.collect(), levels: None };
-        }
-        let found = self.resolve_image(request).await;
+/// That more refers to the image of `request` than anyone needs.
+pub(super) fn too_many(request: &Request, subject: &Digest) -> Referrer {
+    let why = format!("more than {REFERRERS_MAX} things refer to it");
+    let doing = format!("list what refers to {}", request.reference);
+    in_trouble(request, subject, request.source.store.error(Kind::Corrupt, doing, why))
+}
+
+impl Questions {
+    /// What is to be done for something that a registry lists as a referrer.
+    pub(super) async fn resolve_referrer(&self, request: &Request, at_target: Vec<Answer>) -> Found {
+        let found = self.resolve_image(request, at_target).await;
         let root = found.levels.as_ref().and_then(|levels| levels.last()?.first());
         let about = root.map(|root| root.as_referrer().map(|(subject, _)| subject));
         match about {
@@ -93,7 +85,8 @@ impl Questions<'_> {
         }
     }
 
-    async fn referrers_of(&self, request: &Request, found: &Found) -> Vec<Referrer> {
+    /// All that refers to an image or to one of its platforms.
+    pub(super) async fn referrers_of(&self, request: &Request, found: &Found) -> Vec<Referrer> {
         // What cosign's tags name refers to nothing, and nothing refers to it.
         if request.refers_to.is_some() && request.reference.tag.is_some() {
             return Vec::new();
@@ -119,10 +112,8 @@ impl Questions<'_> {
         });
         let all: Vec<Referrer> = join_all(asked).await.into_iter().flatten().collect();
         if all.len() > REFERRERS_MAX {
-            let why = format!("more than {REFERRERS_MAX} things refer to it");
-            let doing = format!("list what refers to {}", request.reference);
             let root = subjects.last().expect("something refers to one of them");
-            return vec![in_trouble(&request, root, request.source.peer.error(Kind::Corrupt, doing, why))];
+            return vec![too_many(&request, root)];
         }
         all
     }
@@ -137,7 +128,7 @@ impl Questions<'_> {
         let present = found.states.iter().zip(&request.destinations);
         let present = present.filter_map(|(state, spot)| Some((state, state.digest_there()?, spot))).next();
         let Some((state, digest, spot)) = present else { return Ok(Vec::new()) };
-        let here = Place { peer: self.target.clone(), prefix: None };
+        let here = self.here();
         let spot = Spot { name: Name::Digest(digest.clone()), ..spot.clone() };
         let there = match self.fetch_tree(&here, &spot, &request.platforms, false).await {
             Ok(levels) => subjects_in(&levels),
@@ -161,8 +152,8 @@ impl Questions<'_> {
     /// What the source lists as referring to `subject`.
     async fn listed(&self, request: &Request, subject: &Digest) -> Vec<Referrer> {
         let source = self.at_source(request);
-        let _permit = self.permit().await;
-        match request.source.peer.referrers(&source, subject).await {
+        let _permit = self.permit_for(&request.source.store).await;
+        match request.source.store.referrers(&source, subject).await {
             Ok(listed) => {
                 let one = |entry: &Descriptor| referrer(request, subject, Name::Digest(entry.digest.clone()));
                 listed.iter().map(one).collect()
@@ -177,10 +168,10 @@ impl Questions<'_> {
             let tag: Tag = format!("{}.{kind}", subject.as_str().replacen(':', "-", 1)).parse().ok()?;
             let name = Name::Tag(tag);
             let spot = Spot { repository: self.at_source(request), name: name.clone() };
-            let _permit = self.permit().await;
-            let head = match request.source.peer.head_manifest(&spot).await {
+            let _permit = self.permit_for(&request.source.store).await;
+            let head = match request.source.store.resolve(&spot).await {
                 // Some do not do HEAD.
-                Ok(Head::Mute) => match request.source.peer.get_manifest(&spot, None).await {
+                Ok(Head::Mute) => match request.source.store.manifest(&spot, None).await {
                     Ok(manifest) => Ok(Head::Found(manifest.digest)),
                     Err(error) if error.kind == Kind::NotFound => Ok(Head::Absent),
                     Err(error) => Err(error),
@@ -206,7 +197,7 @@ impl Questions<'_> {
             return true;
         };
         let looks = request.destinations.iter().map(|spot| async move {
-            let _permit = self.permit().await;
+            let _permit = self.permit_for_target().await;
             let listed = self.target.referrers(&spot.repository, subject).await;
             listed.is_ok_and(|listed| listed.iter().any(|entry| entry.digest == *digest))
         });

@@ -1,15 +1,16 @@
 //! The manifests that an image consists of, asked for one after the other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
+use tokio::sync::OnceCell;
 
 use super::Place;
 use super::questions::Questions;
 use crate::manifest::{Content, Descriptor, Manifest, StandIn};
 use crate::platforms::Platforms;
-use crate::reference::{Digest, Name, Spot};
+use crate::reference::{Digest, Name, Repository, Spot};
 use crate::registry::{Error, Kind};
 use crate::text;
 
@@ -19,7 +20,45 @@ const DEPTH_MAX: usize = 8;
 const MANIFESTS_MAX: usize = 2000;
 const BYTES_MAX: u64 = 64 << 20;
 
-impl Questions<'_> {
+/// Bytes of manifests that are remembered, in the hope that another tag names them too.
+const REMEMBERED_MAX: u64 = 16 << 20;
+
+/// A manifest as an index names it: where, which, and how many bytes it should have.
+type Named = (String, Repository, Digest, u64);
+
+type Cell = Arc<OnceCell<Arc<Manifest>>>;
+
+/// Manifests that were fetched of late, or are being fetched.
+#[derive(Debug, Default)]
+pub(super) struct Fetched(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    cells: HashMap<Named, Cell>,
+    /// The oldest first.
+    order: VecDeque<Named>,
+    bytes: u64,
+}
+
+impl Fetched {
+    /// The place for one manifest: whoever comes first fetches it, all others wait for that one request.
+    fn cell(&self, named: Named) -> Cell {
+        let mut remembered = self.0.lock().expect("no code panics while it holds this lock");
+        if let Some(cell) = remembered.cells.get(&named) {
+            return cell.clone();
+        }
+        remembered.bytes = remembered.bytes.saturating_add(named.3);
+        remembered.order.push_back(named.clone());
+        while remembered.bytes > REMEMBERED_MAX && remembered.order.len() > 1 {
+            let Some(oldest) = remembered.order.pop_front() else { break };
+            remembered.bytes = remembered.bytes.saturating_sub(oldest.3);
+            remembered.cells.remove(&oldest);
+        }
+        remembered.cells.entry(named).or_default().clone()
+    }
+}
+
+impl Questions {
     /// The manifests below `spot`, by level, the root last. Everything after the root is asked for by digest, so
     /// that a tag that moves meanwhile cannot mix two images. None at all for an image without a wanted platform.
     pub(super) async fn fetch_tree(
@@ -30,8 +69,8 @@ impl Questions<'_> {
         pinned: bool,
     ) -> Result<Vec<Vec<Arc<Manifest>>>, Error> {
         let root = {
-            let _permit = self.permit().await;
-            source.peer.get_manifest(spot, None).await?
+            let _permit = self.permit_for(&source.store).await;
+            source.store.manifest(spot, None).await?
         };
         if platforms.has_none(&root) {
             return Ok(Vec::new());
@@ -65,7 +104,7 @@ impl Questions<'_> {
                      them",
                     text::bytes(BYTES_MAX)
                 );
-                return Err(source.peer.error(Kind::Invalid, format!("GET manifest {spot}"), why));
+                return Err(source.store.error(Kind::Invalid, format!("GET manifest {spot}"), why));
             }
             let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, spot, c))).await;
             let prepared = fetched.into_iter().map(|child| Ok(platforms.prepare_inner(child?)));
@@ -80,17 +119,12 @@ impl Questions<'_> {
         child: &Descriptor,
     ) -> Result<Arc<Manifest>, Error> {
         let at = Spot { repository: spot.repository.clone(), name: Name::Digest(child.digest.clone()) };
-        let named = (source.peer.host.clone(), at.repository.clone(), child.digest.clone(), child.size);
-        let cell = self
-            .fetched
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .entry(named)
-            .or_default()
-            .clone();
+        let named =
+            (source.store.place().to_owned(), at.repository.clone(), child.digest.clone(), child.size);
+        let cell = self.fetched.cell(named);
         let fetch = || async {
-            let _permit = self.permit().await;
-            source.peer.get_manifest(&at, Some(child.size)).await.map(Arc::new)
+            let _permit = self.permit_for(&source.store).await;
+            source.store.manifest(&at, Some(child.size)).await.map(Arc::new)
         };
         match cell.get_or_try_init(fetch).await {
             Ok(manifest) => Ok(manifest.clone()),

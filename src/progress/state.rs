@@ -57,9 +57,10 @@ impl State {
                 self.transfers.remove(&transfer);
                 self.landed += landed;
             }
-            Event::Replanned { bytes } => {
+            Event::Replanned { bytes, deliveries } => {
                 if let Some(planned) = &mut self.planned {
                     planned.bytes = planned.bytes.saturating_add_signed(bytes);
+                    planned.deliveries = planned.deliveries.saturating_add_signed(deliveries);
                 }
             }
             Event::Delivered(told) => {
@@ -85,15 +86,16 @@ impl State {
 
     /// What to show now; `None` while there is nothing.
     pub fn picture(&mut self) -> Option<Picture> {
-        let Some(planned) = &self.planned else {
-            let (done, total) = self.resolving?;
+        let planned = self.planned.as_ref()?;
+        // Nothing moves as yet.
+        if let Some((done, total)) = self.resolving
+            && done < total
+            && planned.bytes == 0
+        {
             let overall = format!("asking both sides about {total} images: {done} done");
-            return Some(Picture {
-                overall,
-                permille: permille(done as u64, total as u64),
-                transfers: Vec::new(),
-            });
-        };
+            let permille = permille(done as u64, total as u64);
+            return Some(Picture { overall, permille, transfers: Vec::new() });
+        }
         let (whole, all) = (planned.bytes, planned.deliveries);
         let moved = self.landed + self.transfers.values().map(|t| t.position).sum::<u64>();
         let rate = self.rate(moved);
@@ -155,8 +157,10 @@ mod tests {
 
     #[test]
     fn what_need_not_move_leaves_the_total() {
-        let mut s =
-            state(vec![Event::Planned { bytes: 1000, deliveries: 1 }, Event::Replanned { bytes: -400 }]);
+        let mut s = state(vec![
+            Event::Planned { bytes: 1000, deliveries: 1 },
+            Event::Replanned { bytes: -400, deliveries: 0 },
+        ]);
         assert!(s.picture().unwrap().overall.contains("0 B of 600 B"));
     }
 

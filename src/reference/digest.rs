@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::NameError;
 
@@ -33,7 +34,7 @@ impl Algorithm {
 pub struct Digest {
     algorithm: Algorithm,
     /// The whole text, algorithm and all.
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 impl Digest {

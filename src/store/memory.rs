@@ -318,15 +318,11 @@ impl Store {
     }
 
     fn error(&self, side: Side, kind: Kind, act: &Act, why: &str) -> Error {
-        Error {
-            side,
-            kind,
-            host: self.name.clone(),
-            doing: format!("{act:?}"),
-            why: why.to_owned(),
-            hint: None,
-            status: None,
-        }
+        self.error_of(side, kind, format!("{act:?}"), why.to_owned())
+    }
+
+    pub(super) fn error_of(&self, side: Side, kind: Kind, doing: String, why: String) -> Error {
+        Error { side, kind, host: self.name.clone(), doing, why, hint: None, status: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,0 +1,224 @@
+//! Work that waits for its turn, and which of it is next.
+//!
+//! Each source has queues of its own, so that what is next is found without a look at what waits for a busy one. Among
+//! sources the one with the least under way is next: a slow one has all lanes only while no other waits.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+
+use crate::plan::{DeliveryId, SourceId, Ticket};
+
+/// Blobs up to this size, in bytes, cost mostly round trips; many of them fly beside the large ones.
+pub(super) const SMALL: u64 = 1 << 20;
+
+/// Which limit a blob counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Large,
+    Small,
+}
+
+impl Lane {
+    pub fn of(size: u64) -> Self {
+        if size > SMALL { Lane::Large } else { Lane::Small }
+    }
+}
+
+/// A large blob that waits. The largest of a source goes first, so that none of them is still going when all else is
+/// done; among equals the one that was asked for first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct BySize {
+    size: u64,
+    order: Reverse<u64>,
+    ticket: Reverse<Ticket>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    large: BinaryHeap<BySize>,
+    small: VecDeque<Ticket>,
+    large_under_way: usize,
+    small_under_way: usize,
+}
+
+impl Source {
+    fn large_key(&self, id: SourceId) -> Option<LargeKey> {
+        Some((self.large_under_way, Reverse(self.large.peek()?.size), id))
+    }
+
+    fn small_key(&self, id: SourceId) -> Option<SmallKey> {
+        (!self.small.is_empty()).then_some((self.small_under_way, id))
+    }
+}
+
+type LargeKey = (usize, Reverse<u64>, SourceId);
+type SmallKey = (usize, SourceId);
+
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// Most blobs that one source has under way.
+    per_source: usize,
+    publications: VecDeque<DeliveryId>,
+    mounts: VecDeque<Ticket>,
+    sources: Vec<Source>,
+    /// Sources that have blobs waiting and room for one more, the least busy first.
+    large: BTreeSet<LargeKey>,
+    small: BTreeSet<SmallKey>,
+    /// Blobs that were put in a queue so far, and those that wait in one.
+    entered: u64,
+    waiting: usize,
+}
+
+impl Lanes {
+    pub fn new(per_source: usize) -> Self {
+        Self {
+            per_source,
+            publications: VecDeque::new(),
+            mounts: VecDeque::new(),
+            sources: Vec::new(),
+            large: BTreeSet::new(),
+            small: BTreeSet::new(),
+            entered: 0,
+            waiting: 0,
+        }
+    }
+
+    /// The manifests of a delivery can go.
+    pub fn add_publication(&mut self, delivery: DeliveryId) {
+        self.publications.push_back(delivery);
+    }
+
+    /// A blob can be taken over from another repository.
+    pub fn add_mount(&mut self, ticket: Ticket) {
+        self.mounts.push_back(ticket);
+    }
+
+    /// A blob of `size` bytes is to be sent, from `source`.
+    pub fn add(&mut self, ticket: Ticket, size: u64, source: SourceId) {
+        self.entered += 1;
+        self.waiting += 1;
+        let order = Reverse(self.entered);
+        self.change(source, |queues| match Lane::of(size) {
+            Lane::Large => queues.large.push(BySize { size, order, ticket: Reverse(ticket) }),
+            Lane::Small => queues.small.push_back(ticket),
+        });
+    }
+
+    pub fn next_publication(&mut self) -> Option<DeliveryId> {
+        self.publications.pop_front()
+    }
+
+    pub fn next_mount(&mut self) -> Option<Ticket> {
+        self.mounts.pop_front()
+    }
+
+    /// The next blob of a lane, which is under way from now on until [`Self::ended`] hears of it.
+    pub fn next(&mut self, lane: Lane) -> Option<(Ticket, SourceId)> {
+        let source = match lane {
+            Lane::Large => self.large.first()?.2,
+            Lane::Small => self.small.first()?.1,
+        };
+        let ticket = self.change(source, |queues| match lane {
+            Lane::Large => {
+                queues.large_under_way += 1;
+                queues.large.pop().map(|next| next.ticket.0)
+            }
+            Lane::Small => {
+                queues.small_under_way += 1;
+                queues.small.pop_front()
+            }
+        });
+        self.waiting -= 1;
+        Some((ticket?, source))
+    }
+
+    pub fn ended(&mut self, source: SourceId, lane: Lane) {
+        self.change(source, |queues| match lane {
+            Lane::Large => queues.large_under_way -= 1,
+            Lane::Small => queues.small_under_way -= 1,
+        });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.publications.is_empty() && self.mounts.is_empty() && self.waiting == 0
+    }
+
+    /// Forgets all blobs that wait; what is under way still ends.
+    pub fn keep_publications(&mut self) {
+        self.mounts.clear();
+        self.large.clear();
+        self.small.clear();
+        self.waiting = 0;
+        for source in &mut self.sources {
+            source.large.clear();
+            source.small.clear();
+        }
+    }
+
+    /// Changes a source's queues, and its place among the sources with them.
+    fn change<T>(&mut self, id: SourceId, change: impl FnOnce(&mut Source) -> T) -> T {
+        while self.sources.len() <= id.index() {
+            self.sources.push(Source::default());
+        }
+        let source = &mut self.sources[id.index()];
+        source.large_key(id).map(|key| self.large.remove(&key));
+        source.small_key(id).map(|key| self.small.remove(&key));
+        let result = change(source);
+        if source.large_under_way + source.small_under_way < self.per_source {
+            self.large.extend(source.large_key(id));
+            self.small.extend(source.small_key(id));
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{BlobId, RepositoryId};
+
+    fn ticket(blob: usize) -> Ticket {
+        Ticket { blob: BlobId::new(blob), repository: RepositoryId::new(0) }
+    }
+
+    fn source(index: usize) -> SourceId {
+        SourceId::new(index)
+    }
+
+    fn order(lanes: &mut Lanes, lane: Lane) -> Vec<usize> {
+        std::iter::from_fn(|| lanes.next(lane)).map(|(ticket, _)| ticket.blob.index()).collect()
+    }
+
+    #[test]
+    fn the_largest_goes_first_and_among_equals_the_first_that_was_asked_for() {
+        let mut lanes = Lanes::new(96);
+        for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, 5 * SMALL), (3, SMALL)] {
+            lanes.add(ticket(blob), size, source(0));
+        }
+        assert_eq!(order(&mut lanes, Lane::Large), [1, 0, 2]);
+        assert_eq!(order(&mut lanes, Lane::Small), [3]);
+        assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn a_source_has_all_lanes_only_while_no_other_waits() {
+        let mut lanes = Lanes::new(96);
+        (0..4).for_each(|blob| lanes.add(ticket(blob), 9 * SMALL, source(0)));
+        (0..4).for_each(|blob| lanes.add(ticket(10 + blob), 2 * SMALL, source(1)));
+        assert_eq!(order(&mut lanes, Lane::Large), [0, 10, 1, 11, 2, 12, 3, 13]);
+        (0..2).for_each(|blob| lanes.add(ticket(blob), 1, source(0)));
+        lanes.add(ticket(10), 1, source(1));
+        assert_eq!(order(&mut lanes, Lane::Small), [0, 10, 1]);
+    }
+
+    #[test]
+    fn a_busy_source_is_passed_over_until_something_of_it_has_ended() {
+        let mut lanes = Lanes::new(2);
+        (0..3).for_each(|blob| lanes.add(ticket(blob), 1, source(0)));
+        lanes.add(ticket(10), 1, source(1));
+        assert_eq!(order(&mut lanes, Lane::Small), [0, 10, 1]);
+        assert!(!lanes.is_empty());
+        lanes.ended(source(0), Lane::Small);
+        assert_eq!(order(&mut lanes, Lane::Small), [2]);
+    }
+}

@@ -1,0 +1,35 @@
+//! How much may be under way at once.
+
+use std::num::NonZeroUsize;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Large blobs.
+    pub large: NonZeroUsize,
+    /// Small blobs, mounts and manifests: requests rather than transfers. Also the questions that one host is asked.
+    pub small: NonZeroUsize,
+}
+
+impl Limits {
+    /// `parallel` images at a time have about so many blobs under way. Each large one costs about a MiB of memory;
+    /// ten fill a fast line, so beyond them their number grows more slowly.
+    pub fn for_images(parallel: NonZeroUsize) -> Self {
+        const TEN: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+        const TWELVE: NonZeroUsize = NonZeroUsize::new(12).unwrap();
+        const MOST: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+        let beyond_ten = parallel.get().saturating_sub(10);
+        let large = parallel.min(TEN).saturating_add(beyond_ten / 3);
+        Self { large, small: parallel.saturating_mul(TWELVE).min(MOST) }
+    }
+
+    /// The same where only so many files may be open: a transfer has two connections, and idle ones stay open for a
+    /// while.
+    #[must_use]
+    pub fn within(self, open_files: u64) -> Self {
+        let transfers = usize::try_from(open_files.saturating_sub(24) / 2).unwrap_or(usize::MAX);
+        let at_most = |limit: NonZeroUsize, most: usize| {
+            limit.min(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN))
+        };
+        Self { large: at_most(self.large, transfers / 4), small: at_most(self.small, transfers / 2) }
+    }
+}

@@ -1,0 +1,629 @@
+//! What each blob, manifest and delivery of a run waits for, and what follows from each event.
+//!
+//! The ledger knows no network and no time. The loop tells it what has happened, and it answers with the next steps.
+//! A tag is published only once all blobs of its image are in its repository and no manifest of it is on its way by
+//! another tag; a blob is sent to one repository and mounted into the others.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use crate::reference::{Digest, Repository};
+use crate::store::Holds;
+
+/// How often an image's manifests are put again after the target has said that it lacks something they name.
+const ROUNDS_MAX: u32 = 2;
+
+macro_rules! ids {
+    ($($(#[$about:meta])* $name:ident),*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub(crate) struct $name(u32);
+
+        impl $name {
+            pub(crate) fn new(index: usize) -> Self {
+                Self(u32::try_from(index).expect("fewer than 2^32 of them fit into memory"))
+            }
+
+            pub(crate) fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+ids! {
+    /// A blob of the run: one digest in one size.
+    BlobId,
+    /// One name at the target that an image is to have.
+    DeliveryId,
+    /// A repository of the target.
+    RepositoryId,
+    /// An image of the run, in the order in which they were asked for.
+    ImageId,
+    /// A place that blobs come from.
+    SourceId
+}
+
+/// A blob and the repository that is to have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ticket {
+    pub blob: BlobId,
+    pub repository: RepositoryId,
+}
+
+/// What can be begun now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step<E> {
+    /// The blob's bytes are wanted in the repository.
+    Send(Ticket),
+    /// Another repository holds the blob.
+    Mount(Ticket),
+    /// All blobs of the delivery are in its repository.
+    Publish(DeliveryId),
+    /// The delivery has failed.
+    Fail(DeliveryId, E),
+}
+
+/// How a ticket is to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// `must`: the target lacks the blob, whatever it says.
+    Send { must: bool },
+    /// `ours`: this run has put the blob into `from`, or has seen it there.
+    Mount { from: RepositoryId, ours: bool },
+}
+
+/// What becomes of a ticket whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn<E> {
+    Go(How),
+    /// Nobody waits for the blob there any more.
+    Pass(Vec<Step<E>>),
+}
+
+/// Why a ticket could not be carried out.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure<E> {
+    pub error: E,
+    /// No source served the blob; a repository that did not take it says nothing of the others.
+    pub no_source: bool,
+    /// The same would happen again.
+    pub lasting: bool,
+}
+
+/// A manifest in a repository, or the list of what refers to one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Manifest(Digest),
+    Referrers(Digest),
+}
+
+#[derive(Debug)]
+struct Blob<E> {
+    state: BlobState<E>,
+    needs: Vec<Need<E>>,
+    /// None of the needs before this one waits.
+    first_waiting: usize,
+}
+
+#[derive(Debug)]
+enum BlobState<E> {
+    /// No repository is known to hold it, and none is being sent it.
+    Wanted,
+    /// It is being sent to one repository; the others wait for that.
+    Moving,
+    Held {
+        by: RepositoryId,
+        ours: bool,
+    },
+    /// None of its sources served it. Another one may turn up with an image that is not resolved yet.
+    Lost(Box<Failure<E>>),
+}
+
+/// A repository that is to have a blob.
+#[derive(Debug)]
+struct Need<E> {
+    repository: RepositoryId,
+    /// Those that wait for it.
+    deliveries: Vec<DeliveryId>,
+    state: NeedState<E>,
+}
+
+#[derive(Debug)]
+enum NeedState<E> {
+    Waiting,
+    /// A ticket is out.
+    Moving {
+        must_send: bool,
+    },
+    Held,
+    /// The repository does not take it, and will not.
+    Refused(Box<E>),
+}
+
+#[derive(Debug)]
+struct Delivery {
+    repository: RepositoryId,
+    /// Manifests below the root, and the list that the image is to be in.
+    parts: Vec<Part>,
+    rounds: u32,
+    state: DeliveryState,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum DeliveryState {
+    Waits(HashSet<BlobId>),
+    Ready,
+    Putting,
+    Settled,
+}
+
+#[derive(Debug)]
+enum PartState {
+    /// One delivery is putting it; these wait for that.
+    Putting(Vec<DeliveryId>),
+    There,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger<E> {
+    holds: Holds,
+    repositories: Vec<Repository>,
+    repository_ids: HashMap<Repository, RepositoryId>,
+    blobs: Vec<Blob<E>>,
+    blob_ids: HashMap<(Digest, u64), BlobId>,
+    /// By blob and repository, where the need stands among those of the blob.
+    needs: HashMap<Ticket, u32>,
+    /// What the target was found to hold, whether or not a delivery needs it.
+    held: HashMap<(Digest, u64), RepositoryId>,
+    deliveries: Vec<Delivery>,
+    parts: HashMap<(RepositoryId, Part), PartState>,
+    /// Blobs that are lost while another source may still turn up.
+    lost: HashSet<BlobId>,
+    unsettled: usize,
+}
+
+impl<E: Clone> Ledger<E> {
+    pub fn new(holds: Holds) -> Self {
+        Self {
+            holds,
+            repositories: Vec::new(),
+            repository_ids: HashMap::new(),
+            blobs: Vec::new(),
+            blob_ids: HashMap::new(),
+            needs: HashMap::new(),
+            held: HashMap::new(),
+            deliveries: Vec::new(),
+            parts: HashMap::new(),
+            lost: HashSet::new(),
+            unsettled: 0,
+        }
+    }
+
+    pub fn repository_id(&mut self, repository: &Repository) -> RepositoryId {
+        if let Some(id) = self.repository_ids.get(repository) {
+            return *id;
+        }
+        let id = RepositoryId::new(self.repositories.len());
+        self.repositories.push(repository.clone());
+        self.repository_ids.insert(repository.clone(), id);
+        id
+    }
+
+    pub fn repository(&self, id: RepositoryId) -> &Repository {
+        &self.repositories[id.index()]
+    }
+
+    /// The blob of this digest in this size (bytes), and whether it is new. What a manifest says of a blob's size
+    /// concerns those who say the same: two sizes are two blobs, of which at most one can ever land.
+    pub fn blob_id(&mut self, digest: &Digest, size: u64) -> (BlobId, bool) {
+        match self.blob_ids.entry((digest.clone(), size)) {
+            Entry::Occupied(known) => (*known.get(), false),
+            Entry::Vacant(vacant) => {
+                let id = BlobId::new(self.blobs.len());
+                vacant.insert(id);
+                let state = match self.held.get(&(digest.clone(), size)) {
+                    Some(by) => BlobState::Held { by: *by, ours: false },
+                    None => BlobState::Wanted,
+                };
+                self.blobs.push(Blob { state, needs: Vec::new(), first_waiting: 0 });
+                (id, true)
+            }
+        }
+    }
+
+    /// Whether a repository of the target is known to hold the blob.
+    pub fn is_held(&self, blob: BlobId) -> bool {
+        self.holder(blob).is_some()
+    }
+
+    /// A repository of the target that is known to hold the blob.
+    pub fn holder(&self, blob: BlobId) -> Option<RepositoryId> {
+        match self.blobs[blob.index()].state {
+            BlobState::Held { by, .. } => Some(by),
+            BlobState::Wanted | BlobState::Moving | BlobState::Lost(_) => None,
+        }
+    }
+
+    /// The repositories that are to have the blob.
+    pub fn needs(&self, blob: BlobId) -> impl Iterator<Item = RepositoryId> {
+        self.blobs[blob.index()].needs.iter().map(|need| need.repository)
+    }
+
+    /// Takes in that `repository` of the target holds a blob from an earlier run, as a manifest there says. The blob,
+    /// if it was to be sent so far, and the steps that follow.
+    pub fn held_before(
+        &mut self,
+        digest: &Digest,
+        size: u64,
+        repository: RepositoryId,
+    ) -> (Option<BlobId>, Vec<Step<E>>) {
+        let key = (digest.clone(), size);
+        let id = self.blob_ids.get(&key).copied();
+        self.held.entry(key).or_insert(repository);
+        let Some(id) = id else { return (None, Vec::new()) };
+        let blob = &mut self.blobs[id.index()];
+        if !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
+            return (None, Vec::new());
+        }
+        blob.state = BlobState::Held { by: repository, ours: false };
+        (Some(id), self.wake(id))
+    }
+
+    /// Enters a delivery that needs `blobs` in `repository`, and puts `parts` below its root.
+    pub fn admit(
+        &mut self,
+        repository: RepositoryId,
+        blobs: &[BlobId],
+        parts: Vec<Part>,
+    ) -> (DeliveryId, Vec<Step<E>>) {
+        let id = DeliveryId::new(self.deliveries.len());
+        self.deliveries.push(Delivery {
+            repository,
+            parts,
+            rounds: 0,
+            state: DeliveryState::Waits(HashSet::new()),
+        });
+        self.unsettled += 1;
+        let mut steps = Vec::new();
+        for blob in blobs {
+            if let Err(error) = self.wait_for(id, Ticket { blob: *blob, repository }, &mut steps) {
+                steps.extend(self.settle_failed(id, &error));
+                return (id, steps);
+            }
+        }
+        self.publish_if_ready(id, &mut steps);
+        (id, steps)
+    }
+
+    /// Enters a delivery that needs nothing: it is there, or cannot be.
+    pub fn admit_settled(&mut self, repository: RepositoryId) -> DeliveryId {
+        let id = DeliveryId::new(self.deliveries.len());
+        let state = DeliveryState::Settled;
+        self.deliveries.push(Delivery { repository, parts: Vec::new(), rounds: 0, state });
+        id
+    }
+
+    fn wait_for(&mut self, id: DeliveryId, ticket: Ticket, steps: &mut Vec<Step<E>>) -> Result<(), E> {
+        let at = self.need_at(ticket);
+        let shared = self.holds == Holds::Shared;
+        let blob = &mut self.blobs[ticket.blob.index()];
+        let is_held = matches!(blob.state, BlobState::Held { .. });
+        if shared && is_held && matches!(blob.needs[at].state, NeedState::Waiting) {
+            blob.needs[at].state = NeedState::Held;
+        }
+        match &blob.needs[at].state {
+            NeedState::Held => return Ok(()),
+            NeedState::Refused(error) => return Err(E::clone(error)),
+            NeedState::Waiting | NeedState::Moving { .. } => {}
+        }
+        if let BlobState::Lost(failure) = &blob.state
+            && failure.lasting
+            && !self.lost.contains(&ticket.blob)
+        {
+            return Err(failure.error.clone());
+        }
+        blob.needs[at].deliveries.push(id);
+        blob.first_waiting = blob.first_waiting.min(at);
+        if let DeliveryState::Waits(waits) = &mut self.deliveries[id.index()].state {
+            waits.insert(ticket.blob);
+        }
+        if matches!(self.blobs[ticket.blob.index()].needs[at].state, NeedState::Waiting) {
+            steps.extend(self.bring(ticket, at));
+        }
+        Ok(())
+    }
+
+    fn need_at(&mut self, ticket: Ticket) -> usize {
+        let needs = &mut self.blobs[ticket.blob.index()].needs;
+        match self.needs.entry(ticket) {
+            Entry::Occupied(known) => *known.get() as usize,
+            Entry::Vacant(vacant) => {
+                vacant.insert(u32::try_from(needs.len()).expect("fewer than 2^32 of them fit into memory"));
+                let state = NeedState::Waiting;
+                needs.push(Need { repository: ticket.repository, deliveries: Vec::new(), state });
+                needs.len() - 1
+            }
+        }
+    }
+
+    /// The step that a need which waits can take now, if any.
+    fn bring(&mut self, ticket: Ticket, at: usize) -> Option<Step<E>> {
+        let blob = &mut self.blobs[ticket.blob.index()];
+        let step = match &blob.state {
+            BlobState::Held { .. } => Step::Mount(ticket),
+            BlobState::Wanted => {
+                blob.state = BlobState::Moving;
+                Step::Send(ticket)
+            }
+            BlobState::Lost(failure) if !failure.lasting && !self.lost.contains(&ticket.blob) => {
+                blob.state = BlobState::Moving;
+                Step::Send(ticket)
+            }
+            // What carries it, or another source, will wake those who wait.
+            BlobState::Moving | BlobState::Lost(_) => return None,
+        };
+        blob.needs[at].state = NeedState::Moving { must_send: false };
+        Some(step)
+    }
+
+    /// A further source has the blob.
+    pub fn new_source(&mut self, id: BlobId) -> Vec<Step<E>> {
+        let blob = &mut self.blobs[id.index()];
+        if matches!(blob.state, BlobState::Lost(_)) {
+            blob.state = BlobState::Wanted;
+            self.lost.remove(&id);
+            return self.wake(id);
+        }
+        Vec::new()
+    }
+
+    /// All sources are known that there will ever be.
+    pub fn no_more_sources(&mut self) -> Vec<Step<E>> {
+        let mut steps = Vec::new();
+        for id in std::mem::take(&mut self.lost) {
+            let blob = &mut self.blobs[id.index()];
+            let BlobState::Lost(failure) = &blob.state else { continue };
+            let error = failure.error.clone();
+            blob.first_waiting = 0;
+            let waiting: Vec<DeliveryId> =
+                blob.needs.iter_mut().flat_map(|need| std::mem::take(&mut need.deliveries)).collect();
+            for delivery in waiting {
+                steps.extend(self.settle_failed(delivery, &error));
+            }
+        }
+        steps
+    }
+
+    /// Whether blobs are lost while another source may still turn up.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// A ticket's turn has come.
+    pub fn begin(&mut self, ticket: Ticket) -> Turn<E> {
+        let at = self.need_at(ticket);
+        let blob = &self.blobs[ticket.blob.index()];
+        let need = &blob.needs[at];
+        let NeedState::Moving { must_send } = need.state else { return Turn::Pass(Vec::new()) };
+        if !need.deliveries.iter().any(|delivery| self.waits(*delivery, ticket.blob)) {
+            return Turn::Pass(self.abandon(ticket, at));
+        }
+        Turn::Go(match blob.state {
+            BlobState::Held { by, ours } if !must_send => How::Mount { from: by, ours },
+            _ => How::Send { must: must_send },
+        })
+    }
+
+    fn waits(&self, id: DeliveryId, blob: BlobId) -> bool {
+        matches!(&self.deliveries[id.index()].state, DeliveryState::Waits(waits) if waits.contains(&blob))
+    }
+
+    /// Nobody waits for the blob in one repository any more: another one may be sent it.
+    fn abandon(&mut self, ticket: Ticket, at: usize) -> Vec<Step<E>> {
+        let blob = &mut self.blobs[ticket.blob.index()];
+        blob.needs[at].state = NeedState::Waiting;
+        blob.needs[at].deliveries.clear();
+        if matches!(blob.state, BlobState::Moving) {
+            blob.state = BlobState::Wanted;
+            return self.wake(ticket.blob);
+        }
+        Vec::new()
+    }
+
+    /// The blob is in the repository now.
+    pub fn landed(&mut self, ticket: Ticket) -> Vec<Step<E>> {
+        let at = self.need_at(ticket);
+        let shared = self.holds == Holds::Shared;
+        let blob = &mut self.blobs[ticket.blob.index()];
+        let spread = !matches!(blob.state, BlobState::Held { .. });
+        // A holder of this run's making is better than one that a manifest speaks of.
+        if !matches!(blob.state, BlobState::Held { ours: true, .. }) {
+            blob.state = BlobState::Held { by: ticket.repository, ours: true };
+        }
+        let reached = if shared { 0..blob.needs.len() } else { at..at + 1 };
+        let mut waiting = Vec::new();
+        for need in &mut blob.needs[reached] {
+            need.state = NeedState::Held;
+            waiting.append(&mut need.deliveries);
+        }
+        let mut steps = Vec::new();
+        for delivery in waiting {
+            if let DeliveryState::Waits(waits) = &mut self.deliveries[delivery.index()].state
+                && waits.remove(&ticket.blob)
+            {
+                self.publish_if_ready(delivery, &mut steps);
+            }
+        }
+        self.lost.remove(&ticket.blob);
+        if spread && !shared {
+            steps.extend(self.wake(ticket.blob));
+        }
+        steps
+    }
+
+    /// Steps for the needs of a blob that wait, after its state has changed.
+    fn wake(&mut self, id: BlobId) -> Vec<Step<E>> {
+        let mut steps = Vec::new();
+        let mut at = self.blobs[id.index()].first_waiting;
+        while let Some(need) = self.blobs[id.index()].needs.get(at) {
+            if matches!(need.state, NeedState::Waiting) && !need.deliveries.is_empty() {
+                let ticket = Ticket { blob: id, repository: need.repository };
+                match self.bring(ticket, at) {
+                    Some(step) => steps.push(step),
+                    // One of them is sent the blob, the others wait for that.
+                    None => break,
+                }
+            }
+            at += 1;
+        }
+        self.blobs[id.index()].first_waiting = at;
+        steps
+    }
+
+    /// A ticket could not be carried out. Another source may turn up later if there is `more_to_come`.
+    pub fn failed(&mut self, ticket: Ticket, failure: Failure<E>, more_to_come: bool) -> Vec<Step<E>> {
+        let at = self.need_at(ticket);
+        let blob = &mut self.blobs[ticket.blob.index()];
+        let need = &mut blob.needs[at];
+        if failure.no_source && !matches!(blob.state, BlobState::Held { .. }) {
+            need.state = NeedState::Waiting;
+            blob.first_waiting = blob.first_waiting.min(at);
+            blob.state = BlobState::Lost(Box::new(failure));
+            self.lost.insert(ticket.blob);
+            return if more_to_come { Vec::new() } else { self.no_more_sources() };
+        }
+        let error = failure.error.clone();
+        need.state =
+            if failure.lasting { NeedState::Refused(Box::new(failure.error)) } else { NeedState::Waiting };
+        let concerned = std::mem::take(&mut need.deliveries);
+        let mut steps = Vec::new();
+        for delivery in concerned {
+            steps.extend(self.settle_failed(delivery, &error));
+        }
+        let blob = &mut self.blobs[ticket.blob.index()];
+        if matches!(blob.state, BlobState::Moving) {
+            // What one repository refuses, the next one may take.
+            blob.state = BlobState::Wanted;
+            steps.extend(self.wake(ticket.blob));
+        }
+        steps
+    }
+
+    fn publish_if_ready(&mut self, id: DeliveryId, steps: &mut Vec<Step<E>>) {
+        let delivery = &mut self.deliveries[id.index()];
+        if matches!(&delivery.state, DeliveryState::Waits(waits) if waits.is_empty()) {
+            delivery.state = DeliveryState::Ready;
+            steps.push(Step::Publish(id));
+        }
+    }
+
+    /// Whether the manifests of a delivery can be put now; if not, a later step says when. Those below the root that
+    /// another delivery is putting are waited for.
+    pub fn begin_publication(&mut self, id: DeliveryId) -> bool {
+        let delivery = &mut self.deliveries[id.index()];
+        if delivery.state != DeliveryState::Ready {
+            return false;
+        }
+        let repository = delivery.repository;
+        for part in &delivery.parts {
+            if let Some(PartState::Putting(waiting)) = self.parts.get_mut(&(repository, part.clone())) {
+                waiting.push(id);
+                return false;
+            }
+        }
+        delivery.state = DeliveryState::Putting;
+        for part in &delivery.parts {
+            self.parts.entry((repository, part.clone())).or_insert_with(|| PartState::Putting(Vec::new()));
+        }
+        true
+    }
+
+    /// Whether this run has put a manifest into the repository of a delivery.
+    pub fn is_put(&self, id: DeliveryId, digest: &Digest) -> bool {
+        let at = (self.deliveries[id.index()].repository, Part::Manifest(digest.clone()));
+        matches!(self.parts.get(&at), Some(PartState::There))
+    }
+
+    /// The manifests of a delivery were put as far as `put` says; the caller says what becomes of it.
+    pub fn ended_publication(&mut self, id: DeliveryId, put: Vec<Digest>) -> Vec<Step<E>> {
+        let delivery = &mut self.deliveries[id.index()];
+        if delivery.state != DeliveryState::Putting {
+            return Vec::new();
+        }
+        delivery.state = DeliveryState::Ready;
+        let repository = delivery.repository;
+        let mut woken: Vec<DeliveryId> = Vec::new();
+        for part in delivery.parts.clone() {
+            if let Entry::Occupied(known) = self.parts.entry((repository, part))
+                && let PartState::Putting(_) = known.get()
+                && let PartState::Putting(waiting) = known.remove()
+            {
+                woken.extend(waiting);
+            }
+        }
+        for digest in put {
+            self.parts.insert((repository, Part::Manifest(digest)), PartState::There);
+        }
+        woken.into_iter().map(Step::Publish).collect()
+    }
+
+    /// The target lacks something that the delivery's manifests name: these blobs, or manifests below its root. It is
+    /// sent again, without asking first. `None` if that has been done often enough.
+    pub fn lacks(&mut self, id: DeliveryId, blobs: &[BlobId]) -> Option<Vec<Step<E>>> {
+        let delivery = &mut self.deliveries[id.index()];
+        if delivery.rounds >= ROUNDS_MAX || delivery.state != DeliveryState::Ready {
+            return None;
+        }
+        delivery.rounds += 1;
+        if blobs.is_empty() {
+            let repository = delivery.repository;
+            for part in &delivery.parts {
+                if let Entry::Occupied(known) = self.parts.entry((repository, part.clone()))
+                    && matches!(known.get(), PartState::There)
+                {
+                    known.remove();
+                }
+            }
+            return Some(vec![Step::Publish(id)]);
+        }
+        let repository = delivery.repository;
+        delivery.state = DeliveryState::Waits(blobs.iter().copied().collect());
+        let mut steps = Vec::new();
+        for blob in blobs {
+            let ticket = Ticket { blob: *blob, repository };
+            let at = self.need_at(ticket);
+            let need = &mut self.blobs[blob.index()].needs[at];
+            need.deliveries.push(id);
+            if !matches!(need.state, NeedState::Moving { .. }) {
+                need.state = NeedState::Moving { must_send: true };
+                steps.push(Step::Send(ticket));
+            }
+        }
+        Some(steps)
+    }
+
+    /// The delivery is done, or has failed; what follows for others comes from other events.
+    pub fn settle(&mut self, id: DeliveryId) -> bool {
+        let delivery = &mut self.deliveries[id.index()];
+        if delivery.state == DeliveryState::Settled {
+            return false;
+        }
+        delivery.state = DeliveryState::Settled;
+        delivery.parts = Vec::new();
+        self.unsettled -= 1;
+        true
+    }
+
+    fn settle_failed(&mut self, id: DeliveryId, error: &E) -> Option<Step<E>> {
+        self.settle(id).then(|| Step::Fail(id, error.clone()))
+    }
+
+    /// Deliveries that are neither done nor failed.
+    #[cfg(test)]
+    pub fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+}
+
+#[cfg(test)]
+mod tests;
