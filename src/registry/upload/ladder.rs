@@ -13,6 +13,7 @@ use super::capabilities::{Observation, Opening};
 use super::gate::{Gate, Probe};
 use super::kept::Leftover;
 use crate::events::Event;
+use crate::reference::Repository;
 use crate::store::{BlobOrder, Landed, Origin};
 use crate::text;
 
@@ -182,7 +183,7 @@ impl<'a> Ladder<'a> {
         self.target.uploads.capabilities().opening(self.mount_from().is_some())
     }
 
-    fn mount_from(&self) -> Option<&'a crate::reference::Repository> {
+    fn mount_from(&self) -> Option<&'a Repository> {
         let known_in = self.order.known_in.as_ref().filter(|_| !self.refused);
         known_in.filter(|known_in| **known_in != self.order.repository)
     }

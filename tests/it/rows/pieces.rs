@@ -1,4 +1,4 @@
-//! C: uploads in pieces to targets in trouble, and targets that do not answer the first upload.
+//! C: uploads in pieces to targets in trouble, and what uploads leave behind or hold up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,4 +143,36 @@ fn c26_a_target_that_does_not_answer_the_first_upload_holds_up_no_other_reposito
             assert!(put.seq < again[0].seq, "{name} has waited\n{}", journal.dump());
         }
     }
+}
+
+#[test]
+fn c22_a_session_that_a_refused_mount_has_opened_and_nobody_uses_is_deleted() {
+    let base = Blob::generated(5, 3 * MIB);
+    let image = |seed: u64, layers: Vec<Blob>| {
+        let config = Blob::literal(format!("{{\"architecture\":\"amd64\",\"n\":{seed}}}"));
+        Image::single(Kind::Oci, config, layers)
+    };
+    let (lost, slow) = (Blob::generated(6, 700), Blob::generated(7, 2 * MIB));
+    let images = [
+        ("quay.io/group/first:1", image(1, vec![base.clone()])),
+        ("quay.io/group/second:1", image(2, vec![base, lost.clone()])),
+        ("quay.io/group/third:1", image(3, vec![slow.clone()])),
+    ];
+    let scene = Scene::new(&images).flag("--parallel=1");
+    // The second image fails once its mount was refused, while another large blob has the one lane there is.
+    let refused = Arc::new(AtomicBool::new(false));
+    let (refuse, before, after) = (refused.clone(), refused.clone(), refused);
+    let between = on(Op::Mount).when(|call| call.param("from").as_deref() != Some(&call.repository));
+    let refuse = Fault::Run(Arc::new(move |_| refuse.store(true, Ordering::SeqCst)));
+    scene.target.fault(between.then(Fault::IgnoreMount).then(refuse));
+    let get_lost = on(Op::BlobGet).digest(&lost.digest);
+    let wait = get_lost.clone().when(move |_| !before.load(Ordering::SeqCst)).then(Fault::Status(503));
+    scene.source.fault(wait);
+    scene.source.fault(get_lost.when(move |_| after.load(Ordering::SeqCst)).then(Fault::Status(404)));
+    let late = Fault::DelayBody(Duration::from_secs(3));
+    scene.source.fault(on(Op::BlobGet).digest(&slow.digest).then(late));
+    scene.run().failed_alone("group/second");
+    // The other one is of the upload that the source had nothing for.
+    assert_eq!(scene.journal().count("target", Op::UploadDelete), 2, "{}", scene.journal().dump());
+    assert_eq!(scene.target.open_sessions(), 0);
 }
