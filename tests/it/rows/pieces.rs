@@ -176,3 +176,13 @@ fn c22_a_session_that_a_refused_mount_has_opened_and_nobody_uses_is_deleted() {
     assert_eq!(scene.journal().count("target", Op::UploadDelete), 2, "{}", scene.journal().dump());
     assert_eq!(scene.target.open_sessions(), 0);
 }
+
+#[test]
+fn c24_a_size_limit_on_what_has_no_body_is_no_reason_to_try_for_ever() {
+    let scene = Scene::new(&two(3 * MIB));
+    let start = on(Op::Mount).or(Op::UploadStart).repo("group/first");
+    scene.target.fault(start.then(Fault::Status(413)));
+    scene.run().failed_alone("group/first");
+    let starts = scene.journal().filter(|e| e.status == Some(413));
+    assert!(starts.len() <= 12, "{}", scene.journal().dump());
+}
