@@ -4,6 +4,7 @@ mod contents;
 mod downloads;
 mod foreign;
 mod personas;
+mod pieces;
 mod referrers;
 mod retries;
 mod uploads;

@@ -13,6 +13,7 @@ use super::capabilities::{Observation, Opening};
 use super::gate::{Gate, Probe};
 use super::kept::Leftover;
 use crate::events::Event;
+use crate::reference::Repository;
 use crate::store::{BlobOrder, Landed, Origin};
 use crate::text;
 
@@ -31,9 +32,10 @@ pub(crate) struct Ladder<'a> {
     refused: bool,
     /// The target was seen to hold the blob in another size; whatever it says next is looked at.
     suspect: bool,
-    /// How the last try asked for the upload, and how it sent the blob.
+    /// How the last try asked for the upload.
     opening: Opening,
-    way: Way,
+    /// How it sent the blob, if it came to that.
+    way: Option<Way>,
     /// The others wait for the answer to this one.
     probe: Option<(Wait, Probe<'a>)>,
     chances: SecondChances,
@@ -78,7 +80,7 @@ impl<'a> Ladder<'a> {
             refused: false,
             suspect: false,
             opening: Opening::Plain,
-            way: Way::Whole,
+            way: None,
             probe: None,
             chances: SecondChances::default(),
             setbacks: Setbacks::default(),
@@ -104,6 +106,7 @@ impl<'a> Ladder<'a> {
         past_caches: bool,
     ) -> Result<Option<Landed>, Trial> {
         let order = self.order;
+        self.way = None;
         let open = || origin.open(&order.blob, past_caches);
         let (start, reader) = if let Some(session) = self.session.take() {
             (Start::Session(session), None)
@@ -145,8 +148,9 @@ impl<'a> Ladder<'a> {
         (order.listener)(Event::Started { transfer: id, what: order.what.clone(), size });
         let listener = order.listener.clone();
         let moved = move |position| listener(Event::Moved { transfer: id, position });
-        self.way = self.target.uploads.bodies().way(size);
-        self.target.upload(&order.repository, &session, &order.blob, self.way, reader, moved).await?;
+        let way = self.target.uploads.bodies().way(size);
+        self.way = Some(way);
+        self.target.upload(&order.repository, &session, &order.blob, way, reader, moved).await?;
         if self.suspect {
             return self.settle().await;
         }
@@ -182,7 +186,7 @@ impl<'a> Ladder<'a> {
         self.target.uploads.capabilities().opening(self.mount_from().is_some())
     }
 
-    fn mount_from(&self) -> Option<&'a crate::reference::Repository> {
+    fn mount_from(&self) -> Option<&'a Repository> {
         let known_in = self.order.known_in.as_ref().filter(|_| !self.refused);
         known_in.filter(|known_in| **known_in != self.order.repository)
     }
@@ -324,25 +328,25 @@ impl<'a> Ladder<'a> {
         if error.side != Side::Target {
             return false;
         }
-        let tried = self.way.body(self.order.blob.size);
-        let broke_off = error.kind == Kind::Transient && error.status.is_none();
+        let size = self.order.blob.size;
+        let tried = self.way.map_or(0, |way| way.body(size));
         match error.kind {
             Kind::Unauthorized => !std::mem::replace(&mut self.chances.renewed, true),
             Kind::Corrupt if !std::mem::replace(&mut self.chances.resent, true) => true,
             Kind::Unsupported | Kind::Corrupt => self.target.uploads.bodies().refuse_pieces(),
             Kind::TooLarge if self.is_doubtful(tried) => true,
             Kind::TooLarge => self.learn_body_limit(tried),
-            Kind::Transient if broke_off && tried > SUSPICIOUS => {
+            Kind::Transient if error.status.is_none() && size > SUSPICIOUS => {
                 let before = self.setbacks.broken;
                 self.setbacks.broken += match (self.way, trial) {
-                    (Way::Whole, _) => 1,
+                    (Some(Way::Whole), _) => 1,
                     // It has been sent again by itself.
-                    (Way::Pieces(_), Trial::Over(_)) => 2,
-                    (Way::Pieces(_), Trial::Again(_)) => 0,
+                    (Some(Way::Pieces(_)), Trial::Over(_)) => 2,
+                    (Some(Way::Pieces(_)), Trial::Again(_)) | (None, _) => 0,
                 };
                 before < 2 && self.setbacks.broken >= 2 && self.learn_body_limit(tried)
             }
-            Kind::SessionGone if self.way == Way::Whole => {
+            Kind::SessionGone if self.way == Some(Way::Whole) => {
                 self.setbacks.lost_sessions += 1;
                 self.setbacks.lost_sessions == 2 && self.learn_pieces_only()
             }
