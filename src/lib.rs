@@ -19,6 +19,7 @@ pub mod plan;
 pub mod upstreams;
 pub mod workloads;
 
+pub mod error;
 pub mod events;
 pub mod progress;
 
@@ -27,6 +28,7 @@ pub mod platforms;
 pub mod registry;
 
 pub mod open_files;
+mod redact;
 pub mod reference;
 pub mod text;
 pub mod text_file;

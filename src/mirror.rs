@@ -664,7 +664,7 @@ impl<'p> Run<'p> {
     fn finish(mut self) -> Finished {
         self.tasks.abort_all();
         let why = match (&self.gave_up, self.interrupted) {
-            (Some(error), _) => format!("not tried: {} was given up", error.host),
+            (Some(error), _) => format!("not tried: {} was given up", error.place),
             (None, true) => "not done before the interruption".to_owned(),
             (None, false) => "not done".to_owned(),
         };

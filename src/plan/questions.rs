@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{Lack, Place, Plan, Request, Rules, State, blobs_of};
+use crate::error::Remedy;
 use crate::manifest::{Extent, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Host, Name, Repository, Spot};
@@ -111,9 +112,9 @@ impl<'a> Questions<'a> {
     fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
         for ((state, name), spot) in found.states.iter_mut().zip(names).zip(&request.destinations) {
             if let (State::Different, Some(digest)) = (&state, name) {
-                let why = format!("it has another image there, {digest}, which --no-clobber leaves alone");
-                let doing = format!("write manifest {spot}");
-                *state = State::Failed(self.target.error(Kind::Immutable, doing, why));
+                let why = format!("it has another image there, {digest}");
+                let error = self.target.error(Kind::Immutable, format!("write manifest {spot}"), why);
+                *state = State::Failed(error.with_remedy(Remedy::NotClobbered));
             }
         }
         if !found.states.iter().any(State::is_wanted) {

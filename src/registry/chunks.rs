@@ -10,12 +10,14 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 
 use super::Peer;
+use super::answer::Purpose;
 use super::auth::Scopes;
-use super::blob::BlobReader;
-use super::error::{Error, Kind, Purpose};
-use super::exchange::{Ask, At};
+use super::client::At;
+use super::download::BlobReader;
 use super::retry::Patience;
+use super::shim::Ask;
 use super::upload::with_digest;
+use crate::error::{Error, Kind};
 use crate::manifest::Descriptor;
 use crate::reference::Repository;
 use crate::text;

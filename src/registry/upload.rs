@@ -10,11 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Peer;
-use super::auth::Scopes;
-use super::blob::BlobReader;
-use super::error::{Error, Kind, Purpose};
-use super::exchange::{Ask, At, Role};
-use super::login::{Proof, sensitive};
+use super::answer::Purpose;
+use super::auth::{Proof, Scopes};
+use super::client::{At, Role, sensitive};
+use super::download::BlobReader;
+use super::shim::Ask;
+use crate::error::{Error, Kind};
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Repository};
 
@@ -109,7 +110,7 @@ impl Peer {
                 self.bodies.note_whole();
                 Ok(())
             }
-            false => Err(self.failure(Purpose::Session, doing, response).await),
+            false => Err(self.failure(Purpose::Session, repository, doing, response).await),
         }
     }
 

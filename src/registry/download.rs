@@ -7,16 +7,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
 use super::Peer;
-use super::auth::Scopes;
-use super::encoding::{self, Decoder};
-use super::error::{Error, Kind, Purpose};
-use super::exchange::{Ask, At};
-use super::retry::{Patience, SLOWEST};
+use super::answer::Purpose;
+use super::client::At;
+use super::content_coding::{self, Decoder};
+use super::retry::{Attempt, Patience, Rule, SLOWEST};
+use crate::error::{Error, Kind};
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Hasher, Repository};
 use crate::text;
@@ -88,7 +88,7 @@ impl BlobReader {
         if blob.size == 0 {
             reader.verify()?;
         } else {
-            let response = reader.get(None).await?;
+            let response = reader.get(false).await?;
             reader.check_head(&response)?;
             reader.response = Some(response);
         }
@@ -136,10 +136,7 @@ impl BlobReader {
 
     /// What was kept before, else the next piece.
     pub(super) async fn next_or_rest(&mut self) -> Result<Option<Bytes>, Error> {
-        match self.rest.is_empty() {
-            true => self.next().await,
-            false => Ok(Some(std::mem::take(&mut self.rest))),
-        }
+        if self.rest.is_empty() { self.next().await } else { Ok(Some(std::mem::take(&mut self.rest))) }
     }
 
     /// Keeps what was read too much for [`Self::next_or_rest`].
@@ -203,7 +200,7 @@ impl BlobReader {
         let Some(response) = &mut self.response else { return Ok(None) };
         match timeout(stall, response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => Err(self.source.transport_error(&self.doing(), &error)),
+            Ok(Err(error)) => Err(self.source.transport_error(&self.action(), &error)),
             Err(_) => Err(self.error(Kind::Transient, format!("no byte came for {}", text::duration(stall)))),
         }
     }
@@ -232,42 +229,19 @@ impl BlobReader {
     }
 
     /// Asks for the rest after `trouble`, until there is an answer or no patience left.
-    async fn resume(&mut self, mut trouble: Error) -> Result<(), Error> {
+    async fn resume(&mut self, trouble: Error) -> Result<(), Error> {
         self.response = None;
         self.window = (Instant::now(), self.position);
-        let mut whole = false;
-        loop {
-            let Some(pause) = self.patience.next(&trouble.kind, self.source.is_alive()) else {
-                // Another try above would multiply with those made here.
-                return Err(Error { spent: true, ..trouble });
-            };
-            self.source.rest(pause, &trouble).await;
-            // Closed at both ends: some registries answer an open range with 416.
-            // A range would be one of the encoded bytes.
-            let range = (!whole && self.position > 0 && self.decoder.is_none())
-                .then(|| format!("bytes={}-{}", self.position, self.size - 1));
-            match self.get(range).await {
-                Ok(response) => match self.take_up(&response) {
-                    Some(skip) => {
-                        self.decoder = self.decoder_for(&response);
-                        self.skip = skip;
-                        self.response = Some(response);
-                        return Ok(());
-                    }
-                    None => {
-                        whole = true;
-                        trouble = self
-                            .error(Kind::Transient, "it answered with another range than asked for".into());
-                    }
-                },
-                Err(error) if error.status == Some(416) => {
-                    whole = true;
-                    trouble = Error { kind: Kind::Transient, ..error };
-                }
-                // A signed address of a storage service that has run out answers 403; the registry gives a new one.
-                Err(error) => trouble = error,
-            }
-        }
+        let source = self.source.clone();
+        let mut patience = std::mem::replace(&mut self.patience, Patience::new(source.policy()));
+        let resuming = Resuming { reader: self, whole: false };
+        let resumed = source.retry_after(trouble, &mut patience, resuming).await;
+        self.patience = patience;
+        let (response, skip) = resumed?;
+        self.decoder = self.decoder_for(&response);
+        self.skip = skip;
+        self.response = Some(response);
+        Ok(())
     }
 
     /// How many bytes of this answer are known already; `None` if it does not fit at all.
@@ -282,32 +256,17 @@ impl BlobReader {
         (start == self.position && total.is_none_or(|total| total == self.size)).then_some(0)
     }
 
-    async fn get(&self, range: Option<String>) -> Result<Response, Error> {
-        let mut headers = HeaderMap::new();
-        if let Some(range) = range {
-            headers.insert(RANGE, HeaderValue::from_str(&range).expect("digits and a hyphen"));
-        }
-        if self.past_caches {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        }
-        let scopes = Scopes::pull(self.repository.as_str());
-        let at = match &self.url {
-            Some(url) => At::Url(self.source.not_downgraded(url, &self.doing())?),
-            None => At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)),
+    /// Asks for the blob, or only for what is not known of it yet.
+    async fn get(&self, ranged: bool) -> Result<Response, Error> {
+        let (at, purpose) = match &self.url {
+            Some(url) => (At::Url(self.source.not_downgraded(url, &self.action())?), Purpose::Foreign),
+            None => (At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)), Purpose::Blob),
         };
-        let purpose = if self.url.is_some() { Purpose::Foreign } else { Purpose::Blob };
-        let ask = Ask {
-            purpose,
-            method: Method::GET,
-            at,
-            repository: &self.repository,
-            scopes: &scopes,
-            headers,
-            body: None,
-            doing: self.doing(),
-        };
+        let call = self.source.call(Method::GET, purpose, &self.repository, at, self.action());
+        let call = call.past_caches(self.past_caches);
+        let call = if ranged { call.range(self.position, self.size - 1) } else { call };
         let mut first = Patience::new(&self.source.policy);
-        self.source.ask_once(&ask, &mut first).await
+        self.source.try_once(&call, &mut first).await
     }
 
     fn check_head(&mut self, response: &Response) -> Result<(), Error> {
@@ -333,17 +292,52 @@ impl BlobReader {
 
     /// An encoded answer of the very size that the blob has is only called encoded.
     fn decoder_for(&self, response: &Response) -> Option<Decoder> {
-        let encoded = encoding::is_gzip(response) && response.content_length() != Some(self.size);
+        let encoded = content_coding::is_gzip(response) && response.content_length() != Some(self.size);
         encoded.then(Decoder::new)
     }
 
-    fn doing(&self) -> String {
+    fn action(&self) -> String {
         format!("GET blob {} of {}", self.digest, self.repository)
     }
 
     fn error(&self, kind: Kind, why: String) -> Error {
         let served = self.storage.as_ref().map(|storage| format!(", as served by {storage}"));
-        self.source.error(kind, self.doing(), why + &served.unwrap_or_default())
+        self.source.error(kind, self.action(), why + &served.unwrap_or_default())
+    }
+}
+
+/// The rest of a blob on its way.
+struct Resuming<'a> {
+    reader: &'a BlobReader,
+    /// The host has answered a range with something else.
+    whole: bool,
+}
+
+impl Attempt for Resuming<'_> {
+    /// The answer, and how many of its bytes are known already.
+    type Done = (Response, u64);
+    const RULE: Rule = Rule::Download;
+
+    async fn make(&mut self, _: &mut Patience) -> Result<Self::Done, Error> {
+        let reader = self.reader;
+        // A range would be one of the encoded bytes.
+        let ranged = !self.whole && reader.position > 0 && reader.decoder.is_none();
+        match reader.get(ranged).await {
+            Ok(response) => match reader.take_up(&response) {
+                Some(skip) => Ok((response, skip)),
+                None => {
+                    self.whole = true;
+                    let why = "it answered with another range than asked for".to_owned();
+                    Err(reader.error(Kind::Transient, why))
+                }
+            },
+            Err(error) if error.status == Some(416) => {
+                self.whole = true;
+                Err(Error { kind: Kind::Transient, ..error })
+            }
+            // A signed address of a storage service that has run out answers 403; the registry gives a new one.
+            Err(error) => Err(error),
+        }
     }
 }
 
