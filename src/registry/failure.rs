@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
@@ -49,8 +49,7 @@ impl Peer {
         let status = response.status();
         let proxy = self.proxy_for(response.url());
         let proxy = proxy.filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED);
-        let wish = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-        let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
+        let wish = wish_of(response.headers());
         let elsewhere = self.storage_host(response.url()).filter(|_| purpose != Purpose::Token);
         let (body, _) = self.read_start(response, ERROR_BODY_MAX, &action).await;
         let refusal = Refusal::parse(status, &body, self.redactor());
@@ -144,5 +143,47 @@ impl Peer {
                 return (body.freeze(), Some(self.error(Kind::Invalid, action.to_owned(), why)));
             }
         }
+    }
+}
+
+/// How long the server wants to be left alone. A date is read by the clock of who gave it, where the answer shows that
+/// clock (RFC 9110, section 6.6.1): another's may be an hour off.
+fn wish_of(headers: &HeaderMap) -> Option<std::time::Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let its_now = text(DATE).and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+    retry_after(text(RETRY_AFTER)?, its_now.unwrap_or_else(SystemTime::now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn wish(retry_after: &str, date: Option<SystemTime>) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
+        if let Some(date) = date {
+            headers.insert(DATE, httpdate::fmt_http_date(date).parse().unwrap());
+        }
+        wish_of(&headers)
+    }
+
+    #[test]
+    fn a_date_is_read_by_the_clock_of_the_server() {
+        let hour = Duration::from_secs(3600);
+        let seven = Duration::from_secs(7);
+        for its_now in [SystemTime::now() - hour, SystemTime::now(), SystemTime::now() + hour] {
+            let until = httpdate::fmt_http_date(its_now + seven);
+            assert_eq!(wish(&until, Some(its_now)), Some(seven));
+        }
+        assert_eq!(wish("7", Some(SystemTime::now() - hour)), Some(seven));
+    }
+
+    #[test]
+    fn a_date_from_a_server_without_a_clock_is_read_by_ours() {
+        let minute = Duration::from_secs(60);
+        let until = httpdate::fmt_http_date(SystemTime::now() + minute);
+        let wish = wish(&until, None).unwrap();
+        assert!(wish <= minute && wish > minute - Duration::from_secs(10), "{wish:?}");
     }
 }
