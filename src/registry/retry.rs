@@ -59,6 +59,8 @@ impl Default for Timing {
 pub const SLOWEST: u64 = 1 << 10;
 /// A host that is overloaded, but alive, is tried this many times as often.
 const BUSY_FACTOR: u32 = 10;
+/// A pause at a server's wish counts at least for this long.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause before such a try.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Tries beyond the first where a storage service behind a registry refuses.
@@ -98,7 +100,8 @@ impl Patience {
             return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
         }
         if let Kind::RateLimited(Some(wish)) = kind {
-            self.waited = self.waited.saturating_add(*wish);
+            // One that asks for no pause at all, again and again, is not obeyed for ever either.
+            self.waited = self.waited.saturating_add((*wish).max(LEAST_WAIT));
             return (self.waited <= self.policy.timing.longest_wait).then_some(*wish);
         }
         let retries = match kind {

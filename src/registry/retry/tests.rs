@@ -111,6 +111,14 @@ fn a_servers_wish_is_kept_and_is_no_failed_try() {
 }
 
 #[test]
+fn a_server_that_asks_for_no_pause_is_not_obeyed_for_ever() {
+    let mut patience = Patience::new(&policy(0));
+    let now = Kind::RateLimited(Some(Duration::ZERO));
+    let most = Timing::default().longest_wait.as_secs();
+    assert_eq!((0..).take_while(|_| patience.next(&now, false).is_some()).count() as u64, most);
+}
+
+#[test]
 fn an_overloaded_host_that_is_alive_is_tried_more_often() {
     let tries = |alive| {
         let mut patience = Patience::new(&policy(2));
