@@ -157,7 +157,38 @@ fn wish_of(headers: &HeaderMap) -> Option<std::time::Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Scheme;
     use std::time::Duration;
+
+    #[test]
+    fn what_helps_depends_on_the_side_and_on_facts() {
+        let host: crate::reference::Host = "r.example.com".parse().unwrap();
+        let repository: Repository = "a/b".parse().unwrap();
+        let (seven, year) = (Duration::from_secs(7), Duration::from_secs(31_536_000));
+        let certificate = Some(Said::WantsCertificate);
+        let table = [
+            (Kind::Invalid, certificate, true, Some(Remedy::ClientCertificate(host))),
+            (Kind::Invalid, Some(Said::WantsTls), true, Some(Remedy::Tls)),
+            (Kind::Invalid, None, false, None),
+            (Kind::RateLimited(None), None, true, Some(Remedy::RateLimit(None))),
+            (Kind::RateLimited(Some(seven)), None, true, Some(Remedy::RateLimit(Some(seven)))),
+            (Kind::RateLimited(Some(year)), None, true, Some(Remedy::RateLimitTooLong(year))),
+            (Kind::NotFound, Some(Said::IsAmazon), false, Some(Remedy::CreateAtAmazon(repository.clone()))),
+            (Kind::NotFound, None, false, Some(Remedy::Create)),
+            (Kind::Immutable, None, false, Some(Remedy::TagsImmutable)),
+            (Kind::Denied, None, false, Some(Remedy::MayNotPush)),
+            (Kind::TooLarge, None, false, Some(Remedy::BodyLimit)),
+            (Kind::Unsupported, None, false, Some(Remedy::ReadOnly)),
+            (Kind::Transient, None, false, None),
+        ];
+        let peer = |side| Peer::for_test(side, "r.example.com", Scheme::Https, 0);
+        let (source, target) = (peer(Side::Source), peer(Side::Target));
+        for (kind, said, of_both, expected) in table {
+            assert_eq!(target.remedy(&kind, said, &repository), expected, "{kind:?}");
+            let of_source = expected.filter(|_| of_both);
+            assert_eq!(source.remedy(&kind, said, &repository), of_source, "{kind:?}");
+        }
+    }
 
     fn wish(retry_after: &str, date: Option<SystemTime>) -> Option<Duration> {
         let mut headers = HeaderMap::new();

@@ -204,14 +204,14 @@ impl Clients {
             ("http", Partner::Registry { .. }) => (Security::Plain, None),
             ("http", Partner::Stranger { allowed, .. }) => (Security::Plain, Some(allowed)),
             (_, Partner::Registry { host, unverified: true }) => (Security::Unverified(host.clone()), None),
-            (_, Partner::Registry { host, unverified: false }) => match self.trust.has_directory(host) {
-                true => (Security::VerifiedAs(host.clone()), None),
-                false => (Security::Verified, None),
-            },
-            (_, Partner::Stranger { of, allowed }) => match self.trust.has_directory(of) {
-                true => (Security::VerifiedBy(of.clone()), Some(allowed)),
-                false => (Security::Verified, Some(allowed)),
-            },
+            (_, Partner::Registry { host, unverified: false }) => {
+                let named = self.trust.has_directory(host);
+                (if named { Security::VerifiedAs(host.clone()) } else { Security::Verified }, None)
+            }
+            (_, Partner::Stranger { of, allowed }) => {
+                let named = self.trust.has_directory(of);
+                (if named { Security::VerifiedBy(of.clone()) } else { Security::Verified }, Some(allowed))
+            }
         };
         let proxy = self.proxies.for_url(url).cloned();
         let security = match (security, &proxy) {

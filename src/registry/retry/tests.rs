@@ -115,7 +115,7 @@ fn a_server_that_asks_for_no_pause_is_not_obeyed_for_ever() {
     let mut patience = Patience::new(&policy(0));
     let now = Kind::RateLimited(Some(Duration::ZERO));
     let most = Timing::default().longest_wait.as_secs();
-    assert_eq!((0..).take_while(|_| patience.next(&now, false).is_some()).count() as u64, most);
+    assert_eq!((0..9_999).take_while(|_| patience.next(&now, false).is_some()).count() as u64, most);
 }
 
 #[test]
