@@ -7,6 +7,8 @@ mod address;
 mod answer;
 mod auth;
 mod blobs;
+#[cfg(test)]
+mod canned;
 mod chunks;
 mod client;
 mod content_coding;

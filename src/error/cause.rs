@@ -64,6 +64,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    fn shown(&self, redactor: &Redactor) -> String {
+        let said = printable(&format!("{} {}", self.status, redactor.apply(&self.message.0)));
+        match &self.elsewhere {
+            Some(host) => format!("{said} (said by {}, where it points to)", redactor.apply(host)),
+            None => said,
+        }
+    }
+
     pub(crate) fn has(&self, code: Code) -> bool {
         self.codes.contains(&code)
     }
@@ -140,33 +148,30 @@ impl From<Quote> for Cause {
 }
 
 impl Cause {
-    /// The cause in words, without the secrets that `redactor` knows.
+    /// The cause in words, without the secrets that `redactor` knows: a stranger may put one anywhere.
     pub(crate) fn shown(&self, redactor: &Redactor) -> String {
-        match self {
-            Self::Told(sentence) => redactor.apply(sentence),
-            Self::Quoted(quote) => quote.shown(redactor),
-            Self::Answer(answer) => {
-                let said = printable(&format!("{} {}", answer.status, redactor.apply(&answer.message.0)));
-                match &answer.elsewhere {
-                    Some(host) => format!("{said} (said by {host}, where it points to)"),
-                    None => said,
-                }
+        let told = match self {
+            Self::Quoted(quote) => return quote.shown(redactor),
+            Self::Proxy { proxy, trouble } => return trouble.shown(proxy, redactor),
+            Self::NoConnection(reason) => return format!("cannot connect: {}", reason.shown(redactor)),
+            Self::Dns { passing: true, detail } => return detail.shown(redactor),
+            Self::Dns { passing: false, detail } => {
+                return format!("no such host: {}", detail.shown(redactor));
             }
+            Self::Answer(answer) => return answer.shown(redactor),
+            Self::Told(sentence) => return redactor.apply(sentence),
             Self::NoTls => "it does not speak TLS".to_owned(),
-            Self::Certificate(reason) => format!("its certificate is not trusted: {}", printable(reason)),
-            Self::Tls(reason) => format!("TLS: {}", printable(reason)),
-            Self::NoConnection(reason) => format!("cannot connect: {}", reason.shown(redactor)),
-            Self::Dns { passing: true, detail } => detail.shown(redactor),
-            Self::Dns { passing: false, detail } => format!("no such host: {}", detail.shown(redactor)),
+            Self::Certificate(reason) => format!("its certificate is not trusted: {reason}"),
+            Self::Tls(reason) => format!("TLS: {reason}"),
             Self::Forbidden(host) => {
                 let place = host.as_ref().map_or(String::new(), |host| format!("it points to {host}: "));
                 format!(
                     "{place}it leads to an address on a private network or this machine, which is refused"
                 )
             }
-            Self::Proxy { proxy, trouble } => trouble.shown(proxy, redactor),
-            Self::NoList(media_type) => format!("it answers with {}", printable(media_type)),
-        }
+            Self::NoList(media_type) => format!("it answers with {media_type}"),
+        };
+        printable(&redactor.apply(&told))
     }
 }
 
@@ -190,6 +195,36 @@ impl ProxyTrouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_shown_in_no_kind_of_cause() {
+        let redactor = Redactor::default();
+        redactor.learn("hunter2");
+        let text = || "told hunter2".to_owned();
+        let quote = || Quote::new(text(), &redactor);
+        let proxy = |trouble| Cause::Proxy { proxy: "p:1".to_owned(), trouble };
+        let answer = Answer { status: 400, codes: vec![], message: quote(), elsewhere: Some(text()) };
+        let causes = [
+            Cause::Told(text()),
+            Cause::Quoted(quote()),
+            Cause::Answer(Box::new(answer)),
+            Cause::Certificate(text()),
+            Cause::Tls(text()),
+            Cause::NoConnection(quote()),
+            Cause::Dns { passing: true, detail: quote() },
+            Cause::Dns { passing: false, detail: quote() },
+            Cause::Forbidden(Some(text())),
+            Cause::NoList(text()),
+            proxy(ProxyTrouble::Unreachable(quote())),
+            proxy(ProxyTrouble::Tls(Box::new(Cause::Tls(text())))),
+            proxy(ProxyTrouble::Refuses(quote())),
+            proxy(ProxyTrouble::Broken(quote())),
+        ];
+        for cause in causes {
+            let shown = cause.shown(&redactor);
+            assert!(shown.contains("told ***") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
 
     #[test]
     fn a_long_text_is_redacted_before_it_is_cut() {

@@ -185,3 +185,6 @@ impl TokenQuestion<'_> {
         format!("{}, asking {service} for a token", self.call.action)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,30 +165,35 @@ mod tests {
     use super::*;
     use crate::error::Side;
     use crate::registry::Scheme;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use crate::registry::canned::Canned;
 
-    /// A registry that knows no manifest, and says so with what it was shown.
-    async fn empty() -> Peer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"none for hunter2"}]}"#;
-            let answer = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut question = [0; 4096];
-                while stream.read(&mut question).await.is_ok_and(|read| read > 0) {
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                }
-            }
-        });
-        Peer::for_test(Side::Source, &host, Scheme::Http, 0)
+    #[tokio::test]
+    async fn a_damaged_manifest_is_asked_for_once_more_past_caches() {
+        let bytes = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
+            "application/vnd.oci.image.index.v1+json"
+        );
+        let digest = Digest::of(Algorithm::Sha256, bytes.as_bytes());
+        let spot = Spot { repository: "a/b".parse().unwrap(), name: Name::Digest(digest) };
+        for (heals, asked) in [(true, 2), (false, 2)] {
+            let good = bytes.clone();
+            let cache = Canned::start(move |head| {
+                let fresh = head.to_ascii_lowercase().contains("cache-control: no-cache");
+                let body = if fresh && heals { good.clone() } else { "damaged".to_owned() };
+                (200, String::new(), body)
+            })
+            .await;
+            let peer = Peer::for_test(Side::Source, &cache.host, Scheme::Http, 5);
+            let fetched = peer.get_manifest(&spot, None).await;
+            assert_eq!((fetched.is_ok(), cache.count("GET")), (heals, asked));
+        }
     }
 
     #[tokio::test]
     async fn what_is_absent_costs_no_search_for_secrets() {
-        let peer = empty().await;
+        let absent = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"none for hunter2"}]}"#;
+        let empty = Canned::start(move |_| (404, String::new(), absent.to_owned())).await;
+        let peer = Peer::for_test(Side::Source, &empty.host, Scheme::Http, 0);
         peer.redactor().learn("hunter2");
         let spot = Spot { repository: "a/b".parse().unwrap(), name: Name::Tag("1".parse().unwrap()) };
         for _ in 0..3 {
