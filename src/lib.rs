@@ -19,6 +19,7 @@ pub mod plan;
 pub mod upstreams;
 pub mod workloads;
 
+pub mod error;
 pub mod events;
 pub mod progress;
 
@@ -28,6 +29,7 @@ pub mod registry;
 mod store;
 
 pub mod open_files;
+mod redact;
 pub mod reference;
 pub mod text;
 pub mod text_file;

@@ -1,42 +1,53 @@
 //! The verbs of a registry (OCI distribution-spec 1.1): manifests, blobs, uploads, mounts.
+//!
+//! A verb makes a call ([`client`]), which is tried as long as that makes sense ([`retry`]), by whoever is first at a host
+//! ([`ping`]), with what the host wants to see ([`auth`]), through its gate ([`host`]).
 
-pub mod auth;
-mod blob;
-mod contact;
+mod address;
+mod answer;
+mod auth;
+mod blobs;
+#[cfg(test)]
+mod canned;
+mod client;
+mod content_coding;
 pub mod credentials;
-mod encoding;
-mod error;
-mod exchange;
-mod login;
+mod download;
+mod failure;
+mod host;
+mod http_error;
+mod manifests;
+mod observed;
+mod ping;
 pub mod proxies;
-mod reach;
 mod referrers;
 pub mod retry;
+mod shim;
 pub mod tls;
-mod transport;
 mod trial;
 mod upload;
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
-use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Response, Url};
 
-pub(crate) use self::blob::Download;
-pub use self::error::{Error, Kind, Side};
-pub use self::exchange::{Peer, REQUESTS_PER_HOST, Scheme};
+pub(crate) use self::download::Download;
+pub use self::host::REQUESTS_PER_HOST;
 pub use self::referrers::REFERRERS_MAX;
 pub(crate) use self::trial::Trial;
 pub(crate) use self::upload::Ladder;
+pub use crate::error::{Error, Kind, Side};
 
-use self::auth::Scopes;
-use self::encoding::Decoder;
-use self::error::Purpose;
-use self::exchange::{Ask, At};
-use self::retry::Patience;
-use crate::manifest::{self, Content, Descriptor, Manifest};
-use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
+use self::auth::Authenticator;
+use self::client::Call;
+use self::credentials::Keyring;
+use self::host::{Addresses, Gate};
+use self::observed::Observed;
+use self::ping::Ping;
+use self::retry::{Attempt, Patience, Policy, Rule};
+use self::tls::Clients;
+use self::upload::Uploads;
+use crate::reference::{Digest, Host};
 
 /// What a HEAD of a manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,278 +75,107 @@ pub enum Start {
     Session(Url),
 }
 
+/// How a host may be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// TLS with a certificate that is vouched for; loopback hosts may do without TLS.
+    Https,
+    /// Plain HTTP, because the user wrote `http://`.
+    Http,
+    /// TLS with any certificate, or plain HTTP where the host speaks no TLS.
+    Insecure,
+}
+
+/// A registry as this run knows it: how to reach it, how to get in, when to leave it alone.
+#[derive(Debug)]
+pub struct Peer {
+    pub side: Side,
+    pub host: Host,
+    policy: Policy,
+    clients: Arc<Clients>,
+    keyring: Arc<Keyring>,
+    addresses: Addresses,
+    gate: Gate,
+    ping: Ping,
+    auth: Authenticator,
+    observed: Observed,
+    /// What it was seen to do with uploads.
+    uploads: Uploads,
+}
+
 impl Peer {
-    /// Which digest `spot` has, by HEAD (distribution-spec, "Checking if content exists in the registry").
-    ///
-    /// # Errors
-    /// The registry cannot be reached or does not let us in. That something does not exist is no error.
-    pub async fn head_manifest(&self, spot: &Spot) -> Result<Head, Error> {
-        let mut patience = Patience::new(&self.policy);
-        match self.manifest_request(Method::HEAD, spot, false, &mut patience).await {
-            Ok(response) => Ok(declared_digest(&response).map_or(Head::Mute, Head::Found)),
-            Err(error) => match error.kind {
-                Kind::NotFound => Ok(Head::Absent),
-                // Some do not do HEAD; some redirect it to storage that signs for GET alone.
-                Kind::Unsupported | Kind::Storage => Ok(Head::Mute),
-                // Why the request is bad would be in a body, and this answer has none.
-                Kind::Invalid if error.status == Some(400) => Ok(Head::Mute),
-                _ => Err(error),
-            },
+    pub fn new(
+        side: Side,
+        host: Host,
+        scheme: Scheme,
+        keyring: Arc<Keyring>,
+        clients: Arc<Clients>,
+        policy: Policy,
+    ) -> Self {
+        clients.proxies.logins().for_each(|login| login.hide(&keyring.redactor));
+        Self {
+            side,
+            addresses: Addresses::new(&host, scheme),
+            auth: Authenticator::new(side, host.clone(), keyring.clone()),
+            host,
+            policy,
+            clients,
+            keyring,
+            gate: Gate::default(),
+            ping: Ping::default(),
+            observed: Observed::default(),
+            uploads: Uploads::default(),
         }
     }
 
-    /// Fetches a manifest, verified: against the digest it is asked for by, and `size` where that is known.
-    ///
-    /// # Errors
-    /// It does not exist, is damaged, or is no manifest that can be mirrored.
-    pub async fn get_manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
-        let mut patience = Patience::new(&self.policy);
-        let mut past_caches = false;
-        loop {
-            let response = self.manifest_request(Method::GET, spot, past_caches, &mut patience).await?;
-            let error = match self.read_manifest(response, spot, size).await {
-                Ok(manifest) => return Ok(manifest),
-                Err(error) => error,
-            };
-            match patience.next(&error.kind, self.is_alive()) {
-                Some(pause) => self.rest(pause, &error).await,
-                // A cache on the way may be the culprit.
-                None if error.kind == Kind::Corrupt && !past_caches => past_caches = true,
-                None => return Err(error),
-            }
-        }
+    /// A registry for a test, with pauses of a millisecond and no proxy.
+    #[cfg(test)]
+    fn for_test(side: Side, host: &str, scheme: Scheme, retries: u32) -> Self {
+        use self::retry::Timing;
+        use std::time::Duration;
+        let millisecond = Duration::from_millis(1);
+        let timing = Timing { first_pause: millisecond, longest_pause: millisecond, ..Timing::default() };
+        let policy = Policy { retries, timing, manifest_max: 1 << 20 };
+        let clients = Clients::new(tls::Trust::default(), Arc::default(), Duration::from_secs(5));
+        Self::new(side, host.parse().unwrap(), scheme, Arc::default(), Arc::new(clients), policy)
     }
 
-    async fn read_manifest(
-        &self,
-        response: Response,
-        spot: &Spot,
-        size: Option<u64>,
-    ) -> Result<Manifest, Error> {
-        let doing = format!("GET manifest {spot}");
-        let media_type =
-            response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
-        let encoded = encoding::is_gzip(&response);
-        let mut bytes = self.read_manifest_bytes(response, &doing).await?;
-        if encoded && bytes.starts_with(&[0x1f, 0x8b]) {
-            let decoded = Decoder::new().decode(&bytes, self.policy.manifest_max as u64);
-            bytes = decoded.map_err(|why| self.error(Kind::Invalid, doing.clone(), why.to_owned()))?;
-        }
-        let algorithm = match &spot.name {
-            Name::Digest(digest) => digest.algorithm(),
-            Name::Tag(_) => Algorithm::Sha256,
-        };
-        if let Name::Digest(expected) = &spot.name {
-            let actual = Digest::of(algorithm, &bytes);
-            if actual != *expected {
-                let why = format!("its bytes are not what was asked for: they have the digest {actual}");
-                return Err(self.error(Kind::Corrupt, doing, why));
-            }
-        }
-        if let Some(size) = size.filter(|size| *size != bytes.len() as u64) {
-            let why = format!("it has {} bytes where its index says {size}", bytes.len());
-            return Err(self.error(Kind::Corrupt, doing, why));
-        }
-        Manifest::parse(bytes, media_type.as_deref(), algorithm)
-            .map_err(|e| self.error(Kind::Invalid, doing, e.to_string()))
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
-    async fn read_manifest_bytes(&self, response: Response, doing: &str) -> Result<Bytes, Error> {
-        let limit = self.policy.manifest_max;
-        self.read_body(response, limit, doing).await.map_err(|error| match error.kind {
-            Kind::Invalid => {
-                Error { hint: Some("--max-manifest-size allows up to 16 MiB".to_owned()), ..error }
-            }
-            _ => error,
-        })
+    /// Makes the call until it succeeds or there is no more hope.
+    async fn ask(&self, call: &Call<'_>) -> Result<Response, Error> {
+        self.retry(&mut Patience::new(&self.policy), Asking { peer: self, call }).await
     }
 
-    async fn manifest_request(
-        &self,
-        method: Method,
-        spot: &Spot,
-        past_caches: bool,
-        patience: &mut Patience,
-    ) -> Result<Response, Error> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPT));
-        if past_caches {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        }
-        let doing = format!("{method} manifest {spot}");
-        let ask = Ask {
-            purpose: Purpose::Manifest,
-            method,
-            at: At::Path(format!("/v2/{}/manifests/{}", spot.repository, spot.name.as_str())),
-            repository: &spot.repository,
-            scopes: &self.scopes(&spot.repository),
-            headers,
-            body: None,
-            doing,
-        };
-        self.ask_with(&ask, patience).await
+    /// Makes the call once, as one of not too many.
+    async fn ask_in_turn(&self, call: &Call<'_>, patience: &mut Patience) -> Result<Response, Error> {
+        let _place = self.gate.enter().await;
+        self.try_once(call, patience).await
     }
 
-    /// Puts a manifest under a tag or its digest, byte for byte (distribution-spec, "Pushing Manifests").
-    ///
-    /// # Errors
-    /// The registry refuses it ([`Kind::BlobUnknown`] if it misses content), or says that it stored something else.
-    pub async fn put_manifest(&self, spot: &Spot, manifest: &Manifest) -> Result<Stored, Error> {
-        let doing = format!("PUT manifest {spot}");
-        let mut headers = HeaderMap::new();
-        let media_type = HeaderValue::from_str(&manifest.media_type);
-        headers.insert(CONTENT_TYPE, media_type.expect("a known media type is a valid header value"));
-        let ask = Ask {
-            purpose: Purpose::ManifestPut,
-            method: Method::PUT,
-            at: At::Path(format!("/v2/{}/manifests/{}", spot.repository, spot.name.as_str())),
-            repository: &spot.repository,
-            scopes: &self.scopes(&spot.repository),
-            headers,
-            body: Some(manifest.bytes.clone()),
-            doing: doing.clone(),
-        };
-        let response = self.ask(&ask).await.map_err(|error| explain_refusal(error, manifest))?;
-        match declared_digest(&response) {
-            Some(stored)
-                if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest =>
-            {
-                let why = format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest);
-                Err(self.error(Kind::Invalid, doing, why))
-            }
-            _ => Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") }),
-        }
-    }
-
-    /// The size in bytes of a blob in `repository`, or `None` if it is not there.
-    ///
-    /// # Errors
-    /// The registry cannot be asked.
-    pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
-        let ask = Ask {
-            purpose: Purpose::Blob,
-            method: Method::HEAD,
-            at: At::Path(format!("/v2/{repository}/blobs/{digest}")),
-            repository,
-            scopes: &self.scopes(repository),
-            headers: HeaderMap::new(),
-            body: None,
-            doing: format!("HEAD blob {digest} of {repository}"),
-        };
-        match self.ask(&ask).await {
-            Ok(response) => {
-                let length =
-                    response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-                Ok(length)
-            }
-            Err(error) if error.kind == Kind::NotFound => Ok(None),
-            // Redirected to storage that signs for GET alone.
-            Err(error) if matches!(error.kind, Kind::Storage | Kind::Unsupported) => {
-                self.blob_size_by_get(repository, digest).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The size of a blob by fetching its first byte.
-    async fn blob_size_by_get(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
-        let mut headers = HeaderMap::new();
-        headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-        let ask = Ask {
-            purpose: Purpose::Blob,
-            method: Method::GET,
-            at: At::Path(format!("/v2/{repository}/blobs/{digest}")),
-            repository,
-            scopes: &self.scopes(repository),
-            headers,
-            body: None,
-            doing: format!("GET the size of blob {digest} of {repository}"),
-        };
-        match self.ask(&ask).await {
-            Ok(response) => Ok(blob::whole_length(&response)),
-            Err(error) if error.kind == Kind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Starts an upload, once, without another try: the blob as a whole has that.
-    ///
-    /// With `mount_from`, the same request offers to take the blob from that repository of this registry, which
-    /// may be `repository` itself and then only asks whether the blob is there (distribution-spec, "Mounting a
-    /// blob from another repository").
-    ///
-    /// # Errors
-    /// The registry takes no uploads here.
-    pub async fn start_upload(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        mount_from: Option<&Repository>,
-    ) -> Result<Start, Error> {
-        let doing = match mount_from {
-            Some(from) if from != repository => {
-                format!("mount blob {} from {from} to {repository}", blob.digest)
-            }
-            _ => format!("start an upload to {repository}"),
-        };
-        let (path, scopes) = match mount_from {
-            Some(from) => {
-                let query = format!("?mount={}&from={from}", blob.digest);
-                let scopes = Scopes::push(repository.as_str());
-                let scopes =
-                    if from == repository { scopes } else { scopes.and(Scopes::pull(from.as_str())) };
-                (format!("/v2/{repository}/blobs/uploads/{query}"), scopes)
-            }
-            None => (format!("/v2/{repository}/blobs/uploads/"), Scopes::push(repository.as_str())),
-        };
-        let ask = Ask {
-            purpose: Purpose::Upload,
-            method: Method::POST,
-            at: At::Path(path),
-            repository,
-            scopes: &scopes,
-            headers: HeaderMap::new(),
-            body: None,
-            doing: doing.clone(),
-        };
-        let mut patience = retry::Patience::new(&self.policy);
-        let response = self.ask_once(&ask, &mut patience).await?;
-        match response.status() {
-            StatusCode::CREATED => Ok(Start::There),
-            _ => {
-                self.uploads.note_started(response.headers());
-                Ok(Start::Session(self.location(response.url(), response.headers(), &doing)?))
-            }
-        }
-    }
-
-    /// Waits `pause` after `error`; together with all who talk to this host if that is the host's wish.
-    pub async fn pause(&self, pause: Duration, error: &Error) {
-        self.rest(pause, error).await;
-    }
-
-    fn scopes(&self, repository: &Repository) -> Scopes {
-        match self.side {
-            Side::Source => Scopes::pull(repository.as_str()),
-            Side::Target => Scopes::push(repository.as_str()),
-        }
+    /// Whether `url` is at this very host, and not where it points to.
+    fn is_own(&self, url: &Url) -> bool {
+        self.ping.base().is_some_and(|base| base.origin() == url.origin())
     }
 }
 
-/// Why a registry may not take a manifest as it is, where that can be told.
-fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
-    let hint = match (&error.kind, &manifest.content) {
-        (Kind::Invalid | Kind::BlobUnknown(_), Content::Image(layers)) if layers.iter().any(Descriptor::is_foreign) => {
-            "it names layers that are not to be copied; docker-registry takes them where validation.manifests.urls allows their addresses".to_owned()
-        }
-        (Kind::Unsupported | Kind::Invalid | Kind::NotFound, _) => {
-            format!("the target may not accept {}; nothing is converted silently", manifest.media_type)
-        }
-        _ => return error,
-    };
-    Error { hint: Some(hint), ..error }
+/// A call on its way.
+struct Asking<'a> {
+    peer: &'a Peer,
+    call: &'a Call<'a>,
 }
 
-fn declared_digest(response: &Response) -> Option<Digest> {
-    response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
+impl Attempt for Asking<'_> {
+    type Done = Response;
+    const RULE: Rule = Rule::Request;
+
+    async fn make(&mut self, patience: &mut Patience) -> Result<Response, Error> {
+        self.peer.ask_in_turn(self.call, patience).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds this lock")
 }

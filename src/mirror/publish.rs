@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+use crate::error::Remedy;
 use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::reference::{Digest, Name, Spot};
 use crate::registry::{Error, Kind};
@@ -82,24 +83,12 @@ async fn put<'m>(
             target.put_manifest(at, trimmed, false).await?;
             Ok(trimmed)
         }
-        StandIn::Nested => Err(Error {
-            kind: Kind::Invalid,
-            hint: Some(
-                "an index within an index cannot be cut, and the target takes none that names what is not \
-                 there: take all platforms"
-                    .to_owned(),
-            ),
-            ..error
-        }),
-        StandIn::Index(_) | StandIn::Forbidden => Err(Error {
-            kind: Kind::Invalid,
-            hint: Some(
-                "its digest is pinned, and would change without the other platforms: take all platforms, or \
-                 allow it by --platform-repin"
-                    .to_owned(),
-            ),
-            ..error
-        }),
+        StandIn::Nested => {
+            Err(Error { kind: Kind::Invalid, remedy: Some(Box::new(Remedy::NestedIndex)), ..error })
+        }
+        StandIn::Index(_) | StandIn::Forbidden => {
+            Err(Error { kind: Kind::Invalid, remedy: Some(Box::new(Remedy::PinnedIndex)), ..error })
+        }
     }
 }
 

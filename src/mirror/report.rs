@@ -39,7 +39,7 @@ impl Run {
     pub(super) fn finish(mut self) -> Finished {
         self.tasks.abort_all();
         let why = match (self.refusals.gave_up(), self.interrupted) {
-            (Some(error), _) => format!("not tried: {} was given up", error.host),
+            (Some(error), _) => format!("not tried: {} was given up", error.place),
             (None, true) => "not done before the interruption".to_owned(),
             (None, false) => "not done".to_owned(),
         };

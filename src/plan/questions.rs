@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::tree::Fetched;
 use super::{Lack, Levels, Place, Request, Rules, State};
+use crate::error::Remedy;
 use crate::manifest::{Descriptor, Extent, Manifest};
 use crate::platforms::Platforms;
 use crate::reference::{Digest, Repository, Spot};
@@ -147,9 +148,9 @@ impl Questions {
     fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
         for ((state, name), spot) in found.states.iter_mut().zip(names).zip(&request.destinations) {
             if let (State::Different, Some(digest)) = (&state, name) {
-                let why = format!("it has another image there, {digest}, which --no-clobber leaves alone");
-                let doing = format!("write manifest {spot}");
-                *state = State::Failed(self.target.error(Kind::Immutable, doing, why));
+                let why = format!("it has another image there, {digest}");
+                let error = self.target.error(Kind::Immutable, format!("write manifest {spot}"), why);
+                *state = State::Failed(error.with_remedy(Remedy::NotClobbered));
             }
         }
         if !found.states.iter().any(State::is_wanted) {

@@ -130,7 +130,7 @@ impl Questions {
             Ok(manifest) => Ok(manifest.clone()),
             Err(error) => {
                 let platform = child.platform.as_deref().unwrap_or("no platform");
-                Err(Error { doing: format!("{} ({platform}, a part of {spot})", error.doing), ..error })
+                Err(Error { action: format!("{} ({platform}, a part of {spot})", error.action), ..error })
             }
         }
     }

@@ -6,7 +6,6 @@
 
 mod file;
 mod helper;
-mod hush;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::OnceCell;
 
 use self::file::AuthFile;
-use self::hush::Hush;
+use crate::redact::Redactor;
 use crate::reference::{Host, Repository};
 use crate::text;
 
@@ -35,6 +34,11 @@ impl Secret {
     /// The secret itself, for the one request that it is for.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// What follows the scheme in the value of an `Authorization` header.
+    pub(super) fn value(&self) -> &str {
+        self.0.split_once(' ').map_or(&self.0, |(_, value)| value)
     }
 }
 
@@ -65,6 +69,15 @@ impl Login {
         Secret(format!("Basic {}", STANDARD.encode(pair)))
     }
 
+    /// Keeps the login out of all that is shown from now on.
+    pub(super) fn hide(&self, redactor: &Redactor) {
+        redactor.learn(self.basic().value());
+        redactor.learn(&self.password.0);
+        if let Some(token) = &self.identity_token {
+            redactor.learn_token(&token.0);
+        }
+    }
+
     fn user_or_token(&self) -> &str {
         if self.user.is_empty() { "<token>" } else { &self.user }
     }
@@ -86,8 +99,8 @@ pub struct Keyring {
     files: Vec<AuthFile>,
     /// What helpers said, by helper and server: each is asked once, even if it then fails, which may take its time.
     asked: Mutex<HashMap<(String, String), Answer>>,
-    /// What hosts were shown, and may say back.
-    pub(super) hush: Hush,
+    /// Knows what hosts were shown, and may say back.
+    pub(super) redactor: Arc<Redactor>,
 }
 
 type Answer = Arc<OnceCell<Result<Option<Login>, String>>>;

@@ -134,6 +134,10 @@ impl Proxy {
         self.0.scheme() == "https"
     }
 
+    pub fn is_socks(&self) -> bool {
+        !matches!(self.0.scheme(), "http" | "https")
+    }
+
     /// Whether it is told addresses, and not names that it looks up.
     pub fn wants_addresses(&self) -> bool {
         matches!(self.0.scheme(), "socks4" | "socks5")
@@ -151,14 +155,14 @@ impl Proxy {
 
     /// The line with which it refuses to connect us to `to`, e.g. `502 Bad Gateway`. The HTTP library keeps that to
     /// itself, so it is asked once more.
-    pub async fn refusal(&self, to: &Url) -> Option<String> {
+    pub async fn refusal(&self, to: &Url) -> Option<Refusal> {
         if self.0.scheme() != "http" {
             return None;
         }
         timeout(REFUSAL_TIME_MAX, self.ask_to_connect(to)).await.ok()?
     }
 
-    async fn ask_to_connect(&self, to: &Url) -> Option<String> {
+    async fn ask_to_connect(&self, to: &Url) -> Option<Refusal> {
         let place = format!("{}:{}", to.host_str()?, to.port_or_known_default()?);
         let login = self.login().map(|login| login.basic());
         let login = login.map_or(String::new(), |l| format!("Proxy-Authorization: {}\r\n", l.reveal()));
@@ -171,9 +175,19 @@ impl Proxy {
         while !answer.contains(&b'\n') && start.read_buf(&mut answer).await.ok()? > 0 {}
         let line = String::from_utf8_lossy(&answer).lines().next()?.to_owned();
         let (version, status) = line.split_once(' ')?;
-        let refused = version.starts_with("HTTP/") && !status.starts_with('2');
-        refused.then(|| status.trim().to_owned())
+        let line = status.trim();
+        let status = line.split(' ').next().and_then(|status| status.parse().ok());
+        let refused = version.starts_with("HTTP/") && !matches!(status, Some(200..=299));
+        refused.then(|| Refusal { status, line: line.to_owned() })
     }
+}
+
+/// How a proxy refuses to connect us.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub status: Option<u16>,
+    /// The status and what follows it on its line, e.g. `502 Bad Gateway`.
+    pub line: String,
 }
 
 /// `p%40ss` → `p@ss`

@@ -3,18 +3,15 @@
 //! A registry either lists referrers itself, or it keeps what clients write into an index under a tag that is made of
 //! the digest. Which of the two it does is found out once for each host, and by nothing that says less than that.
 
-use std::sync::atomic::Ordering;
-
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LINK};
+use reqwest::header::{CONTENT_TYPE, LINK};
 use reqwest::{Method, Response, Url};
 
 use super::Peer;
-use super::auth::Scopes;
-use super::error::{Error, Kind, Purpose, Side};
-use super::exchange::{Ask, At};
+use super::answer::Purpose;
+use super::client::At;
+use crate::error::{Cause, Code, Error, Kind};
 use crate::manifest::{Content, Descriptor, Manifest, OCI_INDEX};
 use crate::reference::{Algorithm, Digest, Name, Repository, Spot};
-use crate::text;
 
 /// Most pages of one list that are read.
 const PAGES_MAX: usize = 32;
@@ -45,10 +42,10 @@ impl Peer {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
         let mut refusal = None;
-        if !self.no_referrers_api.load(Ordering::Relaxed) {
+        if !self.observed.has_no_referrers_api() {
             match self.listed_referrers(repository, subject).await {
                 Ok(listed) => {
-                    self.lists_referrers.store(true, Ordering::Relaxed);
+                    self.observed.note_list();
                     return Ok(listed);
                 }
                 Err(error) => match self.lack_of_list(&error) {
@@ -73,24 +70,25 @@ impl Peer {
 
     /// What an error says of the registry's ability to list referrers. One that has listed some is not suspected.
     fn lack_of_list(&self, error: &Error) -> Lack {
-        let unknown_repository = error.why.contains("NAME_UNKNOWN");
-        let known_to_list = self.lists_referrers.load(Ordering::Relaxed);
+        let unknown_repository = error.has(Code::NameUnknown);
+        let known_to_list = self.observed.lists_referrers();
         match error.kind {
+            _ if matches!(error.cause, Cause::NoList(_)) && !known_to_list => Lack::OfThisHost,
             _ if error.status.is_none() => Lack::Unclear,
             Kind::NotFound if unknown_repository || known_to_list => Lack::OfThisRepository,
             Kind::NotFound | Kind::Unsupported => Lack::OfThisHost,
-            Kind::Invalid if matches!(error.status, Some(200 | 400)) && !known_to_list => Lack::OfThisHost,
+            Kind::Invalid if error.status == Some(400) && !known_to_list => Lack::OfThisHost,
             Kind::Denied | Kind::Unauthorized => Lack::OfTheRight,
             _ => Lack::Unclear,
         }
     }
 
-    fn check_length(&self, listed: &[Descriptor], doing: &str) -> Result<(), Error> {
+    fn check_length(&self, listed: &[Descriptor], action: &str) -> Result<(), Error> {
         if listed.len() <= REFERRERS_MAX {
             return Ok(());
         }
         let why = format!("its list has more than {REFERRERS_MAX} entries");
-        Err(self.error(Kind::Corrupt, doing.to_owned(), why))
+        Err(self.error(Kind::Corrupt, action.to_owned(), why))
     }
 
     /// Makes `manifest` findable by what it refers to, at a registry that does not do so itself
@@ -130,52 +128,38 @@ impl Peer {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
-        let scopes = match self.side {
-            Side::Source => Scopes::pull(repository.as_str()),
-            Side::Target => Scopes::push(repository.as_str()),
-        };
-        let doing = format!("GET referrers of {repository}@{subject}");
+        let action = format!("GET referrers of {repository}@{subject}");
         let mut at = At::Path(format!("/v2/{repository}/referrers/{subject}"));
         let mut listed = Vec::new();
         for _ in 0..PAGES_MAX {
-            let ask = Ask {
-                purpose: Purpose::Manifest,
-                method: Method::GET,
-                at,
-                repository,
-                scopes: &scopes,
-                headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(OCI_INDEX))]),
-                body: None,
-                doing: doing.clone(),
-            };
-            let response = self.ask(&ask).await?;
-            let next = self.next_page(&response, &doing)?;
-            listed.extend(self.read_list(response, &doing).await?);
-            self.check_length(&listed, &doing)?;
+            let call = self.call(Method::GET, Purpose::Manifest, repository, at, action.clone());
+            let response = self.ask(&call.accept(OCI_INDEX)).await?;
+            let next = self.next_page(&response, &action)?;
+            listed.extend(self.read_list(response, &action).await?);
+            self.check_length(&listed, &action)?;
             match next {
                 Some(url) => at = At::Url(url),
                 None => return Ok(listed),
             }
         }
-        Err(self.error(Kind::Corrupt, doing, format!("its list has more than {PAGES_MAX} pages")))
+        Err(self.error(Kind::Corrupt, action, format!("its list has more than {PAGES_MAX} pages")))
     }
 
-    async fn read_list(&self, response: Response, doing: &str) -> Result<Vec<Descriptor>, Error> {
+    async fn read_list(&self, response: Response, action: &str) -> Result<Vec<Descriptor>, Error> {
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
         let is_list = media_type.as_deref().is_some_and(|t| t.starts_with(OCI_INDEX));
         if !is_list {
-            let what = text::printable(media_type.as_deref().unwrap_or("something without a type"));
-            let error = self.error(Kind::Invalid, doing.to_owned(), format!("it answers with {what}"));
-            return Err(Error { status: Some(200), ..error });
+            let what = media_type.unwrap_or_else(|| "something without a type".to_owned());
+            return Err(self.error(Kind::Invalid, action.to_owned(), Cause::NoList(what)));
         }
-        let bytes = self.read_manifest_bytes(response, doing).await?;
+        let bytes = self.read_manifest_bytes(response, action).await?;
         let index = Manifest::parse(bytes, media_type.as_deref(), Algorithm::Sha256);
-        index.map(entries).map_err(|e| self.error(Kind::Invalid, doing.to_owned(), e.to_string()))
+        index.map(entries).map_err(|e| self.error(Kind::Invalid, action.to_owned(), e.to_string()))
     }
 
     /// Where the list goes on (RFC 8288): at this very host, or nowhere.
-    fn next_page(&self, response: &Response, doing: &str) -> Result<Option<Url>, Error> {
+    fn next_page(&self, response: &Response, action: &str) -> Result<Option<Url>, Error> {
         let link = response.headers().get(LINK).and_then(|link| link.to_str().ok());
         let Some(target) = link.and_then(next_in) else { return Ok(None) };
         let next = response.url().join(target).ok().filter(|next| next.origin() == response.url().origin());
@@ -183,14 +167,15 @@ impl Peer {
             Some(next) if self.is_own(&next) => Ok(Some(next)),
             _ => {
                 let why = "the next page of its list is on another host".to_owned();
-                Err(self.error(Kind::Corrupt, doing.to_owned(), why))
+                Err(self.error(Kind::Corrupt, action.to_owned(), why))
             }
         }
     }
 
     fn note_no_referrers_api(&self, error: &Error) {
-        if !self.no_referrers_api.swap(true, Ordering::Relaxed) {
-            tracing::info!("{} lists no referrers ({}): asking for its tags instead", self.host, error.why);
+        if self.observed.note_no_referrers_api() {
+            let why = error.cause.shown(&error.redactor);
+            tracing::info!("{} lists no referrers ({why}): asking for its tags instead", self.host);
         }
     }
 }

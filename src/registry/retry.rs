@@ -7,7 +7,11 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
 
-use super::error::Kind;
+use tokio::time::sleep;
+
+use super::Peer;
+use crate::error::{Error, Kind};
+use crate::text;
 
 /// Every time that the program waits for a network, in one place, so that tests can have others.
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ impl Default for Timing {
 pub const SLOWEST: u64 = 1 << 10;
 /// A host that is overloaded, but alive, is tried this many times as often.
 const BUSY_FACTOR: u32 = 10;
+/// A pause at a server's wish counts at least for this long.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause before such a try.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Tries beyond the first where a storage service behind a registry refuses.
@@ -94,7 +100,8 @@ impl Patience {
             return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
         }
         if let Kind::RateLimited(Some(wish)) = kind {
-            self.waited = self.waited.saturating_add(*wish);
+            // One that asks for no pause at all, again and again, is not obeyed for ever either.
+            self.waited = self.waited.saturating_add((*wish).max(LEAST_WAIT));
             return (self.waited <= self.policy.timing.longest_wait).then_some(*wish);
         }
         let retries = match kind {
@@ -112,6 +119,113 @@ impl Patience {
     /// Bytes have moved since the last failure: what was lost before no longer counts.
     pub fn restore(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// What is made again, which says what its failures lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// A question, or anything else that costs no more than one.
+    Request,
+    /// The first word with a host.
+    Ping,
+    /// A manifest, with its bytes.
+    Manifest,
+    /// The rest of a blob.
+    Download,
+}
+
+/// What a failure leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Another try after a pause, as often as patience allows.
+    Wait,
+    /// One more try, at once.
+    Once,
+    /// None.
+    Stop,
+}
+
+impl Rule {
+    fn step(self, kind: &Kind, answered: bool) -> Step {
+        match (self, kind) {
+            // Whatever the answer is, it is one: the host is there.
+            (Self::Ping, _) if answered => Step::Stop,
+            // A cache on the way may be the culprit.
+            (Self::Manifest, Kind::Corrupt) => Step::Once,
+            _ => Step::Wait,
+        }
+    }
+}
+
+/// Something that is made until it succeeds. A trait and no closure: of a closure that borrows, the compiler cannot tell
+/// that its futures may move between threads.
+pub(super) trait Attempt {
+    type Done;
+    const RULE: Rule;
+
+    /// One try. Only one that is the first word with its host makes use of `patience`.
+    fn make(&mut self, patience: &mut Patience) -> impl Future<Output = Result<Self::Done, Error>> + Send;
+}
+
+impl Peer {
+    /// Makes `attempt` until it succeeds or there is no more hope: the one loop of all requests to a host.
+    pub(super) async fn retry<A: Attempt>(
+        &self,
+        patience: &mut Patience,
+        mut attempt: A,
+    ) -> Result<A::Done, Error> {
+        match attempt.make(patience).await {
+            Ok(done) => Ok(done),
+            Err(error) => self.retry_after(error, patience, attempt).await,
+        }
+    }
+
+    /// The same where the first try has failed already.
+    pub(super) async fn retry_after<A: Attempt>(
+        &self,
+        mut error: Error,
+        patience: &mut Patience,
+        mut attempt: A,
+    ) -> Result<A::Done, Error> {
+        let mut once = false;
+        loop {
+            let step = A::RULE.step(&error.kind, error.status.is_some());
+            let pause = match step {
+                Step::Wait => patience.next(&error.kind, self.is_alive()),
+                Step::Once | Step::Stop => None,
+            };
+            match pause {
+                Some(pause) => self.pause(pause, &error).await,
+                None if step == Step::Once && !once => once = true,
+                None => return Err(error),
+            }
+            match attempt.make(patience).await {
+                Ok(done) => return Ok(done),
+                Err(another) => error = another,
+            }
+        }
+    }
+
+    /// Waits `pause` after `error`; together with all who talk to this host if that is the host's wish.
+    pub async fn pause(&self, pause: Duration, error: &Error) {
+        if matches!(error.kind, Kind::RateLimited(_)) {
+            self.close_for(pause);
+        } else {
+            tracing::info!("trying again in {}: {error}", text::duration(pause));
+        }
+        sleep(pause).await;
+    }
+
+    pub(super) fn close_for(&self, pause: Duration) {
+        if self.gate.close_for(pause) {
+            tracing::warn!("{} asks for fewer requests: waiting {}", self.host, text::duration(pause));
+        }
+    }
+
+    /// Whether it has answered anything well of late: overloaded or not, it works.
+    pub fn is_alive(&self) -> bool {
+        self.gate.served_within(self.policy.timing.alive)
     }
 }
 
@@ -137,93 +251,4 @@ pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policy(retries: u32) -> Policy {
-        Policy { retries, timing: Timing::default(), manifest_max: 0 }
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again_and_only_so_often() {
-        let mut patience = Patience::new(&policy(2));
-        assert!(patience.next(&Kind::NotFound, false).is_none());
-        assert!(patience.next(&Kind::Transient, false).is_some());
-        assert!(patience.next(&Kind::Unreachable, false).is_some());
-        assert!(patience.next(&Kind::Transient, false).is_none());
-        patience.restore();
-        assert!(patience.next(&Kind::Transient, false).is_some());
-    }
-
-    #[test]
-    fn a_storage_service_that_refuses_is_asked_three_times_at_most() {
-        let mut patience = Patience::new(&policy(9));
-        assert!(
-            patience.next(&Kind::Storage, false).is_some() && patience.next(&Kind::Storage, false).is_some()
-        );
-        assert!(patience.next(&Kind::Storage, false).is_none());
-    }
-
-    #[test]
-    fn a_servers_wish_is_kept_and_is_no_failed_try() {
-        let mut patience = Patience::new(&policy(0));
-        let seven = Kind::RateLimited(Some(Duration::from_secs(7)));
-        for _ in 0..100 {
-            assert_eq!(patience.next(&seven, false), Some(Duration::from_secs(7)));
-        }
-        let window = Kind::RateLimited(Some(Duration::from_secs(21_600)));
-        assert_eq!(patience.next(&window, false), None);
-        assert_eq!(patience.next(&Kind::RateLimited(Some(Duration::MAX)), false), None);
-    }
-
-    #[test]
-    fn an_overloaded_host_that_is_alive_is_tried_more_often() {
-        let tries = |alive| {
-            let mut patience = Patience::new(&policy(2));
-            (0..999).filter(|_| patience.next(&Kind::Busy, alive).is_some()).count()
-        };
-        assert_eq!((tries(false), tries(true)), (2, 2 + 20));
-        // Once it is not any more, the usual tries are left.
-        let mut patience = Patience::new(&policy(2));
-        (0..5).for_each(|_| assert!(patience.next(&Kind::Busy, true).is_some()));
-        assert_eq!((0..999).filter(|_| patience.next(&Kind::Busy, false).is_some()).count(), 2);
-    }
-
-    #[test]
-    fn pauses_grow_with_jitter_up_to_a_limit() {
-        let timing = Timing::default();
-        for failures in 1..40 {
-            let whole =
-                timing.first_pause.saturating_mul(1 << (failures - 1).min(16)).min(timing.longest_pause);
-            let actual = pause(&timing, failures);
-            assert!(actual >= whole / 2 && actual <= whole, "{failures}: {actual:?}");
-        }
-        assert_ne!(pause(&timing, 9), pause(&timing, 9));
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let read = |value| retry_after(value, now).map(|d| d.as_secs());
-        assert_eq!(read("7"), Some(7));
-        assert_eq!(read(" 0 "), Some(0));
-        assert_eq!(read("Sun, 06 Nov 1994 08:49:44 GMT"), Some(7));
-        assert_eq!(read("Sun, 06 Nov 1994 08:49:00 GMT"), None);
-        assert_eq!(read("99999999999999999999999"), Some(u64::from(u32::MAX)));
-        for nonsense in ["-1", "abc", "", "7.5", "0x7"] {
-            assert_eq!(read(nonsense), None, "{nonsense}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_retry_after_makes_the_parser_or_the_patience_fail(text in ".{0,60}|[0-9]{0,40}", tries in 0..9_u32) {
-            let wish = retry_after(&text, SystemTime::now());
-            let mut patience = Patience::new(&policy(tries));
-            for _ in 0..100 {
-                let pause = patience.next(&Kind::RateLimited(wish), false);
-                proptest::prop_assert!(pause.is_none_or(|pause| pause <= Timing::default().longest_wait));
-            }
-        }
-    }
-}
+mod tests;

@@ -11,8 +11,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::address::{Allowed, Resolver};
 use super::proxies::{Proxies, Proxy};
-use super::reach::{Allowed, Guard};
 use crate::open_files::{self, PLENTY};
 use crate::reference::Host;
 use crate::text_file;
@@ -172,6 +172,11 @@ pub(super) enum Partner<'a> {
     Stranger { of: &'a Host, allowed: Allowed },
 }
 
+/// A registry's certificate is not to be verified, and then this proxy's before it would not be either.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate of the proxy {0} would not be verified either")]
+pub(super) struct ProxyUnverified(pub String);
+
 /// HTTP clients by profile, made when first needed.
 #[derive(Debug)]
 pub struct Clients {
@@ -199,25 +204,21 @@ impl Clients {
             ("http", Partner::Registry { .. }) => (Security::Plain, None),
             ("http", Partner::Stranger { allowed, .. }) => (Security::Plain, Some(allowed)),
             (_, Partner::Registry { host, unverified: true }) => (Security::Unverified(host.clone()), None),
-            (_, Partner::Registry { host, unverified: false }) => match self.trust.has_directory(host) {
-                true => (Security::VerifiedAs(host.clone()), None),
-                false => (Security::Verified, None),
-            },
-            (_, Partner::Stranger { of, allowed }) => match self.trust.has_directory(of) {
-                true => (Security::VerifiedBy(of.clone()), Some(allowed)),
-                false => (Security::Verified, Some(allowed)),
-            },
+            (_, Partner::Registry { host, unverified: false }) => {
+                let named = self.trust.has_directory(host);
+                (if named { Security::VerifiedAs(host.clone()) } else { Security::Verified }, None)
+            }
+            (_, Partner::Stranger { of, allowed }) => {
+                let named = self.trust.has_directory(of);
+                (if named { Security::VerifiedBy(of.clone()) } else { Security::Verified }, Some(allowed))
+            }
         };
         let proxy = self.proxies.for_url(url).cloned();
         let security = match (security, &proxy) {
             // No TLS for the registry, but for the way to it.
             (Security::Plain, Some(proxy)) if proxy.is_tls() => Security::Verified,
             (Security::Unverified(_), Some(proxy)) if proxy.is_tls() => {
-                bail!(
-                    "with --insecure the certificate of the proxy {} would not be verified either; \
-                     NO_PROXY keeps the target away from it",
-                    proxy.shown()
-                );
+                return Err(ProxyUnverified(proxy.shown()).into());
             }
             (security, _) => security,
         };
@@ -292,10 +293,8 @@ impl Clients {
             .retry(reqwest::retry::never())
             .connect_timeout(self.connect)
             .tcp_keepalive(Duration::from_secs(30));
-        if let Some(allowed) = profile.allowed {
-            let proxy = profile.proxy.as_ref().map(|proxy| proxy.host().to_owned());
-            builder = builder.dns_resolver(Arc::new(Guard { allowed, proxy }));
-        }
+        let proxy = profile.proxy.as_ref().map(|proxy| proxy.host().to_owned());
+        builder = builder.dns_resolver(Arc::new(Resolver { allowed: profile.allowed, proxy }));
         let open_files = open_files::raise();
         if open_files < PLENTY {
             builder = builder.pool_max_idle_per_host(usize::try_from(open_files / 32).unwrap_or(1));

@@ -1,6 +1,6 @@
 //! How a try at a blob failed.
 
-use super::error::Error;
+use crate::error::Error;
 
 /// A failure below a blob, and what is left to be tried. The unit of another try is the request, the piece or the
 /// download where one can be repeated by itself, else the blob; the two never multiply.

@@ -322,7 +322,7 @@ impl Store {
     }
 
     pub(super) fn error_of(&self, side: Side, kind: Kind, doing: String, why: String) -> Error {
-        Error { side, kind, host: self.name.clone(), doing, why, hint: None, status: None }
+        Error::of_test(side, kind, &self.name, doing, why)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

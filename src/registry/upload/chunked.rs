@@ -11,12 +11,14 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCAT
 use reqwest::{Method, Response, Url};
 
 use super::super::Peer;
+use super::super::answer::Purpose;
 use super::super::auth::Scopes;
-use super::super::error::{Error, Kind, Purpose};
-use super::super::exchange::{Ask, At};
+use super::super::client::At;
 use super::super::retry::Patience;
+use super::super::shim::Ask;
 use super::super::trial::Trial;
 use super::{IN_VAIN_MAX, with_digest};
+use crate::error::{Error, Kind};
 use crate::manifest::Descriptor;
 use crate::reference::Repository;
 use crate::store::BlobReader;
@@ -120,7 +122,7 @@ impl Pieces<'_> {
             let Some(pause) = self.patience.next(meaning, self.target.is_alive()) else {
                 return Err(if trouble.kind.may_pass() { Trial::Over(trouble) } else { Trial::Again(error) });
             };
-            self.target.rest(pause, &trouble).await;
+            self.target.pause(pause, &trouble).await;
             match self.ask_position(begin).await {
                 Ok(Some((position, location))) if (begin..=end).contains(&position) => {
                     self.sent = position;

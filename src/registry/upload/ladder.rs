@@ -3,7 +3,6 @@
 
 use reqwest::Url;
 
-use super::super::error::{Error, Kind, Side};
 use super::super::retry::Patience;
 use super::super::trial::Trial;
 use super::super::{Peer, Start};
@@ -12,6 +11,7 @@ use super::bodies::{Lesson, Way};
 use super::capabilities::{Observation, Opening};
 use super::gate::{Gate, Probe};
 use super::kept::Leftover;
+use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::reference::Repository;
 use crate::store::{BlobOrder, Landed, Origin};

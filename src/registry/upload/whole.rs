@@ -10,11 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::Peer;
+use super::super::answer::Purpose;
 use super::super::auth::Scopes;
-use super::super::error::{Kind, Purpose};
-use super::super::exchange::lock;
+use super::super::lock;
 use super::super::trial::Trial;
 use super::with_digest;
+use crate::error::Kind;
 use crate::manifest::Descriptor;
 use crate::reference::Repository;
 use crate::store::BlobReader;
@@ -96,7 +97,7 @@ impl Peer {
             self.note_served();
             Ok(())
         } else {
-            Err(self.failure(Purpose::Session, doing, response).await.into())
+            Err(self.failure(Purpose::Session, repository, doing, response).await.into())
         }
     }
 }

@@ -167,6 +167,6 @@ async fn a_target_that_refuses_is_blamed_and_a_slow_one_waited_for() {
     });
     let began = Instant::now();
     let error = scene.copy(scene.order()).await.unwrap_err();
-    assert_eq!((error.kind, error.side, error.host.as_str()), (Kind::Denied, Side::Target, "target"));
+    assert_eq!((error.kind, error.side, error.place.as_str()), (Kind::Denied, Side::Target, "target"));
     assert_eq!((began.elapsed(), scene.is_there()), (minute, false));
 }

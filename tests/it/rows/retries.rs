@@ -1,6 +1,6 @@
 //! A: rate limits and server errors.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::scene::{Scene, gets_of, own_layer, puts_of, statuses, two};
 use crate::support::content::Child;
@@ -71,6 +71,19 @@ fn a01_retry_after_as_a_date_is_kept_on_every_kind_of_request_and_is_no_failed_t
     // A date is a whole second, rounded down.
     let run = scene.run().done();
     assert!(run.took >= 6 * SECOND, "{:?}", run.took);
+}
+
+#[test]
+fn a01_retry_after_as_a_date_is_read_by_the_clock_of_the_server() {
+    let hour = 3600 * SECOND;
+    for its_now in [SystemTime::now() - hour, SystemTime::now() + hour] {
+        let scene = Scene::new(&two(9_000)).retries(0);
+        let busy = Fault::Status(429).header("Date", &httpdate::fmt_http_date(its_now));
+        let busy = busy.header("Retry-After", &httpdate::fmt_http_date(its_now + 2 * SECOND));
+        scene.source.fault(on(Op::ManifestGet).times(1).then(busy));
+        let run = scene.run().done();
+        assert!(run.took >= 2 * SECOND, "{:?}", run.took);
+    }
 }
 
 #[test]

@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
 use super::Peer;
-use super::auth::Scopes;
-use super::encoding::{self, Decoder};
-use super::error::{Error, Kind, Purpose};
-use super::exchange::{Ask, At};
-use super::retry::{Patience, SLOWEST};
+use super::answer::Purpose;
+use super::client::At;
+use super::content_coding::{self, Decoder};
+use super::retry::{Attempt, Patience, Rule, SLOWEST};
 use super::trial::Trial;
+use crate::error::{Error, Kind};
 use crate::manifest::Descriptor;
 use crate::reference::{Digest, Repository};
 use crate::text;
@@ -80,7 +80,7 @@ impl Download {
             storage: None,
         };
         if blob.size > 0 {
-            let response = reader.get(None).await?;
+            let response = reader.get(false).await?;
             reader.check_head(&response)?;
             reader.response = Some(response);
         }
@@ -141,7 +141,7 @@ impl Download {
         let Some(response) = &mut self.response else { return Ok(None) };
         match timeout(stall, response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => Err(self.source.transport_error(&self.doing(), &error)),
+            Ok(Err(error)) => Err(self.source.transport_error(&self.action(), &error)),
             Err(_) => Err(self.error(Kind::Transient, format!("no byte came for {}", text::duration(stall)))),
         }
     }
@@ -170,42 +170,20 @@ impl Download {
     }
 
     /// Asks for the rest after `trouble`, until there is an answer or no patience left.
-    async fn resume(&mut self, mut trouble: Error) -> Result<(), Trial> {
+    async fn resume(&mut self, trouble: Error) -> Result<(), Trial> {
         self.response = None;
         self.window = (Instant::now(), self.position);
-        let mut whole = false;
-        loop {
-            let Some(pause) = self.patience.next(&trouble.kind, self.source.is_alive()) else {
-                // Another try above would multiply with those made here.
-                return Err(Trial::Over(trouble));
-            };
-            self.source.rest(pause, &trouble).await;
-            // Closed at both ends: some registries answer an open range with 416.
-            // A range would be one of the encoded bytes.
-            let range = (!whole && self.position > 0 && self.decoder.is_none())
-                .then(|| format!("bytes={}-{}", self.position, self.size - 1));
-            match self.get(range).await {
-                Ok(response) => match self.take_up(&response) {
-                    Some(skip) => {
-                        self.decoder = self.decoder_for(&response);
-                        self.skip = skip;
-                        self.response = Some(response);
-                        return Ok(());
-                    }
-                    None => {
-                        whole = true;
-                        trouble = self
-                            .error(Kind::Transient, "it answered with another range than asked for".into());
-                    }
-                },
-                Err(error) if error.status == Some(416) => {
-                    whole = true;
-                    trouble = Error { kind: Kind::Transient, ..error };
-                }
-                // A signed address of a storage service that has run out answers 403; the registry gives a new one.
-                Err(error) => trouble = error,
-            }
-        }
+        let source = self.source.clone();
+        let mut patience = std::mem::replace(&mut self.patience, Patience::new(source.policy()));
+        let resuming = Resuming { reader: self, whole: false };
+        let resumed = source.retry_after(trouble, &mut patience, resuming).await;
+        self.patience = patience;
+        // Another try above would multiply with those made here.
+        let (response, skip) = resumed.map_err(Trial::Over)?;
+        self.decoder = self.decoder_for(&response);
+        self.skip = skip;
+        self.response = Some(response);
+        Ok(())
     }
 
     /// How many bytes of this answer are known already; `None` if it does not fit at all.
@@ -220,32 +198,17 @@ impl Download {
         (start == self.position && total.is_none_or(|total| total == self.size)).then_some(0)
     }
 
-    async fn get(&self, range: Option<String>) -> Result<Response, Error> {
-        let mut headers = HeaderMap::new();
-        if let Some(range) = range {
-            headers.insert(RANGE, HeaderValue::from_str(&range).expect("digits and a hyphen"));
-        }
-        if self.past_caches {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        }
-        let scopes = Scopes::pull(self.repository.as_str());
-        let at = match &self.url {
-            Some(url) => At::Url(self.source.not_downgraded(url, &self.doing())?),
-            None => At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)),
+    /// Asks for the blob, or only for what is not known of it yet.
+    async fn get(&self, ranged: bool) -> Result<Response, Error> {
+        let (at, purpose) = match &self.url {
+            Some(url) => (At::Url(self.source.not_downgraded(url, &self.action())?), Purpose::Foreign),
+            None => (At::Path(format!("/v2/{}/blobs/{}", self.repository, self.digest)), Purpose::Blob),
         };
-        let purpose = if self.url.is_some() { Purpose::Foreign } else { Purpose::Blob };
-        let ask = Ask {
-            purpose,
-            method: Method::GET,
-            at,
-            repository: &self.repository,
-            scopes: &scopes,
-            headers,
-            body: None,
-            doing: self.doing(),
-        };
+        let call = self.source.call(Method::GET, purpose, &self.repository, at, self.action());
+        let call = call.past_caches(self.past_caches);
+        let call = if ranged { call.range(self.position, self.size - 1) } else { call };
         let mut first = Patience::new(&self.source.policy);
-        self.source.ask_once(&ask, &mut first).await
+        self.source.try_once(&call, &mut first).await
     }
 
     fn check_head(&mut self, response: &Response) -> Result<(), Error> {
@@ -271,18 +234,53 @@ impl Download {
 
     /// An encoded answer of the very size that the blob has is only called encoded.
     fn decoder_for(&self, response: &Response) -> Option<Decoder> {
-        let encoded = encoding::is_gzip(response) && response.content_length() != Some(self.size);
+        let encoded = content_coding::is_gzip(response) && response.content_length() != Some(self.size);
         encoded.then(Decoder::new)
     }
 
-    fn doing(&self) -> String {
+    fn action(&self) -> String {
         format!("GET blob {} of {}", self.digest, self.repository)
     }
 
     /// An error of the host that the bytes come from.
     pub(crate) fn error(&self, kind: Kind, why: String) -> Error {
         let served = self.storage.as_ref().map(|storage| format!(", as served by {storage}"));
-        self.source.error(kind, self.doing(), why + &served.unwrap_or_default())
+        self.source.error(kind, self.action(), why + &served.unwrap_or_default())
+    }
+}
+
+/// The rest of a blob on its way.
+struct Resuming<'a> {
+    reader: &'a Download,
+    /// The host has answered a range with something else.
+    whole: bool,
+}
+
+impl Attempt for Resuming<'_> {
+    /// The answer, and how many of its bytes are known already.
+    type Done = (Response, u64);
+    const RULE: Rule = Rule::Download;
+
+    async fn make(&mut self, _: &mut Patience) -> Result<Self::Done, Error> {
+        let reader = self.reader;
+        // A range would be one of the encoded bytes.
+        let ranged = !self.whole && reader.position > 0 && reader.decoder.is_none();
+        match reader.get(ranged).await {
+            Ok(response) => match reader.take_up(&response) {
+                Some(skip) => Ok((response, skip)),
+                None => {
+                    self.whole = true;
+                    let why = "it answered with another range than asked for".to_owned();
+                    Err(reader.error(Kind::Transient, why))
+                }
+            },
+            Err(error) if error.status == Some(416) => {
+                self.whole = true;
+                Err(Error { kind: Kind::Transient, ..error })
+            }
+            // A signed address of a storage service that has run out answers 403; the registry gives a new one.
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -1,134 +1,71 @@
-//! What can go wrong between here and a registry, as a value that decisions are made on.
+//! What an answer that says no means: its body read once, into facts, and the one table that says what follows.
 
-use std::fmt;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::error::{Answer, Code, Kind, Quote};
+use crate::redact::Redactor;
 use crate::reference::Digest;
-use crate::text::printable;
 
-/// Which end of the transfer something concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Source,
-    Target,
-}
-
-/// What an error means for what happens next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// May pass: network trouble, time-outs, 5xx. Worth another try after a pause.
-    Transient,
-    /// 502, 503 or 504: overloaded at the moment.
-    Busy,
-    /// No connection came about. May pass too, but says that the host, not the content, is the trouble.
-    Unreachable,
-    /// The server asks for a pause (429, or 503 with `Retry-After`) of this length, where it said one.
-    RateLimited(Option<Duration>),
-    /// 401, after a fresh token where one could be had.
-    Unauthorized,
-    /// 403.
-    Denied,
-    /// The storage service that the registry redirects to refuses: its signed addresses run out, its regions lag
-    /// behind. The registry may name a better one.
-    Storage,
-    /// The manifest, blob or repository does not exist.
-    NotFound,
-    /// The registry does not do this at all: 405, 501, `UNSUPPORTED`.
-    Unsupported,
-    /// 413, or its disguises: the body is larger than the target or a proxy before it takes.
-    TooLarge,
-    /// The target keeps what a tag names now.
-    Immutable,
-    /// The upload session is gone; a new one may work.
-    SessionGone,
-    /// The target lacks content that a manifest names, by its own word (`MANIFEST_BLOB_UNKNOWN`).
-    BlobUnknown(Option<Digest>),
-    /// Bytes that are not what their digest or size promises.
-    Corrupt,
-    /// A certificate that nobody here vouches for, or no TLS where TLS must be.
-    Untrusted,
-    /// Anything else that will not pass by itself.
-    Invalid,
-}
-
-impl Kind {
-    /// Whether the same request may succeed a little later.
-    pub fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Kind::Transient | Kind::Busy | Kind::Unreachable | Kind::Storage | Kind::RateLimited(_)
-        )
-    }
-}
-
-/// An exchange with a registry that failed: which end, which host, what was tried, why.
-#[derive(Debug, Clone)]
-pub struct Error {
-    pub side: Side,
-    pub kind: Kind,
-    /// The host that the exchange was with, as a person knows it.
-    pub host: String,
-    /// What was being done, e.g. `GET manifest library/alpine:3`.
-    pub doing: String,
-    /// What the other side or the system said; made printable already.
-    pub why: String,
-    /// What a person can do about it.
-    pub hint: Option<String>,
-    pub status: Option<u16>,
-}
-
-impl std::error::Error for Error {}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.doing, self.reason())
-    }
-}
-
-impl Error {
-    /// Whether the target would not take something. A tag that is to stay what it is is none of that.
-    pub fn is_refusal(&self) -> bool {
-        self.side == Side::Target && self.kind != Kind::Immutable
-    }
-
-    /// Where and why, without what was being done: the same for all that fail for one cause.
-    pub fn reason(&self) -> String {
-        let preposition = match self.side {
-            Side::Source => "from",
-            Side::Target => "at",
-        };
-        let hint = self.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-        format!("{preposition} {}: {}{hint}", self.host, self.why)
-    }
-}
-
-/// The error body of the distribution-spec ("Error Codes"), as far as anyone keeps to it.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub codes: Vec<String>,
-    message: String,
+/// An error body as far as anyone keeps to the distribution-spec ("Error Codes").
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    codes: Vec<Code>,
+    message: Quote,
     unknown_blob: Option<Digest>,
+    pub said: Option<Said>,
 }
 
-impl Answer {
-    /// Reads what can be read; anything that is not the specified JSON is quoted in short. `hush` takes away what
-    /// must not be quoted, before anything is cut.
-    pub fn parse(body: &[u8], hush: impl Fn(&str) -> String) -> Self {
+/// What servers say in words alone. No more than the remedy that is shown depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It wants to see a certificate of ours.
+    WantsCertificate,
+    /// It was spoken to without TLS.
+    WantsTls,
+    /// It is Amazon's registry, where each repository has to be made.
+    IsAmazon,
+}
+
+impl Said {
+    /// Reads the words of nginx ("No required SSL certificate was sent", "The SSL certificate error", "The plain HTTP
+    /// request was sent to HTTPS port"), of Go's server ("Client sent an HTTP request to an HTTPS server.") and of
+    /// Amazon ("does not exist in the registry with id"). None of them comes with a code or a header of its own.
+    fn read(text: &str) -> Option<Self> {
+        let table = [
+            ("SSL certificate", Self::WantsCertificate),
+            ("to an HTTPS server", Self::WantsTls),
+            ("to HTTPS port", Self::WantsTls),
+            ("registry with id", Self::IsAmazon),
+        ];
+        table.into_iter().find(|(words, _)| text.contains(words)).map(|(_, said)| said)
+    }
+}
+
+impl Refusal {
+    /// Reads what can be read; anything that is not the specified JSON is quoted in short.
+    pub fn parse(status: StatusCode, body: &[u8], redactor: &Redactor) -> Self {
+        let refusal = |codes, message: String, unknown_blob| {
+            let said = Said::read(&message);
+            let message = match message.trim() {
+                "" => status.canonical_reason().unwrap_or_default().to_owned(),
+                message => message.to_owned(),
+            };
+            Self { status, codes, message: Quote::new(message, redactor), unknown_blob, said }
+        };
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
-            let text = hush(&String::from_utf8_lossy(body));
-            return Self { message: quote_other(&text), ..Self::default() };
+            return refusal(Vec::new(), quote_other(&String::from_utf8_lossy(body)), None);
         };
         let errors = json.get("errors").and_then(|e| e.as_array()).map(Vec::as_slice).unwrap_or_default();
         let text = |error: &serde_json::Value, key: &str| {
             error.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned()
         };
-        let codes: Vec<String> = errors.iter().map(|e| text(e, "code").to_ascii_uppercase()).collect();
+        let code = |error: &serde_json::Value| Code::parse(&text(error, "code"));
         let unknown_blob = errors
             .iter()
-            .filter(|e| text(e, "code").eq_ignore_ascii_case("MANIFEST_BLOB_UNKNOWN"))
+            .filter(|e| code(e) == Some(Code::ManifestBlobUnknown))
             .find_map(|e| digest_in(e.get("detail")?));
         let told: Vec<String> = errors
             .iter()
@@ -136,20 +73,23 @@ impl Answer {
             .map(|e| format!("{} {}", text(e, "code"), text(e, "message")).trim().to_owned())
             .filter(|t| !t.is_empty())
             .collect();
-        let message = match told.is_empty() {
+        let message = if told.is_empty() {
             // Token services and some front ends use these instead.
-            true => ["message", "error_description", "details", "error"]
-                .iter()
-                .map(|key| text(&json, key))
-                .find(|t| !t.is_empty())
-                .unwrap_or_default(),
-            false => told.join("; "),
+            let keys = ["message", "error_description", "details", "error"];
+            keys.iter().map(|key| text(&json, key)).find(|t| !t.is_empty()).unwrap_or_default()
+        } else {
+            told.join("; ")
         };
-        Self { codes, message: hush(&message), unknown_blob }
+        refusal(errors.iter().filter_map(code).collect(), message, unknown_blob)
     }
 
-    fn has(&self, code: &str) -> bool {
-        self.codes.iter().any(|c| c == code)
+    /// The facts of it that an error keeps. `elsewhere` is the host that gave it, if not the registry itself.
+    pub fn into_answer(self, elsewhere: Option<String>) -> Answer {
+        Answer { status: self.status.as_u16(), codes: self.codes, message: self.message, elsewhere }
+    }
+
+    fn has(&self, code: Code) -> bool {
+        self.codes.contains(&code)
     }
 }
 
@@ -193,36 +133,31 @@ pub(super) enum Purpose {
 }
 
 /// The one table that says what an unwelcome status means.
-pub(super) fn classify(
-    purpose: Purpose,
-    status: StatusCode,
-    answer: &Answer,
-    retry_after: Option<Duration>,
-) -> Kind {
-    if answer.has("MANIFEST_BLOB_UNKNOWN") {
-        return match status.as_u16() {
+pub(super) fn classify(purpose: Purpose, answer: &Refusal, retry_after: Option<Duration>) -> Kind {
+    if answer.has(Code::ManifestBlobUnknown) {
+        return match answer.status.as_u16() {
             // docker-registry answers 500 with this code for layers it will never take.
             500..=599 => Kind::Invalid,
             _ => Kind::BlobUnknown(answer.unknown_blob.clone()),
         };
     }
-    if answer.has("TAG_INVALID") || answer.has("TAG_IMMUTABLE") || answer.has("IMAGE_TAG_ALREADY_EXISTS") {
+    if answer.has(Code::TagImmutable) {
         return Kind::Immutable;
     }
-    if answer.has("TOOMANYREQUESTS") {
+    if answer.has(Code::TooManyRequests) {
         return Kind::RateLimited(retry_after);
     }
-    match (status.as_u16(), purpose) {
+    match (answer.status.as_u16(), purpose) {
         // What a token service lacks says nothing about what the registry has.
         (404 | 405 | 410 | 413 | 415 | 501, Purpose::Token) => Kind::Invalid,
         (429, _) => Kind::RateLimited(retry_after),
         (503, _) if retry_after.is_some() => Kind::RateLimited(retry_after),
         (401, _) => Kind::Unauthorized,
         // public.ecr.aws says 400 where a token has run out.
-        (400, _) if answer.has("DENIED") => Kind::Unauthorized,
+        (400, _) if answer.has(Code::Denied) => Kind::Unauthorized,
         (403, _) => Kind::Denied,
         (400 | 404 | 410, Purpose::Session)
-            if !answer.has("DIGEST_INVALID") && !answer.has("SIZE_INVALID") =>
+            if !answer.has(Code::DigestInvalid) && !answer.has(Code::SizeInvalid) =>
         {
             Kind::SessionGone
         }
@@ -252,28 +187,21 @@ pub(super) fn classify_elsewhere(purpose: Purpose, kind: Kind) -> Kind {
     }
 }
 
-/// The answer in words: status, codes, message, shortened and without control characters.
-pub(super) fn describe(status: StatusCode, answer: &Answer) -> String {
-    printable(&format!("{} {}", status.as_str(), answer_or_reason(status, answer)))
-}
-
-fn answer_or_reason(status: StatusCode, answer: &Answer) -> String {
-    match answer.message.trim() {
-        "" => status.canonical_reason().unwrap_or("").to_owned(),
-        message => message.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Cause;
 
-    fn answer(body: &str) -> Answer {
-        Answer::parse(body.as_bytes(), str::to_owned)
+    fn answer(status: u16, body: &str) -> Refusal {
+        Refusal::parse(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &Redactor::default())
     }
 
     fn kind(purpose: Purpose, status: u16, body: &str) -> Kind {
-        classify(purpose, StatusCode::from_u16(status).unwrap(), &answer(body), None)
+        classify(purpose, &answer(status, body), None)
+    }
+
+    fn told(refusal: Refusal) -> String {
+        Cause::Answer(Box::new(refusal.into_answer(None))).shown(&Redactor::default())
     }
 
     #[test]
@@ -314,7 +242,7 @@ mod tests {
 
     #[test]
     fn odd_error_bodies_are_told_in_short() {
-        let told = |body: &str| describe(StatusCode::BAD_REQUEST, &answer(body));
+        let told = |body: &str| told(answer(400, body));
         assert_eq!(
             told(r#"{"errors":[{"code":"denied","message":"no\u001b[2J"}]}"#),
             "400 denied no\\u{1b}[2J"
@@ -324,6 +252,22 @@ mod tests {
         assert_eq!(told("<?xml version='1'?><Error><Code>AccessDenied</Code></Error>"), "400 AccessDenied");
         assert_eq!(told("<html><body>x"), "400 an HTML or XML page");
         assert!(told(&"y".repeat(100_000)).len() < 1024);
+    }
+
+    #[test]
+    fn some_servers_say_what_they_want_in_words_alone() {
+        let page = |title: &str| answer(400, &format!("<html><head><title>400 {title}</title></head>")).said;
+        assert_eq!(page("No required SSL certificate was sent"), Some(Said::WantsCertificate));
+        assert_eq!(page("The SSL certificate error"), Some(Said::WantsCertificate));
+        assert_eq!(page("The plain HTTP request was sent to HTTPS port"), Some(Said::WantsTls));
+        assert_eq!(
+            answer(400, "Client sent an HTTP request to an HTTPS server.\n").said,
+            Some(Said::WantsTls)
+        );
+        let amazon = "The repository with name 'a' does not exist in the registry with id '1'";
+        let amazon = format!(r#"{{"errors":[{{"code":"NAME_UNKNOWN","message":"{amazon}"}}]}}"#);
+        assert_eq!(answer(404, &amazon).said, Some(Said::IsAmazon));
+        assert_eq!(page("Bad Request"), None);
     }
 
     proptest::proptest! {
@@ -337,12 +281,12 @@ mod tests {
             let proper = serde_json::json!({ "errors": [error, null, 7, error] }).to_string();
             let page = format!("<html><title>{message}</title>");
             for body in [&garbage[..], proper.as_bytes(), page.as_bytes()] {
-                let answer = Answer::parse(body, str::to_owned);
-                let told = describe(StatusCode::BAD_REQUEST, &answer);
+                let answer = Refusal::parse(StatusCode::BAD_REQUEST, body, &Redactor::default());
+                let _ = classify(Purpose::Manifest, &answer, None);
+                let told = told(answer);
                 // Each character may be written as an escape.
                 proptest::prop_assert!(told.chars().count() <= 300 * 10 + 10, "{}", told.len());
                 proptest::prop_assert!(!told.chars().any(char::is_control));
-                let _ = classify(Purpose::Manifest, StatusCode::BAD_REQUEST, &answer, None);
             }
         }
     }
