@@ -17,6 +17,7 @@ mod verify;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use crate::arena::{Arena, Place, Traffic};
 use crate::options::Options;
@@ -73,7 +74,7 @@ fn compare(options: &Options) -> Result<bool, Failure> {
             }
         }
     }
-    println!("\n{}", table(&columns));
+    println!("\n{}", table(&columns, options.delay()));
     if let Some(rate) = options.rate {
         for column in &columns {
             let share = of_line(&column.first, rate).unwrap_or_default();
@@ -141,7 +142,8 @@ fn turn(
 
 fn measure(arena: &Arena<'_>, set: &Set, target: &Place, orders: Orders) -> Sample {
     let before: [Traffic; 2] = [arena.source.traffic(set), target.traffic(set)];
+    let began = Instant::now();
     let usage = usage::run(orders.commands, orders.at_once);
     let [source, target] = [arena.source.traffic(set) - before[0], target.traffic(set) - before[1]];
-    Sample { usage, source, target }
+    Sample { usage, source, target, first_blob: arena.source.first_blob(began) }
 }

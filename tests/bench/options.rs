@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::Parser;
 
 /// Mirrors one generated set of images with this tool and with others, in turn, and compares what it costs.
+///
+/// The table has medians. "First blob after" is the time from the start of the program until the source has handed out
+/// its first blob, in round trips where --delay makes them; it is read off the source's log, so by its end and not its
+/// beginning. With --rate the share of the line that was filled is told below the table.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench mirror --", bin_name = "cargo bench --bench mirror --")]
 pub struct Options {
