@@ -4,6 +4,7 @@
 
 mod arena;
 mod ceilings;
+mod kubeone_engine;
 mod options;
 mod relay;
 mod set;
@@ -54,7 +55,7 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     eprintln!("making the set and filling the source");
     let set = Set::new(options.small);
     let arena = Arena::start(options, &set)?;
-    let tools = tools::find(&arena);
+    let tools = tools::find(options);
     introduce(&arena, &set, &tools)?;
     let mut columns: Vec<Column> =
         tools.iter().map(|tool| Column { name: tool.name, first: vec![], again: vec![] }).collect();

@@ -7,6 +7,10 @@ use clap::Parser;
 
 /// Mirrors one generated set of images with this tool and with others, in turn, and compares what it costs.
 ///
+/// The others are crane, skopeo, regctl and regsync, where they are on PATH, and "kubeone's engine": the crane.Copy of
+/// go-containerregistry for all images in one process, built from a few lines of Go (tests/bench/kubeone_engine) where Go
+/// is on PATH and its module proxy in reach. KubeOne itself copies one image at a time, which --parallel 1 shows.
+///
 /// The table has medians. "First blob after" is the time from the start of the program until the source has handed out
 /// its first blob, in round trips where --delay makes them; it is read off the source's log, so by its end and not its
 /// beginning. With --rate the share of the line that was filled is told below the table.
@@ -41,7 +45,7 @@ pub struct Options {
     #[arg(long, value_name = "PROGRAM")]
     pub target_program: Option<PathBuf>,
 
-    /// Only these of the other tools; none for this tool alone
+    /// Only these of the other tools (crane, skopeo, regctl, regsync, kubeone); none for this tool alone
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub peers: Option<Vec<String>>,
 
