@@ -33,7 +33,7 @@ enum Unit {
     RoundTrips,
 }
 
-type Measure = fn(&Sample) -> f64;
+pub type Measure = fn(&Sample) -> f64;
 
 const FIRST: [(&str, Unit, Measure); 9] = [
     ("wall", Unit::Seconds, |s| s.usage.wall.as_secs_f64()),
@@ -98,7 +98,7 @@ fn line(text: &mut String, name: &str, unit: Unit, values: Vec<Option<f64>>) {
 }
 
 /// The median, or the largest.
-fn pick(samples: &[Sample], measure: Measure, largest: bool) -> Option<f64> {
+pub fn pick(samples: &[Sample], measure: Measure, largest: bool) -> Option<f64> {
     let mut values: Vec<f64> = samples.iter().map(measure).collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -64,7 +64,7 @@ pub fn find(options: &Options) -> Vec<Tool> {
 }
 
 /// This tool, and another build of it if one was named.
-fn builds(options: &Options) -> Vec<Tool> {
+pub fn builds(options: &Options) -> Vec<Tool> {
     let ours = PathBuf::from(env!("CARGO_BIN_EXE_mirror-images"));
     let programs = [(OURS, Some(ours)), ("rival", options.rival.clone())];
     let programs = programs.into_iter().filter_map(|(name, program)| Some((name, program?)));
@@ -111,16 +111,28 @@ impl Tool {
         };
         Ok(Orders { commands, at_once, _home: home })
     }
+
+    /// Mirrors images of these names, all on `host`; for builds of this tool.
+    pub fn mirror(
+        &self,
+        way: Way<'_>,
+        names: impl Iterator<Item = String>,
+        host: &str,
+    ) -> Result<Orders, Failure> {
+        let home = tempfile::tempdir()?;
+        let command = Job { tool: self, way, home: home.path() }.ours(names, &[host])?;
+        Ok(Orders { commands: vec![command], at_once: 1, _home: home })
+    }
 }
 
 /// From which address to which, and how.
 #[derive(Clone, Copy)]
-struct Way<'a> {
-    options: &'a Options,
+pub struct Way<'a> {
+    pub options: &'a Options,
     /// The file with the authority that both sides have their certificates of.
-    ca: &'a Path,
-    from: &'a str,
-    to: &'a str,
+    pub ca: &'a Path,
+    pub from: &'a str,
+    pub to: &'a str,
 }
 
 struct Job<'a> {
