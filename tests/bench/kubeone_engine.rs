@@ -1,5 +1,6 @@
 //! Builds the peer that is written in Go: the engine of `kubeone mirror-images`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +15,10 @@ pub fn build() -> Result<PathBuf, String> {
         .arg(".")
         .current_dir(SOURCE)
         .output()
-        .map_err(|error| format!("go build: {error}"))?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => "go is not on PATH".to_owned(),
+            _ => format!("go build: {error}"),
+        })?;
     if output.status.success() {
         Ok(program)
     } else {
