@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -92,17 +92,31 @@ impl Place {
         self.relay.as_ref().map_or(self.registry.addr(), |relay| relay.addr)
     }
 
-    /// What it has done so far. Waits for the log, which trails the answers a little.
-    pub fn traffic(&self, set: &Set) -> Traffic {
+    /// Its log so far. Waits for what trails the answers a little.
+    fn settled(&self) -> Vec<Access> {
         let mut accesses = self.registry.accesses();
         loop {
             sleep(Duration::from_millis(100));
             let now = self.registry.accesses();
             if now.len() == accesses.len() {
-                break;
+                return now;
             }
             accesses = now;
         }
+    }
+
+    /// How long after `began` it had handed out a blob, if it ever did.
+    pub fn first_blob(&self, began: Instant) -> Option<Duration> {
+        let accesses = self.settled().into_iter().filter(|access| access.at >= began);
+        let mut blobs = accesses.filter(|access| {
+            access.method == "GET" && matches!(access.status, 200 | 206) && access.path.contains("/blobs/")
+        });
+        blobs.next().map(|access| access.at - began)
+    }
+
+    /// What it has done so far.
+    pub fn traffic(&self, set: &Set) -> Traffic {
+        let accesses = self.settled();
         let cpu = self.registry.id().map(cpu_of).unwrap_or_default();
         let mut traffic = Traffic { requests: accesses.len() as u64, cpu, ..Traffic::default() };
         for access in accesses {

@@ -4,12 +4,15 @@
 
 mod arena;
 mod ceilings;
+mod kubeone_engine;
 mod options;
 mod relay;
+mod scale;
 mod set;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
+mod tiny_images;
 mod tools;
 mod usage;
 mod verify;
@@ -17,6 +20,7 @@ mod verify;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use crate::arena::{Arena, Place, Traffic};
 use crate::options::Options;
@@ -35,10 +39,14 @@ fn main() -> ExitCode {
         println!("nothing to do here but for cargo bench --bench mirror");
         return ExitCode::SUCCESS;
     };
-    if !require("docker-registry") {
-        return ExitCode::FAILURE;
-    }
-    match compare(&options) {
+    let done = if !options.scale.is_empty() {
+        scale::measure(&options)
+    } else if require("docker-registry") {
+        compare(&options)
+    } else {
+        Ok(false)
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -53,7 +61,7 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     eprintln!("making the set and filling the source");
     let set = Set::new(options.small);
     let arena = Arena::start(options, &set)?;
-    let tools = tools::find(&arena);
+    let tools = tools::find(options);
     introduce(&arena, &set, &tools)?;
     let mut columns: Vec<Column> =
         tools.iter().map(|tool| Column { name: tool.name, first: vec![], again: vec![] }).collect();
@@ -67,13 +75,12 @@ fn compare(options: &Options) -> Result<bool, Failure> {
                 }
                 Err(faults) => {
                     right &= tool.name != OURS;
-                    let shown = &faults[..faults.len().min(FAULTS_SHOWN)];
-                    eprintln!("{}: not counted: {} faults:\n{}", tool.name, faults.len(), shown.join("\n"));
+                    complain(tool, &faults);
                 }
             }
         }
     }
-    println!("\n{}", table(&columns));
+    println!("\n{}", table(&columns, options.delay()));
     if let Some(rate) = options.rate {
         for column in &columns {
             let share = of_line(&column.first, rate).unwrap_or_default();
@@ -83,10 +90,23 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     Ok(right)
 }
 
-fn introduce(arena: &Arena<'_>, set: &Set, tools: &[Tool]) -> Result<(), Failure> {
+/// When, on what machine, how busy that was before (the load of the last minute), and what is measured.
+fn circumstances(options: &Options) -> String {
     let cores = available_parallelism().map_or(0, usize::from);
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    println!("{date}; {cores} cores; {}", arena.options.conditions());
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{date}; {cores} cores; load {load}; {}", options.conditions())
+}
+
+/// Tells why a run is not counted.
+fn complain(tool: &Tool, faults: &[String]) {
+    let shown = &faults[..faults.len().min(FAULTS_SHOWN)];
+    eprintln!("{}: not counted: {} faults:\n{}", tool.name, faults.len(), shown.join("\n"));
+}
+
+fn introduce(arena: &Arena<'_>, set: &Set, tools: &[Tool]) -> Result<(), Failure> {
+    println!("{}", circumstances(arena.options));
     let named: Vec<String> = tools.iter().map(|tool| format!("{} {}", tool.name, tool.version)).collect();
     let debian = tools::version(Path::new("docker-registry"), "--version");
     let target = arena.options.target_program.as_deref().map(|p| tools::version(p, "--version"));
@@ -141,7 +161,8 @@ fn turn(
 
 fn measure(arena: &Arena<'_>, set: &Set, target: &Place, orders: Orders) -> Sample {
     let before: [Traffic; 2] = [arena.source.traffic(set), target.traffic(set)];
+    let began = Instant::now();
     let usage = usage::run(orders.commands, orders.at_once);
     let [source, target] = [arena.source.traffic(set) - before[0], target.traffic(set) - before[1]];
-    Sample { usage, source, target }
+    Sample { usage, source, target, first_blob: arena.source.first_blob(began) }
 }

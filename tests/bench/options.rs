@@ -1,11 +1,25 @@
 //! What can be asked of the benchmark.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 
 /// Mirrors one generated set of images with this tool and with others, in turn, and compares what it costs.
+///
+/// The others are crane, skopeo, regctl and regsync, where they are on PATH, and "kubeone's engine": the crane.Copy of
+/// go-containerregistry for all images in one process, built from a few lines of Go (tests/bench/kubeone_engine) where Go
+/// is on PATH and its module proxy in reach. KubeOne itself copies one image at a time, which --parallel 1 shows.
+///
+/// The table has medians. "First blob after" is the time from the start of the program until the source has handed out
+/// its first blob, in round trips where --delay makes them; it is read off the source's log, so by its end and not its
+/// beginning. With --rate the share of the line that was filled is told below the table.
+///
+/// With --scale nothing is compared, but this tool (and --rival) measured against the number of images: a config and one or
+/// two tiny layers each, some shared, every fifth image with two platforms, in a twentieth as many repositories, all of it
+/// from and into registries inside the benchmark. It shows time and CPU for each image, which should stay the same
+/// whatever their number, and the memory, which should be at most 64 MiB and 2 KiB for each image.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench mirror --", bin_name = "cargo bench --bench mirror --")]
 pub struct Options {
@@ -37,7 +51,7 @@ pub struct Options {
     #[arg(long, value_name = "PROGRAM")]
     pub target_program: Option<PathBuf>,
 
-    /// Only these of the other tools; none for this tool alone
+    /// Only these of the other tools (crane, skopeo, regctl, regsync, kubeone); none for this tool alone
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub peers: Option<Vec<String>>,
 
@@ -48,6 +62,10 @@ pub struct Options {
     /// Another build of this tool to have its turn as well
     #[arg(long, value_name = "PROGRAM")]
     pub rival: Option<PathBuf>,
+
+    /// Instead of the comparison: so many tiny images, first into nothing and then again
+    #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with_all = ["small", "peers", "keep", "target_program"])]
+    pub scale: Vec<NonZeroUsize>,
 
     /// Says cargo, to tell a benchmark from a test
     #[arg(long, hide = true)]
@@ -70,7 +88,14 @@ impl Options {
 
     /// The conditions, in words.
     pub fn conditions(&self) -> String {
-        let mut words = vec![if self.small { "small variant" } else { "full set" }.to_owned()];
+        let set = if !self.scale.is_empty() {
+            "tiny images"
+        } else if self.small {
+            "small variant"
+        } else {
+            "full set"
+        };
+        let mut words = vec![set.to_owned()];
         words.push(if self.tls { "TLS" } else { "plain HTTP" }.to_owned());
         words.push(match self.delay {
             0 => "loopback".to_owned(),

@@ -13,6 +13,8 @@ pub struct Sample {
     pub usage: Usage,
     pub source: Traffic,
     pub target: Traffic,
+    /// From the start until the source had handed out its first blob.
+    pub first_blob: Option<Duration>,
 }
 
 /// All counted runs of one tool.
@@ -28,9 +30,10 @@ enum Unit {
     Seconds,
     Bytes,
     Count,
+    RoundTrips,
 }
 
-type Measure = fn(&Sample) -> f64;
+pub type Measure = fn(&Sample) -> f64;
 
 const FIRST: [(&str, Unit, Measure); 9] = [
     ("wall", Unit::Seconds, |s| s.usage.wall.as_secs_f64()),
@@ -50,8 +53,8 @@ const AGAIN: [(&str, Unit, Measure); 3] = [
     ("re-run: requests", Unit::Count, |s| (s.source.requests + s.target.requests) as f64),
 ];
 
-/// Medians, each with its ratio to the first column's.
-pub fn table(columns: &[Column]) -> String {
+/// Medians, each with its ratio to the first column's. `delay` is the time of a round trip, if they take any.
+pub fn table(columns: &[Column], delay: Duration) -> String {
     let mut text = String::from("| |");
     for column in columns {
         let _ = write!(text, " {} |", column.name);
@@ -64,11 +67,19 @@ pub fn table(columns: &[Column]) -> String {
         let value = |column: &Column| pick(&column.first, measure, slowest);
         line(&mut text, name, unit, columns.iter().map(value).collect());
     }
+    let (unit, one) =
+        if delay.is_zero() { (Unit::Seconds, 1.0) } else { (Unit::RoundTrips, delay.as_secs_f64()) };
+    let value = |column: &Column| pick(&column.first, first_blob, false).map(|seconds| seconds / one);
+    line(&mut text, "first blob after", unit, columns.iter().map(value).collect());
     for (name, unit, measure) in AGAIN {
         let value = |column: &Column| pick(&column.again, measure, false);
         line(&mut text, name, unit, columns.iter().map(value).collect());
     }
     text
+}
+
+fn first_blob(sample: &Sample) -> f64 {
+    sample.first_blob.map_or(f64::NAN, |after| after.as_secs_f64())
 }
 
 fn line(text: &mut String, name: &str, unit: Unit, values: Vec<Option<f64>>) {
@@ -87,7 +98,7 @@ fn line(text: &mut String, name: &str, unit: Unit, values: Vec<Option<f64>>) {
 }
 
 /// The median, or the largest.
-fn pick(samples: &[Sample], measure: Measure, largest: bool) -> Option<f64> {
+pub fn pick(samples: &[Sample], measure: Measure, largest: bool) -> Option<f64> {
     let mut values: Vec<f64> = samples.iter().map(measure).collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -105,6 +116,7 @@ fn show(value: f64, unit: Unit) -> String {
         Unit::Bytes if value >= 1e9 => format!("{:.2} GB", value / 1e9),
         Unit::Bytes => format!("{:.0} MB", value / 1e6),
         Unit::Count => format!("{value:.0}"),
+        Unit::RoundTrips => format!("{value:.1} round trips"),
     }
 }
 

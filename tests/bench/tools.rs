@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::arena::{Arena, Place};
+use crate::kubeone_engine;
+use crate::options::Options;
 use crate::set::Set;
 use crate::support::Failure;
 
@@ -18,6 +20,7 @@ enum Kind {
     Skopeo,
     Regctl,
     Regsync,
+    KubeOne,
 }
 
 #[derive(Clone, Debug)]
@@ -36,27 +39,43 @@ pub struct Orders {
 }
 
 /// This tool, and those of the others that are there.
-pub fn find(arena: &Arena<'_>) -> Vec<Tool> {
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_mirror-images"));
-    let mut tools =
-        vec![Tool { kind: Kind::Ours, name: OURS, version: version(&ours, "--version"), program: ours }];
-    if let Some(rival) = &arena.options.rival {
-        let version = version(rival, "--version");
-        tools.push(Tool { kind: Kind::Ours, name: "rival", program: rival.clone(), version });
-    }
+pub fn find(options: &Options) -> Vec<Tool> {
+    let mut tools = builds(options);
     let others = [
         (Kind::Crane, "crane", "version"),
         (Kind::Skopeo, "skopeo", "--version"),
         (Kind::Regctl, "regctl", "version"),
         (Kind::Regsync, "regsync", "version"),
     ];
-    for (kind, name, how) in others.into_iter().filter(|(_, name, _)| arena.options.wants_peer(name)) {
+    for (kind, name, how) in others.into_iter().filter(|(_, name, _)| options.wants_peer(name)) {
         match on_path(name) {
             Some(program) => tools.push(Tool { kind, name, version: version(&program, how), program }),
-            None => eprintln!("{name} is not on PATH"),
+            None => eprintln!("{name} is skipped: it is not on PATH"),
+        }
+    }
+    if options.wants_peer("kubeone") {
+        let (kind, name) = (Kind::KubeOne, "kubeone's engine");
+        match kubeone_engine::build() {
+            Ok(program) => tools.push(Tool { kind, name, version: version(&program, "version"), program }),
+            Err(why) => eprintln!("{name} is skipped: {why}"),
         }
     }
     tools
+}
+
+/// This tool, and another build of it if one was named.
+pub fn builds(options: &Options) -> Vec<Tool> {
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_mirror-images"));
+    let programs = [(OURS, Some(ours)), ("rival", options.rival.clone())];
+    let programs = programs.into_iter().filter_map(|(name, program)| Some((name, program?)));
+    programs
+        .map(|(name, program)| Tool {
+            kind: Kind::Ours,
+            name,
+            version: version(&program, "--version"),
+            program,
+        })
+        .collect()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -80,22 +99,46 @@ impl Tool {
     pub fn orders(&self, arena: &Arena<'_>, set: &Set, target: &Place) -> Result<Orders, Failure> {
         let home = tempfile::tempdir()?;
         let (from, to) = (arena.source.addr().to_string(), target.addr().to_string());
-        let job = Job { tool: self, arena, home: home.path(), from: &from, to: &to };
+        let way = Way { options: arena.options, ca: &arena.net.ca_file(), from: &from, to: &to };
+        let job = Job { tool: self, way, home: home.path() };
+        let names =
+            set.images.iter().map(|image| format!("{}/{}:{}", image.host, image.repository, image.tag));
         let (commands, at_once) = match self.kind {
-            Kind::Ours => (vec![job.ours(set)?], 1),
+            Kind::Ours => (vec![job.ours(names, &set.hosts())?], 1),
             Kind::Regsync => (vec![job.regsync(set)?], 1),
+            Kind::KubeOne => (vec![job.kubeone(set)], 1),
             _ => (job.one_by_one(set)?, arena.options.parallel),
         };
         Ok(Orders { commands, at_once, _home: home })
     }
+
+    /// Mirrors images of these names, all on `host`; for builds of this tool.
+    pub fn mirror(
+        &self,
+        way: Way<'_>,
+        names: impl Iterator<Item = String>,
+        host: &str,
+    ) -> Result<Orders, Failure> {
+        let home = tempfile::tempdir()?;
+        let command = Job { tool: self, way, home: home.path() }.ours(names, &[host])?;
+        Ok(Orders { commands: vec![command], at_once: 1, _home: home })
+    }
+}
+
+/// From which address to which, and how.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    pub options: &'a Options,
+    /// The file with the authority that both sides have their certificates of.
+    pub ca: &'a Path,
+    pub from: &'a str,
+    pub to: &'a str,
 }
 
 struct Job<'a> {
     tool: &'a Tool,
-    arena: &'a Arena<'a>,
+    way: Way<'a>,
     home: &'a Path,
-    from: &'a str,
-    to: &'a str,
 }
 
 impl Job<'_> {
@@ -103,35 +146,39 @@ impl Job<'_> {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.tool.program);
         command.env_clear().env("HOME", self.home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        if self.arena.options.tls {
-            command.env("SSL_CERT_FILE", self.arena.net.ca_file());
+        if self.way.options.tls {
+            command.env("SSL_CERT_FILE", self.way.ca);
         }
         command
     }
 
-    fn ours(&self, set: &Set) -> Result<Command, Failure> {
+    fn ours(&self, names: impl Iterator<Item = String>, hosts: &[&str]) -> Result<Command, Failure> {
         let list = self.home.join("images");
-        let mut text = String::new();
-        for image in &set.images {
-            writeln!(text, "{}/{}:{}", image.host, image.repository, image.tag)?;
-        }
-        std::fs::write(&list, text)?;
-        let scheme = if self.arena.options.tls { "https" } else { "http" };
+        std::fs::write(&list, names.map(|name| name + "\n").collect::<String>())?;
+        let scheme = if self.way.options.tls { "https" } else { "http" };
         let mut command = self.command();
         command.arg("--images-from").arg(list).args(["--progress", "none"]);
-        command.arg(format!("--parallel={}", self.arena.options.parallel));
-        for host in set.hosts() {
-            command.arg(format!("--source-mirror={host}={scheme}://{}", self.from));
+        command.arg(format!("--parallel={}", self.way.options.parallel));
+        for host in hosts {
+            command.arg(format!("--source-mirror={host}={scheme}://{}", self.way.from));
         }
-        command.arg(self.to);
+        command.arg(self.way.to);
         Ok(command)
+    }
+
+    fn kubeone(&self, set: &Set) -> Command {
+        let mut command = self.command();
+        command.arg(format!("-p={}", self.way.options.parallel));
+        command.args(self.pairs(set).flat_map(|(from, to)| [from, to]));
+        command
     }
 
     /// A process for each image and name.
     fn one_by_one(&self, set: &Set) -> Result<Vec<Command>, Failure> {
-        let plain = !self.arena.options.tls;
+        let plain = !self.way.options.tls;
         if self.tool.kind == Kind::Regctl && plain {
-            let hosts = [self.from, self.to].map(|host| format!("\"{host}\": {{\"tls\": \"disabled\"}}"));
+            let hosts =
+                [self.way.from, self.way.to].map(|host| format!("\"{host}\": {{\"tls\": \"disabled\"}}"));
             std::fs::write(
                 self.home.join("regctl.json"),
                 format!("{{\"hosts\": {{{}}}}}", hosts.join(", ")),
@@ -163,11 +210,11 @@ impl Job<'_> {
     }
 
     fn regsync(&self, set: &Set) -> Result<Command, Failure> {
-        let parallel = self.arena.options.parallel;
+        let parallel = self.way.options.parallel;
         let mut text = format!("version: 1\ndefaults:\n  parallel: {parallel}\n");
-        if !self.arena.options.tls {
+        if !self.way.options.tls {
             text += "creds:\n";
-            for host in [self.from, self.to] {
+            for host in [self.way.from, self.way.to] {
                 writeln!(text, "  - registry: {host:?}\n    tls: disabled")?;
             }
         }
@@ -184,8 +231,8 @@ impl Job<'_> {
 
     fn pairs<'s>(&'s self, set: &'s Set) -> impl Iterator<Item = (String, String)> + 's {
         set.images.iter().flat_map(move |image| {
-            let from = format!("{}/{}:{}", self.from, image.repository, image.tag);
-            let to = image.destinations.iter().map(|place| format!("{}/{place}:{}", self.to, image.tag));
+            let from = format!("{}/{}:{}", self.way.from, image.repository, image.tag);
+            let to = image.destinations.iter().map(|place| format!("{}/{place}:{}", self.way.to, image.tag));
             to.map(move |to| (from.clone(), to))
         })
     }

@@ -82,6 +82,8 @@ pub struct TokenSetup<'a> {
 /// One line of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
+    /// When the line was read here, which is soon after the last byte of the answer was handed out.
+    pub at: Instant,
     pub method: String,
     /// With the query.
     pub path: String,
@@ -98,8 +100,11 @@ pub struct DockerRegistry {
     directory: tempfile::TempDir,
     program: PathBuf,
     file_limit: Option<u32>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
 }
+
+/// Lines, each with the time when it was read.
+type Log = Arc<Mutex<Vec<(Instant, String)>>>;
 
 impl DockerRegistry {
     /// Starts it and waits until it answers.
@@ -222,12 +227,14 @@ impl DockerRegistry {
 
     /// All lines it wrote.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().expect("nothing panics here").clone()
+        let log = self.log.lock().expect("nothing panics here");
+        log.iter().map(|(_, line)| line.clone()).collect()
     }
 
     /// Requests so far. The log trails the answers a little.
     pub fn accesses(&self) -> Vec<Access> {
-        self.log().iter().filter_map(|line| parse_access(line)).collect()
+        let log = self.log.lock().expect("nothing panics here");
+        log.iter().filter_map(|(at, line)| parse_access(*at, line)).collect()
     }
 
     pub fn clear_log(&self) {
@@ -272,23 +279,24 @@ pub fn free_port() -> Result<SocketAddr, Failure> {
 }
 
 /// Ends by itself when the child closes its end.
-fn collect(stream: Option<impl Read + Send + 'static>, log: &Arc<Mutex<Vec<String>>>) {
+fn collect(stream: Option<impl Read + Send + 'static>, log: &Log) {
     let log = log.clone();
     let Some(stream) = stream else { return };
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            log.lock().expect("nothing panics here").push(line);
+            log.lock().expect("nothing panics here").push((Instant::now(), line));
         }
     });
 }
 
 /// `127.0.0.1 - - [date] "GET /v2/ HTTP/1.1" 200 2 "" "agent"`
-fn parse_access(line: &str) -> Option<Access> {
+fn parse_access(at: Instant, line: &str) -> Option<Access> {
     let (_, rest) = line.split_once("] \"")?;
     let (request, rest) = rest.split_once("\" ")?;
     let mut words = request.split(' ');
     let mut numbers = rest.split(' ');
     Some(Access {
+        at,
         method: words.next()?.to_owned(),
         path: words.next()?.to_owned(),
         status: numbers.next()?.parse().ok()?,
