@@ -9,7 +9,7 @@ use crate::manifest::Trimmed;
 use crate::plan::{Lack, Plan, State};
 use crate::reference::{Digest, Repository};
 use crate::registry::{Error, Side};
-use crate::report::Exit;
+use crate::report::{self, Exit};
 use crate::text;
 
 /// Both sides compared, and what a run would move. As JSON it is what `--check -o json` gives.
@@ -24,6 +24,9 @@ pub struct Check {
     pub different: usize,
     /// Could not be found out.
     pub failed: usize,
+    /// Platforms that `--platform` names and no index has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms_not_found: Vec<String>,
     #[serde(flatten)]
     pub work: Work,
 }
@@ -117,14 +120,21 @@ impl Check {
             partial: number(Found::Partial),
             different: number(Found::Different),
             failed: number(Found::Failed),
+            platforms_not_found: Vec::new(),
             work: Work::of(plan),
             images,
         }
     }
 
+    /// The same where no index has these platforms, which the user named.
+    pub fn without_platforms(self, platforms_not_found: Vec<String>) -> Self {
+        Self { platforms_not_found, ..self }
+    }
+
     pub fn exit(&self) -> Exit {
         match () {
-            () if self.there == self.images.len() => Exit::Done,
+            () if self.there == self.images.len() && self.platforms_not_found.is_empty() => Exit::Done,
+            () if self.there == self.images.len() => Exit::SomeFailed,
             () if self.images.iter().all(|line| line.refused) => Exit::TargetRefused,
             () => Exit::SomeFailed,
         }
@@ -206,6 +216,7 @@ impl fmt::Display for Check {
             0 => writeln!(f)?,
             failed => writeln!(f, ", {failed} failed")?,
         }
+        report::write_not_found(f, &self.platforms_not_found)?;
         let work = &self.work;
         if self.images.iter().any(|line| line.lacks == Some(Lack::Platforms)) {
             writeln!(

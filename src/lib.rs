@@ -36,14 +36,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::catalog::Selection;
 use crate::check::Check;
 use crate::choose::choose;
 use crate::events::{Event, Listener};
 use crate::mirror::{Limits, carry_out};
-use crate::options::{ConfigOptions, Options};
+use crate::options::{Choice, ConfigOptions, Options};
 use crate::plan::{Plan, Request, Rules, look_for_found, resolve};
 use crate::registry::Peer;
 use crate::report::Report;
@@ -52,21 +52,30 @@ use crate::upstreams::Hosts;
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// As [`choose`] has them.
+/// As [`choose`] has them; a selection without any image.
 pub fn select(options: &Options) -> Result<Selection> {
-    let selection = choose(&options.choice)?;
+    chosen(&options.choice)
+}
+
+/// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
+fn chosen(choice: &Choice) -> Result<Selection> {
+    let selection = choose(choice)?;
     warn(&selection.warnings);
+    ensure!(
+        !selection.images.is_empty(),
+        "no image is selected: the groups of --filter hold none of what the other flags ask for; \
+         --dry-run -v without --filter shows what does"
+    );
     Ok(selection)
 }
 
 /// What makes a cluster pull from the target what the options choose.
 ///
 /// # Errors
-/// As [`choose`] and [`config::render`] have them.
+/// As [`select`] and [`config::render`] have them.
 pub fn configuration(options: &ConfigOptions) -> Result<String> {
-    let selection = choose(&options.choice)?;
+    let selection = chosen(&options.choice)?;
     let config = config::render(options, &selection)?;
-    warn(&selection.warnings);
     warn(&config.notes);
     Ok(config.text)
 }
@@ -93,7 +102,7 @@ pub async fn run(
         () = &mut interrupted => return Report::interrupted_early(&options.target, &requests, began.elapsed()),
     };
     let finished = carry_out(&plan, target, limits, listener, interrupted).await;
-    Report::new(&options.target, finished, began.elapsed())
+    Report::new(&options.target, finished, began.elapsed()).without_platforms(options.platforms.not_found())
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
@@ -102,7 +111,7 @@ pub async fn check(options: &Options, selection: &Selection, listener: Listener)
     let (target, requests) = requests(options, selection);
     let mut plan = make_plan(&target, &requests, options.rules, limits, &listener).await;
     look_for_found(&mut plan, &target, limits.small).await;
-    Check::new(options.target.to_string(), &plan)
+    Check::new(options.target.to_string(), &plan).without_platforms(options.platforms.not_found())
 }
 
 fn requests(options: &Options, selection: &Selection) -> (Arc<Peer>, Vec<Request>) {

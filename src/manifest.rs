@@ -259,10 +259,8 @@ impl Manifest {
     pub fn trimmed(&self, kept: &HashSet<&Digest>) -> Option<Self> {
         let mut json: serde_json::Value = serde_json::from_slice(&self.bytes).ok()?;
         let entries = json.get_mut("manifests")?.as_array_mut()?;
-        entries.retain(|entry| {
-            let digest = entry["digest"].as_str().unwrap_or_default();
-            kept.iter().any(|kept| kept.as_str() == digest)
-        });
+        let kept: HashSet<&str> = kept.iter().map(|digest| digest.as_str()).collect();
+        entries.retain(|entry| entry["digest"].as_str().is_some_and(|digest| kept.contains(digest)));
         let bytes = Bytes::from(serde_json::to_vec(&json).ok()?);
         Self::parse(bytes, Some(&self.media_type), self.digest.algorithm()).ok()
     }
