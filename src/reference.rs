@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+use url::Url;
 
 mod collision;
 mod digest;
@@ -40,7 +41,9 @@ impl NameError {
     }
 }
 
-/// A registry's network name: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port.
+/// A registry's network name: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port. As it
+/// is, it is that of a URL too ([URL standard](https://url.spec.whatwg.org/#host-parsing)), so that what is asked is
+/// what was named.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(String);
 
@@ -79,7 +82,7 @@ impl FromStr for Host {
         let (name, port) =
             split_port(text).ok_or_else(|| bad("the IPv6 address lacks its closing bracket"))?;
         if let Some(port) = port
-            && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
+            && !port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
         {
             return Err(bad("the port is not a number from 0 to 65535"));
         }
@@ -97,12 +100,25 @@ impl FromStr for Host {
                 return Err(bad("a host is letters, digits, hyphens and dots, with an optional port"));
             }
         }
-        Ok(Self(match text.to_ascii_lowercase().as_str() {
+        let lower = text.to_ascii_lowercase();
+        if !is_of_a_url(&name.to_ascii_lowercase()) {
+            return Err(bad(
+                "no URL can have such a host: an address is four numbers, or an IPv6 one in its shortest form, and \
+                 what begins with xn-- is Punycode",
+            ));
+        }
+        Ok(Self(match lower.as_str() {
             // All of docker's names for its own registry are one place.
             "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DOCKER_HUB.to_owned(),
             other => other.to_owned(),
         }))
     }
+}
+
+/// Whether a URL has the host `name` and leaves it as it is. `127.1` and `0x7f.1` become `127.0.0.1` there; `256.1.1.1`,
+/// `foo.123` and broken Punycode cannot be.
+fn is_of_a_url(name: &str) -> bool {
+    Url::parse(&format!("https://{name}/")).is_ok_and(|url| url.host_str() == Some(name))
 }
 
 /// `[::1]:5000` → (`[::1]`, `5000`), `host:1` → (`host`, `1`); `None` for an open bracket.

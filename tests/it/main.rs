@@ -37,3 +37,4 @@ mod trial;
 mod trust;
 mod upstream_names;
 mod user_yaml;
+mod wrong_use;
