@@ -233,6 +233,41 @@ mod tests {
     }
 
     #[test]
+    fn an_index_of_many_platforms_is_cut_in_proportion_to_its_entries() {
+        let digest = |n: usize| format!("sha256:{n:064x}");
+        let whole = |number: usize| {
+            let entries: Vec<serde_json::Value> = (0..number)
+                .map(|n| match n % 2 {
+                    0 => serde_json::json!({
+                        "mediaType": crate::manifest::OCI_MANIFEST, "digest": digest(n), "size": 7,
+                        "platform": {"os": "linux", "architecture": if n % 4 == 0 { "amd64" } else { "arm64" }},
+                    }),
+                    _ => serde_json::json!({
+                        "mediaType": crate::manifest::OCI_MANIFEST, "digest": digest(n), "size": 7,
+                        "annotations": {"vnd.docker.reference.digest": digest(n - 1)},
+                    }),
+                })
+                .collect();
+            let json = serde_json::json!({"schemaVersion": 2, "manifests": entries});
+            Manifest::parse(json.to_string().into(), None, Algorithm::Sha256).unwrap()
+        };
+        let best = |number: usize| {
+            let whole = whole(number);
+            let took = (0..3).map(|_| {
+                let began = std::time::Instant::now();
+                let prepared = platforms(&["linux/amd64"]).prepare(whole.clone(), false);
+                let StandIn::Index(trimmed) = &prepared.stand_in else { panic!() };
+                let Content::Index(kept) = &trimmed.content else { panic!() };
+                assert_eq!(kept.len(), number / 2);
+                began.elapsed()
+            });
+            took.min().unwrap()
+        };
+        let (some, many) = (best(2_500), best(20_000));
+        assert!(many < 24 * some, "2,500 entries take {some:?}, 20,000 take {many:?}");
+    }
+
+    #[test]
     fn variants_matter_where_they_are_named() {
         let is = |name: &str, there| name.parse::<Platform>().unwrap().is(there);
         assert!(is("linux/arm", "linux/arm/v7") && is("linux/arm/v7", "linux/arm/v7"));

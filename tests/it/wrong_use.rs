@@ -1,6 +1,6 @@
 //! What a user can get wrong, told before anything is requested; and what is large, but not wrong.
 
-use crate::program::Program;
+use crate::program::{Ended, Program};
 
 fn refused(program: Program) -> String {
     let ended = program.run().expect(2);
@@ -30,5 +30,62 @@ fn a_host_that_a_url_cannot_have_or_would_change_is_refused_wherever_it_is_named
     let good = ["127.0.0.1:5000", "[::1]:5000", "xn--mnchen-3ya.example.com", "R.example.com:443", "1a.2b"];
     for host in good {
         Program::new(&["--dry-run", "--image", &format!("{host}/a/b:1"), "r"]).run().expect(0);
+    }
+}
+
+/// Run time for four times as much is not sixteen times as long: the best of three, since the machine has other work.
+#[track_caller]
+fn assert_linear(run: impl Fn(usize) -> Ended, few: usize) {
+    let best = |number| {
+        let took = (0..3).map(|_| {
+            let began = Instant::now();
+            run(number).expect(0);
+            began.elapsed()
+        });
+        took.min().expect("three runs")
+    };
+    let (some, many) = (best(few), best(4 * few));
+    assert!(many < 8 * some + Duration::from_millis(100), "{few} take {some:?}, four times as many {many:?}");
+}
+
+#[test]
+fn a_list_takes_time_in_proportion_to_its_lines() {
+    let list = |line: fn(usize) -> String| {
+        move |number: usize| {
+            let list: String = (0..number).map(line).collect();
+            Program::new(&["--dry-run", "--images-from", "-", "r"]).stdin(&list).run()
+        }
+    };
+    assert_linear(list(|n| format!("quay.io/group/image-{n}:1\n")), 5_000);
+    assert_linear(list(|n| format!("host-{n}.example.com/group/image-{n}:1\n")), 5_000);
+    assert_linear(list(|_| "quay.io/group/image:1\n".to_owned()), 10_000);
+}
+
+#[test]
+fn kubernetes_yaml_may_be_as_large_as_a_list() {
+    // What kubectl writes about a pod is much beside its containers.
+    let mut pods = String::from("kind: List\nitems:\n");
+    for pod in 0..500 {
+        let _ = write!(pods, "- kind: Pod\n  metadata:\n    labels:\n");
+        for label in 0..300 {
+            let _ = writeln!(pods, "      l{label}: v");
+        }
+        let _ = write!(
+            pods,
+            "  spec:\n    containers:\n    - {{name: c, image: 'quay.io/group/app:{}'}}\n",
+            pod % 7
+        );
+    }
+    let documents: String = (0..5_000)
+        .map(|n| {
+            format!("kind: Pod\nspec: {{containers: [{{image: 'quay.io/group/app:{}'}}]}}\n---\n", n % 7)
+        })
+        .collect();
+    for yaml in [pods, documents] {
+        let program =
+            Program::new(&["--dry-run", "--images-from", "pods.yaml", "r"]).file("pods.yaml", &yaml);
+        let home = program.home("");
+        let ended = program.after(&format!("cd {}; ulimit -v 2000000", home.display())).run().expect(0);
+        assert_eq!(ended.stdout.lines().count(), 7);
     }
 }
