@@ -47,14 +47,16 @@ use crate::options::{Choice, ConfigOptions, Options};
 use crate::plan::{Plan, Request, Rules, look_for_found, resolve};
 use crate::registry::Peer;
 use crate::report::Report;
-use crate::upstreams::Hosts;
+use crate::upstreams::{Hosts, check_mirrors};
 
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// As [`choose`] has them; a selection without any image.
+/// As [`choose`] and [`check_mirrors`] have them; a selection without any image.
 pub fn select(options: &Options) -> Result<Selection> {
-    chosen(&options.choice)
+    let selection = chosen(&options.choice)?;
+    check_mirrors(options, &selection)?;
+    Ok(selection)
 }
 
 /// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
@@ -72,7 +74,7 @@ fn chosen(choice: &Choice) -> Result<Selection> {
 /// What makes a cluster pull from the target what the options choose.
 ///
 /// # Errors
-/// As [`select`] and [`config::render`] have them.
+/// As [`choose`] and [`config::render`] have them; a selection without any image.
 pub fn configuration(options: &ConfigOptions) -> Result<String> {
     let selection = chosen(&options.choice)?;
     let config = config::render(options, &selection)?;

@@ -33,6 +33,27 @@ fn a_host_that_a_url_cannot_have_or_would_change_is_refused_wherever_it_is_named
     }
 }
 
+#[test]
+fn one_host_by_two_schemes_is_refused() {
+    let dry = |arguments: &[&str]| Program::new(&["--dry-run", "r"]).args(arguments);
+    let mirror = "--source-mirror=docker.io=http://c.example.com:5000/hub";
+    for images in [
+        ["--image=alpine:3", "--image=c.example.com:5000/a/b:1"],
+        ["--image=c.example.com:5000/a/b:1", "--image=alpine:3"],
+    ] {
+        let told = refused(dry(&[images[0], images[1], mirror]));
+        for word in ["c.example.com:5000", "docker.io", "--source-mirror"] {
+            assert!(told.contains(word), "{word} is not in {told}");
+        }
+        let same = "--source-mirror=c.example.com:5000=http://c.example.com:5000";
+        dry(&[images[0], images[1], mirror, same]).run().expect(0);
+    }
+    let other = "--source-mirror=quay.io=https://c.example.com:5000/quay";
+    refused(dry(&["--image=alpine:3", "--image=quay.io/a/b:1", mirror, other]));
+    // A mirror that no image has is not asked at all.
+    dry(&["--image=alpine:3", mirror, other]).run().expect(0);
+}
+
 /// Run time for four times as much is not sixteen times as long: the best of three, since the machine has other work.
 #[track_caller]
 fn assert_linear(run: impl Fn(usize) -> Ended, few: usize) {
