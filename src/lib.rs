@@ -62,6 +62,7 @@ pub fn select(options: &Options) -> Result<Selection> {
 /// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
 fn chosen(choice: &Choice) -> Result<Selection> {
     let selection = choose(choice)?;
+    warn(&choice.warnings);
     warn(&selection.warnings);
     ensure!(
         !selection.images.is_empty(),

@@ -1,6 +1,10 @@
 //! What a user can get wrong, told before anything is requested; and what is large, but not wrong.
 
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
 use crate::program::{Ended, Program};
+use crate::single::{IMAGE, Single};
 
 fn refused(program: Program) -> String {
     let ended = program.run().expect(2);
@@ -52,6 +56,38 @@ fn one_host_by_two_schemes_is_refused() {
     refused(dry(&["--image=alpine:3", "--image=quay.io/a/b:1", mirror, other]));
     // A mirror that no image has is not asked at all.
     dry(&["--image=alpine:3", mirror, other]).run().expect(0);
+}
+
+#[test]
+fn what_would_pass_in_silence_is_told() {
+    let dry = |arguments: &[&str]| Program::new(&["--dry-run", "--image", "alpine:3", "r"]).args(arguments);
+    let unused = dry(&["--source-mirror=qauy.io=c.example.com"]).run().expect(0);
+    assert!(unused.stderr.contains("no image that is selected is of qauy.io"), "{unused:?}");
+    let told = refused(Program::new(&["--dry-run", "--filter", "base,none", "r"]));
+    assert!(told.contains("--filter") && told.contains("none"), "{told}");
+    let told = refused(dry(&["--report", "-"]));
+    assert!(told.contains("-o json") && told.contains("./-"), "{told}");
+    let single = Single::new();
+    let target = single.net.registry("target").start();
+    let login = |length: usize| {
+        let program = single.program(&target.host()).args(&["--username", "u", "--password-stdin"]);
+        program.stdin(&"p".repeat(length))
+    };
+    login(64 << 10).run().expect(0);
+    let told = refused(login((64 << 10) + 1));
+    assert!(told.contains("--password-stdin") && told.contains("64 KiB"), "{told}");
+}
+
+#[test]
+fn the_environment_adds_nothing_to_images_that_are_named() {
+    let named = Program::new(&["--dry-run", "--image", IMAGE, "r"]).env("KUBERNETES_VERSION", "v1.36.3");
+    let ended = named.run().expect(0);
+    assert_eq!((ended.stdout.lines().count(), ended.stderr.as_str()), (1, ""));
+    let lines = |program: Program| program.run().expect(0).stdout.lines().count();
+    let cluster = || Program::new(&["--dry-run", "--provider", "aws", "-k", "1.36.3", "r"]);
+    assert_eq!(lines(cluster().env("PULL_OPTIONAL_IMAGES", "false")), lines(cluster()));
+    let cut = Program::new(&["--dry-run", "-k", "1.36.3", "r"]).env("PULL_OPTIONAL_IMAGES", "false").run();
+    assert!(cut.stderr.contains("PULL_OPTIONAL_IMAGES=false"), "{cut:?}");
 }
 
 /// Run time for four times as much is not sixteen times as long: the best of three, since the machine has other work.
