@@ -47,3 +47,20 @@ fn every_case_has_tests_that_exist_or_a_reason_why_not() {
         }
     }
 }
+
+#[test]
+fn the_actions_of_the_workflows_are_pinned_by_commit() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut actions = 0;
+    for entry in std::fs::read_dir(root.join(".github/workflows")).expect("there are workflows") {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a workflow is text");
+        for line in text.lines().filter_map(|line| line.split_once("uses: ")).map(|(_, action)| action) {
+            let (action, version) = line.split_once(" # v").unwrap_or_else(|| panic!("{line}: no version"));
+            let commit = action.split_once('@').map_or("", |(_, commit)| commit);
+            assert!(commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit()), "{line}: no commit");
+            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{line}: no version");
+            actions += 1;
+        }
+    }
+    assert!(actions > 0);
+}
