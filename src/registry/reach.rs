@@ -144,7 +144,7 @@ impl Resolve for Guard {
 pub(super) const FORBIDDEN: &str =
     "it leads to an address on a private network or this machine, which is refused";
 
-/// How near `url`'s host is: what counts is the nearest of its addresses.
+/// How near `url`'s host is, by all of its addresses.
 pub(super) async fn reach_of_host(url: &Url) -> Reach {
     let addresses: Vec<IpAddr> = match url.host() {
         Some(url::Host::Ipv4(v4)) => vec![v4.into()],
@@ -158,11 +158,17 @@ pub(super) async fn reach_of_host(url: &Url) -> Reach {
         }
         None => Vec::new(),
     };
+    farthest(addresses)
+}
+
+/// How near a host with these addresses is: what counts is the farthest of them. Whoever owns a name may give it an
+/// address of this machine besides, which must not open this machine to where that host points.
+fn farthest(addresses: impl IntoIterator<Item = IpAddr>) -> Reach {
     let all: Vec<Reach> = addresses.into_iter().map(Reach::of).collect();
     match () {
-        () if all.contains(&Reach::Loopback) => Reach::Loopback,
-        () if all.contains(&Reach::Private) || all.contains(&Reach::Never) => Reach::Private,
-        () => Reach::Public,
+        () if all.is_empty() || all.contains(&Reach::Public) => Reach::Public,
+        () if all.iter().all(|reach| *reach == Reach::Loopback) => Reach::Loopback,
+        () => Reach::Private,
     }
 }
 
@@ -214,6 +220,24 @@ mod tests {
         assert!(!takes(Reach::Private, "127.0.0.1") && takes(Reach::Loopback, "127.0.0.1"));
         for registry in [Reach::Public, Reach::Private, Reach::Loopback] {
             assert!(!takes(registry, "169.254.169.254"));
+        }
+    }
+
+    #[test]
+    fn a_host_is_as_near_as_the_farthest_of_its_addresses() {
+        let table: &[(&[&str], Reach)] = &[
+            (&["8.8.8.8", "127.0.0.1"], Reach::Public),
+            (&["::1", "2606:4700::1"], Reach::Public),
+            (&["10.0.0.1", "127.0.0.1"], Reach::Private),
+            (&["127.0.0.1", "169.254.169.254"], Reach::Private),
+            (&["10.0.0.1", "8.8.8.8"], Reach::Public),
+            (&["127.0.0.1", "::1"], Reach::Loopback),
+            (&["169.254.1.1"], Reach::Private),
+            (&[], Reach::Public),
+        ];
+        for (addresses, expected) in table {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap());
+            assert_eq!(farthest(addresses), *expected);
         }
     }
 
