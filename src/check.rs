@@ -152,9 +152,9 @@ impl Work {
                 blob.needs.iter().filter(|need| Some(&need.repository) == blob.held_by.as_ref()).count();
             let mounted = blob.needs.len() - copied - found;
             work.blobs_to_copy += copied;
-            work.bytes_to_copy += size * copied as u64;
+            work.bytes_to_copy = work.bytes_to_copy.saturating_add(size * copied as u64);
             work.blobs_to_mount += mounted;
-            work.bytes_to_mount += size * mounted as u64;
+            work.bytes_to_mount = work.bytes_to_mount.saturating_add(size.saturating_mul(mounted as u64));
         }
         work.add_manifests(plan);
         work

@@ -206,7 +206,8 @@ pub struct Plan {
 impl Plan {
     /// Bytes of blobs that have to cross the network: each unique one that the target does not hold.
     pub fn bytes_to_move(&self) -> u64 {
-        self.blobs.iter().filter(|b| b.held_by.is_none()).map(|b| b.descriptor.size).sum()
+        let sizes = self.blobs.iter().filter(|b| b.held_by.is_none()).map(|b| b.descriptor.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// How many names at the target are to be settled.
