@@ -12,6 +12,7 @@ use mirror_images::cli::{Cli, Command, Format};
 use mirror_images::dry_run::DryRun;
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
+use mirror_images::registry::credentials::end_helpers;
 use mirror_images::report::{self, Exit, check_place};
 use mirror_images::{check, configuration, run, select};
 use tokio::runtime::Runtime;
@@ -88,16 +89,28 @@ fn main_job(cli: Cli) -> Result<u8> {
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
-        Mode::Check => {
-            let found = runtime.block_on(check(&options, &selection, display.listener()));
-            display.finish();
-            Ok(give(&options.output, &found, found.exit() as u8))
-        }
+        Mode::Check => compare(&runtime, &options, &selection, display),
         Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
     };
+    end_helpers();
     // A name that is still being looked up is nothing to wait for.
     runtime.shutdown_background();
     status
+}
+
+fn compare(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
+    let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
+    let found = runtime.block_on(async {
+        tokio::select! {
+            found = check(options, selection, display.listener()) => Some(found),
+            () = interrupted => None,
+        }
+    });
+    display.finish();
+    Ok(match found {
+        Some(found) => give(&options.output, &found, found.exit() as u8),
+        None => by.load(Ordering::Relaxed),
+    })
 }
 
 fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
@@ -168,6 +181,7 @@ fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
             loop {
                 let status = next().await;
                 if status != HUNG_UP {
+                    end_helpers();
                     std::process::exit(i32::from(status));
                 }
             }

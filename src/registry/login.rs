@@ -5,7 +5,7 @@ use reqwest::{Response, Url};
 
 use super::auth::{Challenge, Scopes, Token, TokenCell, Useless, exchange_form, token_question};
 use super::contact::Contact;
-use super::credentials::{Login, Secret};
+use super::credentials::{HelperError, Login, Secret};
 use super::error::{Error, Kind, Purpose, Side};
 use super::exchange::{Ask, Peer, Role, lock};
 use super::proxies::is_loopback;
@@ -93,9 +93,23 @@ impl Peer {
 
     /// The user's login for this host, unless it was refused before.
     async fn login(&self, ask: &Ask<'_>) -> Result<Option<Login>, Error> {
-        let found = self.keyring.find(&self.host, ask.repository).await;
-        let login =
-            found.map_err(|why| self.error(Kind::Unauthorized, ask.doing.clone(), text::printable(&why)))?;
+        let login = match self.keyring.find(&self.host, ask.repository).await {
+            Ok(login) => login,
+            // A public source serves everyone.
+            Err(HelperError::Absent(program)) if self.side == Side::Source => {
+                if self.session.is_news(&program) {
+                    tracing::warn!(
+                        "{}: {program}, which keeps logins, is not installed: going on without",
+                        self.host
+                    );
+                }
+                None
+            }
+            Err(error) => {
+                let why = text::printable(&error.to_string());
+                return Err(self.error(Kind::Unauthorized, ask.doing.clone(), why));
+            }
+        };
         let usable = login.filter(|login| !self.session.is_refused(login));
         if let Some(login) = &usable {
             self.keyring.hush.learn_login(login);

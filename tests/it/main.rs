@@ -17,6 +17,7 @@ mod credentials;
 mod efficiency;
 mod empty_root;
 mod failures;
+mod helpers;
 mod kill;
 mod main_job;
 mod memory;
