@@ -192,9 +192,22 @@ fn is_path_component(component: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
+/// What stands before the digest in the tag of an image that is named by its digest alone. Without it the tag would be
+/// that of the list of the image's referrers (distribution-spec, "Referrers Tag Schema"), and the beginning of those
+/// that cosign makes for signatures (`sha256-….sig`), which all begin with the name of the hash.
+const PINNED: &str = "pinned";
+/// Most hex digits of a digest in a tag, as in the referrers tag schema.
+const TAG_HEX_MAX: usize = 64;
+
 impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The tag of an image that is named by `digest` alone: `pinned-sha256-HEX`.
+    fn pinned(digest: &Digest) -> Self {
+        let (algorithm, hex) = digest.as_str().split_once(':').unwrap_or_default();
+        Self(format!("{PINNED}-{algorithm}-{}", &hex[..hex.len().min(TAG_HEX_MAX)]))
     }
 }
 
@@ -316,14 +329,22 @@ impl Reference {
 
     /// Where the image goes inside the target: the same repository and tag without the host.
     ///
+    /// An image that is named by its digest alone gets a tag of its own, for what has no tag is garbage to a registry.
+    /// A tag does not make a registry know an image by its SHA-512, so that one is put under this name too.
+    ///
     /// CoreDNS has two places. kubeadm asks a custom registry for `coredns:TAG` (1.21 for `coredns/coredns:TAG`),
     /// containerd's mirrors are asked for the upstream path, `coredns/coredns:TAG`; both must be answered.
     pub fn destinations(&self) -> Vec<Spot> {
-        let name = match (&self.tag, &self.digest) {
-            (Some(tag), _) => Name::Tag(tag.clone()),
-            (None, _) => self.spot().name,
+        let at = |name| Spot { repository: self.repository.clone(), name };
+        let (name, digest) = match (&self.tag, &self.digest) {
+            (None, Some(digest)) => (Name::Tag(Tag::pinned(digest)), Some(digest)),
+            (Some(tag), _) => (Name::Tag(tag.clone()), None),
+            (None, None) => (self.spot().name, None),
         };
-        let mut spots = vec![Spot { repository: self.repository.clone(), name: name.clone() }];
+        let by_digest = digest.filter(|digest| digest.algorithm() != Algorithm::Sha256);
+        let mut spots: Vec<Spot> =
+            by_digest.map(|digest| at(Name::Digest(digest.clone()))).into_iter().collect();
+        spots.push(at(name.clone()));
         if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
             spots.push(Spot { repository: Repository("coredns".to_owned()), name });
         }

@@ -36,6 +36,7 @@ mod table;
 mod tokens;
 mod trial;
 mod trust;
+mod untagged;
 mod upstream_names;
 mod user_yaml;
 mod wrong_use;
