@@ -1,4 +1,4 @@
-//! The table of cases, `cases.txt`, keeps its word: what it names is there.
+//! The tables of cases, `cases.txt` and `attacks.txt`, keep their word: what they name is there.
 
 /// An id of the specification, the tests that show it, and what remains to be said.
 struct Case<'t> {
@@ -7,9 +7,9 @@ struct Case<'t> {
     notes: Vec<&'t str>,
 }
 
-fn cases() -> Vec<Case<'static>> {
+fn cases(table: &str) -> Vec<Case<'_>> {
     let mut cases: Vec<Case> = Vec::new();
-    let lines = include_str!("cases.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     for line in lines {
         match (line.strip_prefix("  - "), line.strip_prefix("  ")) {
             (Some(note), _) => cases.last_mut().expect("an id comes first").notes.push(note),
@@ -32,16 +32,37 @@ fn text_below(directory: &std::path::Path, text: &mut String) {
     }
 }
 
-#[test]
-fn every_case_has_tests_that_exist_or_a_reason_why_not() {
+/// The sources of the program and of its tests.
+fn sources() -> String {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
     text_below(&root.join("src"), &mut text);
     text_below(&root.join("tests"), &mut text);
-    let cases = cases();
+    text
+}
+
+#[test]
+fn every_case_has_tests_that_exist_or_a_reason_why_not() {
+    let text = sources();
+    let cases = cases(include_str!("cases.txt"));
     assert!(cases.len() > 100, "{} cases are read", cases.len());
     for Case { id, tests, notes } in cases {
         assert!(!tests.is_empty() || !notes.is_empty(), "{id} is neither shown nor explained");
+        for test in tests {
+            assert!(text.contains(&format!("fn {test}(")), "{id}: there is no {test}");
+        }
+    }
+}
+
+#[test]
+fn every_attack_has_a_sentence_and_tests_that_exist() {
+    let text = sources();
+    let attacks = cases(include_str!("attacks.txt"));
+    assert!(!attacks.is_empty());
+    for Case { id, tests, notes } in attacks {
+        assert!(id.split('-').all(|word| word.bytes().all(|b| b.is_ascii_lowercase())), "{id}");
+        assert!(notes.len() == 1 && notes[0].ends_with('.'), "{id} is not one sentence");
+        assert!(!tests.is_empty(), "{id} is not shown");
         for test in tests {
             assert!(text.contains(&format!("fn {test}(")), "{id}: there is no {test}");
         }
