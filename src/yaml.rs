@@ -58,6 +58,10 @@ const NODES_MAX: usize = 2_000_000;
 /// Most documents in a stream: `helm template` and `kubectl get` write one for each object.
 const DOCUMENTS_MAX: usize = 100_000;
 
+/// Most of what aliases may stand for, in events of the parser: far below what a text itself may hold, since an alias of
+/// a few bytes may stand for all before it.
+const REPLAYED_MAX: usize = 200_000;
+
 /// Errors name the line and show nothing of the text, which may hold secrets.
 fn options() -> Options {
     serde_saphyr::options! {
@@ -69,6 +73,7 @@ fn options() -> Options {
             max_events: 2 * (NODES_MAX + DOCUMENTS_MAX),
             max_documents: DOCUMENTS_MAX,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: REPLAYED_MAX },
     }
 }
 
