@@ -84,8 +84,9 @@ fn main_job(cli: Cli) -> Result<u8> {
     }
     if options.mode == Mode::DryRun {
         let dry_run = DryRun { options: &options, selection: &selection };
-        print(&in_form(options.output.format, &dry_run)?)?;
-        return Ok(write_report(&options.output, &dry_run, Exit::Done as u8));
+        let printed = in_form(options.output.format, &dry_run).and_then(|text| print(&text));
+        let status = write_report(&options.output, &dry_run, Exit::Done as u8);
+        return printed.map(|()| status);
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {

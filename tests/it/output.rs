@@ -316,6 +316,9 @@ fn standard_output_that_takes_nothing_is_told_by_whatever_writes_to_it() {
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(report[field], 8);
     }
+    std::fs::remove_file(&path).unwrap();
+    full(stage.program().args(&["--dry-run", "--report", path.to_str().unwrap()]), 2);
+    assert!(path.exists());
     stage.assert_mirrored();
 }
 
