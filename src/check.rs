@@ -13,7 +13,7 @@ use crate::manifest::Trimmed;
 use crate::plan::{BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Tree};
 use crate::reference::{Digest, Repository, Spot};
 use crate::registry::{Error, Side};
-use crate::report::Exit;
+use crate::report::{self, Exit};
 use crate::store::Target;
 use crate::text;
 
@@ -29,6 +29,9 @@ pub struct Check {
     pub different: usize,
     /// Could not be found out.
     pub failed: usize,
+    /// Platforms that `--platform` names and no index has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms_not_found: Vec<String>,
     #[serde(flatten)]
     pub work: Work,
 }
@@ -202,14 +205,21 @@ impl Check {
             partial: number(Found::Partial),
             different: number(Found::Different),
             failed: number(Found::Failed),
+            platforms_not_found: Vec::new(),
             work,
             images,
         }
     }
 
+    /// The same where no index has these platforms, which the user named.
+    pub fn without_platforms(self, platforms_not_found: Vec<String>) -> Self {
+        Self { platforms_not_found, ..self }
+    }
+
     pub fn exit(&self) -> Exit {
         match () {
-            () if self.there == self.images.len() => Exit::Done,
+            () if self.there == self.images.len() && self.platforms_not_found.is_empty() => Exit::Done,
+            () if self.there == self.images.len() => Exit::SomeFailed,
             () if self.images.iter().all(|line| line.refused) => Exit::TargetRefused,
             () => Exit::SomeFailed,
         }
@@ -277,6 +287,7 @@ impl fmt::Display for Check {
             0 => writeln!(f)?,
             failed => writeln!(f, ", {failed} failed")?,
         }
+        report::write_not_found(f, &self.platforms_not_found)?;
         let work = &self.work;
         if self.images.iter().any(|line| line.lacks == Some(Lack::Platforms)) {
             writeln!(

@@ -1,13 +1,13 @@
 //! From what the user wants to the images: the catalog asked, a cluster's own additions made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result};
 
 use crate::catalog::{Catalog, Group, Minor, Only, Query, SelectedImage, Selection, minor_of};
 use crate::cluster::{Api, Cluster, by_hand, local};
 use crate::options::Choice;
-use crate::reference::check_collisions;
+use crate::reference::{Reference, check_collisions};
 use crate::workloads::Named;
 
 /// The last release of KubeOne that reads v1beta1.
@@ -88,15 +88,23 @@ fn release_of_v1beta1(query: &Query, catalog: &Catalog) -> Option<String> {
 
 /// Adds `images`, and to those that are there already who else names them.
 fn add(selection: &mut Selection, images: &[Named]) {
+    let mut numbers: HashMap<Reference, usize> = HashMap::new();
+    let mut named: HashSet<(usize, String)> = HashSet::new();
+    for (number, image) in selection.images.iter().enumerate() {
+        numbers.insert(image.reference.clone(), number);
+        named.extend(image.named_by.iter().map(|by| (number, by.clone())));
+    }
     for Named { reference, by } in images {
-        match selection.images.iter_mut().find(|image| image.reference == *reference) {
-            Some(image) if image.named_by.contains(by) => {}
-            Some(image) => image.named_by.push(by.clone()),
-            None => selection.images.push(SelectedImage {
+        let number = *numbers.entry(reference.clone()).or_insert_with(|| {
+            selection.images.push(SelectedImage {
                 reference: reference.clone(),
                 reasons: Vec::new(),
-                named_by: vec![by.clone()],
-            }),
+                named_by: Vec::new(),
+            });
+            selection.images.len() - 1
+        });
+        if named.insert((number, by.clone())) {
+            selection.images[number].named_by.push(by.clone());
         }
     }
 }

@@ -93,8 +93,8 @@ Environment:
 
 Exit status:
   0    all done
-  1    some images failed, --check found something to do, or the report could
-       not be written
+  1    some images failed, --check found something to do, no image has a platform
+       that is named, or the result or the report could not be written
   2    wrong use; nothing was requested
   3    the target refused everything (credentials, read-only, unreachable)
   130  interrupted (143 by SIGTERM, 129 by SIGHUP)";
@@ -291,9 +291,12 @@ pub enum ProgressMode {
 }
 
 impl Cli {
-    /// Reads the program's own arguments; ends the program for `--help`, `--version` and mistakes (status 2).
-    pub fn from_arguments() -> Self {
-        Self::parse()
+    /// Reads the program's own arguments.
+    ///
+    /// # Errors
+    /// What is to be printed in their place: for `--help`, for `--version`, or about a mistake.
+    pub fn from_arguments() -> Result<Self, clap::Error> {
+        Self::try_parse()
     }
 
     /// Reads the arguments of a test.

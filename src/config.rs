@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 use semver::Version;
 
-use crate::catalog::{Minor, Selection};
+use crate::catalog::{Minor, SelectedImage, Selection};
 use crate::cli::ConfigFormat;
 use crate::options::ConfigOptions;
-use crate::reference::{Host, Reference, Target};
+use crate::reference::{Host, Target};
 
 /// A configuration, and what else its reader has to know, a sentence each.
 #[derive(Debug)]
@@ -196,12 +196,10 @@ fn kubeadm_api(minor: Minor) -> &'static str {
 
 /// What kubeadm asks a registry of one's own for: in 1.21 for the upstream's path, else for the last part of it.
 fn coredns(selection: &Selection, version: &Version) -> Option<String> {
-    let asks = |reference: &&Reference| {
-        let image = selection.images.iter().find(|image| image.reference == **reference);
-        let mut reasons = image.into_iter().flat_map(|image| &image.reasons);
-        reasons.any(|reason| reason.resource == "coredns" && reason.kubernetes == *version)
+    let asks = |image: &&SelectedImage| {
+        image.reasons.iter().any(|reason| reason.resource == "coredns" && reason.kubernetes == *version)
     };
-    let reference = selection.images.iter().map(|image| &image.reference).find(asks)?;
+    let reference = &selection.images.iter().find(asks)?.reference;
     let path = if (version.major, version.minor) == (1, 21) { "coredns/coredns" } else { "coredns" };
     Some(format!("{path}:{}", reference.tag.as_ref()?))
 }

@@ -60,8 +60,19 @@ fn without_comment(line: &str) -> &str {
 /// A mistyped line of a list should be told as such, and not as what YAML makes of it.
 fn is_yaml(text: &str) -> bool {
     text.lines().map(without_comment).any(|line| {
-        line.starts_with(['{', '[']) || line.starts_with("---") || line.ends_with(':') || line.contains(": ")
+        (line.starts_with(['{', '[']) && !begins_with_address(line))
+            || line.starts_with("---")
+            || line.ends_with(':')
+            || line.contains(": ")
     })
+}
+
+/// `[::1]:5000/app`, however wrong the address is.
+fn begins_with_address(line: &str) -> bool {
+    let Some((address, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) else {
+        return false;
+    };
+    address.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b)) && rest.starts_with([':', '/'])
 }
 
 #[cfg(test)]
@@ -92,6 +103,8 @@ mod tests {
     #[test]
     fn a_wrong_line_is_named() {
         let told = format!("{:#}", parsed("alpine:3\nnot an image\n").unwrap_err());
+        assert!(told.contains("list.txt, line 2"), "{told}");
+        let told = format!("{:#}", parsed("alpine:3\n[0::1]:5000/a:1\n").unwrap_err());
         assert!(told.contains("list.txt, line 2"), "{told}");
         let told = format!("{:#}", parsed("# nothing\n").unwrap_err());
         assert!(told.contains("names no image"), "{told}");

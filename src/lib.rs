@@ -38,37 +38,49 @@ pub mod yaml;
 use std::future::Future;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::catalog::Selection;
 use crate::check::Check;
 use crate::choose::choose;
 use crate::events::Listener;
 use crate::mirror::Limits;
-use crate::options::{ConfigOptions, Options};
+use crate::options::{Choice, ConfigOptions, Options};
 use crate::plan::Request;
 use crate::report::Report;
 use crate::store::Target;
-use crate::upstreams::Hosts;
+use crate::upstreams::{Hosts, check_mirrors};
 
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// As [`choose`] has them.
+/// As [`choose`] and [`check_mirrors`] have them; a selection without any image.
 pub fn select(options: &Options) -> Result<Selection> {
-    let selection = choose(&options.choice)?;
+    let selection = chosen(&options.choice)?;
+    check_mirrors(options, &selection)?;
+    Ok(selection)
+}
+
+/// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
+fn chosen(choice: &Choice) -> Result<Selection> {
+    let selection = choose(choice)?;
+    warn(&choice.warnings);
     warn(&selection.warnings);
+    ensure!(
+        !selection.images.is_empty(),
+        "no image is selected: the groups of --filter hold none of what the other flags ask for; \
+         --dry-run -v without --filter shows what does"
+    );
     Ok(selection)
 }
 
 /// What makes a cluster pull from the target what the options choose.
 ///
 /// # Errors
-/// As [`choose`] and [`config::render`] have them.
+/// As [`choose`] and [`config::render`] have them; a selection without any image.
 pub fn configuration(options: &ConfigOptions) -> Result<String> {
-    let selection = choose(&options.choice)?;
+    let selection = chosen(&options.choice)?;
     let config = config::render(options, &selection)?;
-    warn(&selection.warnings);
     warn(&config.notes);
     Ok(config.text)
 }
@@ -90,14 +102,15 @@ pub async fn run(
     let (target, requests) = requests(options, selection);
     let limits = limits(options);
     let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
-    Report::new(&options.target, finished, began.elapsed())
+    Report::new(&options.target, finished, began.elapsed()).without_platforms(options.platforms.not_found())
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
 pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
     let (target, requests) = requests(options, selection);
     let (name, parallel) = (options.target.to_string(), limits(options).small);
-    check::check(name, requests, target, options.rules, parallel, &listener).await
+    let found = check::check(name, requests, target, options.rules, parallel, &listener).await;
+    found.without_platforms(options.platforms.not_found())
 }
 
 fn limits(options: &Options) -> Limits {

@@ -1,7 +1,7 @@
 //! The program: reads the command line, shows progress, runs, reports.
 
 use std::future::Future;
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,6 +12,7 @@ use mirror_images::cli::{Cli, Command, Format};
 use mirror_images::dry_run::DryRun;
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::progress::{Display, LogWriter};
+use mirror_images::registry::credentials::end_helpers;
 use mirror_images::report::{self, Exit, check_place};
 use mirror_images::{check, configuration, run, select};
 use tokio::runtime::Runtime;
@@ -24,11 +25,30 @@ const WRONG_USE: u8 = 2;
 const HUNG_UP: u8 = 129;
 
 fn main() -> ExitCode {
-    match start(Cli::from_arguments()) {
+    let cli = match Cli::from_arguments() {
+        Ok(cli) => cli,
+        Err(other) => return ExitCode::from(tell(&other)),
+    };
+    match start(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::from(WRONG_USE)
+        }
+    }
+}
+
+/// Prints what clap has in place of arguments: help, the version, or a mistake.
+fn tell(other: &clap::Error) -> u8 {
+    if other.use_stderr() {
+        let _ = other.print();
+        return WRONG_USE;
+    }
+    match heard(other.print().and_then(|()| io::stdout().flush())) {
+        Ok(()) => Exit::Done as u8,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            WRONG_USE
         }
     }
 }
@@ -42,14 +62,14 @@ fn start(mut cli: Cli) -> Result<u8> {
 
 fn side_job(command: Command) -> Result<u8> {
     match command {
-        Command::Catalog => print(&Catalog::embedded_yaml()),
+        Command::Catalog => print(&Catalog::embedded_yaml())?,
         Command::Config(arguments) => {
             let options = ConfigOptions::new(*arguments, &|name| std::env::var(name).ok())?;
             let output = OutputOptions::plain();
             start_logging(&output, Display::new(&output).log_writer());
-            print(&configuration(&options)?);
+            print(&configuration(&options)?)?;
         }
-        Command::Completions { shell } => print(&String::from_utf8(Cli::completions(shell))?),
+        Command::Completions { shell } => print(&String::from_utf8(Cli::completions(shell))?)?,
     }
     Ok(Exit::Done as u8)
 }
@@ -64,20 +84,34 @@ fn main_job(cli: Cli) -> Result<u8> {
     }
     if options.mode == Mode::DryRun {
         let dry_run = DryRun { options: &options, selection: &selection };
-        return Ok(give(&options.output, &dry_run, Exit::Done as u8));
+        let printed = in_form(options.output.format, &dry_run).and_then(|text| print(&text));
+        let status = write_report(&options.output, &dry_run, Exit::Done as u8);
+        return printed.map(|()| status);
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
-        Mode::Check => {
-            let found = runtime.block_on(check(&options, &selection, display.listener()));
-            display.finish();
-            Ok(give(&options.output, &found, found.exit() as u8))
-        }
+        Mode::Check => compare(&runtime, &options, &selection, display),
         Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
     };
+    end_helpers();
     // A name that is still being looked up is nothing to wait for.
     runtime.shutdown_background();
     status
+}
+
+fn compare(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
+    let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
+    let found = runtime.block_on(async {
+        tokio::select! {
+            found = check(options, selection, display.listener()) => Some(found),
+            () = interrupted => None,
+        }
+    });
+    display.finish();
+    Ok(match found {
+        Some(found) => give(&options.output, &found, found.exit() as u8),
+        None => by.load(Ordering::Relaxed),
+    })
 }
 
 fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
@@ -91,11 +125,24 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
     Ok(give(&options.output, &report, status))
 }
 
-/// The result, in the form and to the places that the user asked for, and the exit status after that.
+/// Gives the result in the form and to the places that the user asked for; the exit status after that.
 fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
-    match try_to_give(output, result) {
+    let printed = in_form(output.format, result).and_then(|text| print(&text));
+    write_report(output, result, after(printed, status))
+}
+
+/// Writes the report of `result`, if there is to be one; the exit status after that.
+fn write_report(output: &OutputOptions, result: &impl serde::Serialize, status: u8) -> u8 {
+    match &output.report {
+        Some(path) => after(report::write(path, result), status),
+        None => status,
+    }
+}
+
+/// The exit status of a run whose result was to be told. The result is what it is; only its reader has to know.
+fn after(told: Result<()>, status: u8) -> u8 {
+    match told {
         Ok(()) => status,
-        // The result is what it is; only who reads the report has to know.
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             status.max(Exit::SomeFailed as u8)
@@ -103,14 +150,10 @@ fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result:
     }
 }
 
-fn try_to_give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T) -> Result<()> {
-    print(&match output.format {
-        Format::Text => result.to_string(),
-        Format::Json => report::to_json(result)? + "\n",
-    });
-    match &output.report {
-        Some(path) => report::write(path, result),
-        None => Ok(()),
+fn in_form<T: std::fmt::Display + serde::Serialize>(form: Format, result: &T) -> Result<String> {
+    match form {
+        Format::Text => Ok(result.to_string()),
+        Format::Json => Ok(report::to_json(result)? + "\n"),
     }
 }
 
@@ -139,6 +182,7 @@ fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
             loop {
                 let status = next().await;
                 if status != HUNG_UP {
+                    end_helpers();
                     std::process::exit(i32::from(status));
                 }
             }
@@ -157,10 +201,19 @@ fn ignores_hang_up() -> bool {
     ignored.is_none_or(|mask| mask & 1 != 0)
 }
 
-/// Data for standard output. A reader that has seen enough, such as head, is no error.
-fn print(text: &str) {
+fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    heard(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to standard output. A reader that has seen enough, such as head, is no error.
+fn heard(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn start_logging(output: &OutputOptions, writer: LogWriter) {

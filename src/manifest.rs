@@ -10,13 +10,19 @@ use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use url::Url;
 
+use self::keys::{Exact, Keys};
 use crate::reference::{Algorithm, Digest};
+
+mod keys;
 
 /// Largest manifest that is read unless the user allows more, in bytes: what registries take (distribution-spec,
 /// "Pushing Manifests").
 pub const MANIFEST_MAX: usize = 4 << 20;
 /// Most descriptors in one manifest.
 const DESCRIPTORS_MAX: usize = 100_000;
+/// Largest size of a piece of content, and of all that one manifest names, in bytes: the largest that every JSON reader
+/// takes as it is (RFC 8259, section 6).
+const SIZE_MAX: u64 = 1 << 53;
 /// Most addresses of one descriptor that are looked at, and their greatest length in bytes.
 const URLS_MAX: usize = 4;
 const URL_MAX: usize = 2048;
@@ -139,6 +145,8 @@ pub enum ManifestError {
     WebPage,
     #[error("it is ambiguous: it has both 'manifests' and 'layers' or 'config'")]
     Ambiguous,
+    #[error("it is ambiguous: for its key {0} some readers take another that differs in case alone")]
+    Key(String),
     #[error("it is ambiguous: the registry calls it {header}, its own text {body}")]
     Contradiction { header: String, body: String },
     #[error(
@@ -151,6 +159,8 @@ pub enum ManifestError {
     TooMany,
     #[error("a descriptor in it is wrong: {0}")]
     Descriptor(String),
+    #[error("it names content of more than 2^53 bytes, which cannot be")]
+    TooLarge,
 }
 
 #[derive(Deserialize)]
@@ -159,13 +169,48 @@ struct RawManifest {
     schema_version: Option<f64>,
     #[serde(rename = "mediaType")]
     media_type: Option<String>,
-    manifests: Option<Vec<RawDescriptor>>,
-    config: Option<RawDescriptor>,
-    layers: Option<Vec<RawDescriptor>>,
+    manifests: Option<Vec<Exact<RawDescriptor>>>,
+    config: Option<Exact<RawDescriptor>>,
+    layers: Option<Vec<Exact<RawDescriptor>>>,
     /// Of the artifact manifest that image-spec 1.1 took back.
-    blobs: Option<Vec<RawDescriptor>>,
+    blobs: Option<Vec<Exact<RawDescriptor>>>,
+    subject: Option<Exact<RawSubject>>,
     #[serde(rename = "fsLayers")]
     fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+impl Keys for RawManifest {
+    const KEYS: &[&str] = &[
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "manifests",
+        "config",
+        "layers",
+        "blobs",
+        "subject",
+        "annotations",
+        "fsLayers",
+    ];
+}
+
+/// A descriptor of which only the keys are looked at here.
+#[derive(Deserialize)]
+struct RawSubject {}
+
+const DESCRIPTOR_KEYS: &[&str] =
+    &["mediaType", "artifactType", "digest", "size", "platform", "urls", "annotations", "data"];
+
+impl Keys for RawSubject {
+    const KEYS: &[&str] = DESCRIPTOR_KEYS;
+}
+
+impl Keys for RawDescriptor {
+    const KEYS: &[&str] = DESCRIPTOR_KEYS;
+}
+
+impl Keys for RawPlatform {
+    const KEYS: &[&str] = &["os", "os.version", "os.features", "architecture", "variant"];
 }
 
 #[derive(Deserialize)]
@@ -174,7 +219,7 @@ struct RawDescriptor {
     media_type: String,
     digest: String,
     size: u64,
-    platform: Option<RawPlatform>,
+    platform: Option<Exact<RawPlatform>>,
     urls: Option<Vec<String>>,
     annotations: Option<HashMap<String, serde_json::Value>>,
 }
@@ -194,7 +239,9 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] for what cannot be mirrored byte for byte with its meaning kept.
     pub fn parse(bytes: Bytes, header: Option<&str>, algorithm: Algorithm) -> Result<Self, ManifestError> {
-        let raw: RawManifest = serde_json::from_slice(&bytes).map_err(|e| explain(&bytes, &e))?;
+        let raw: Exact<RawManifest> = serde_json::from_slice(&bytes).map_err(|e| explain(&bytes, &e))?;
+        let mut raw = plain(raw)?;
+        raw.subject.take().map(plain).transpose()?;
         let media_type = media_type(&raw, header)?;
         let content =
             match (raw.manifests, raw.config.is_some() || raw.layers.is_some() || raw.blobs.is_some()) {
@@ -264,10 +311,8 @@ impl Manifest {
     pub fn trimmed(&self, kept: &HashSet<&Digest>) -> Option<Self> {
         let mut json: serde_json::Value = serde_json::from_slice(&self.bytes).ok()?;
         let entries = json.get_mut("manifests")?.as_array_mut()?;
-        entries.retain(|entry| {
-            let digest = entry["digest"].as_str().unwrap_or_default();
-            kept.iter().any(|kept| kept.as_str() == digest)
-        });
+        let kept: HashSet<&str> = kept.iter().map(|digest| digest.as_str()).collect();
+        entries.retain(|entry| entry["digest"].as_str().is_some_and(|digest| kept.contains(digest)));
         let bytes = Bytes::from(serde_json::to_vec(&json).ok()?);
         Self::parse(bytes, Some(&self.media_type), self.digest.algorithm()).ok()
     }
@@ -315,20 +360,41 @@ fn media_type(raw: &RawManifest, header: Option<&str>) -> Result<String, Manifes
     }
 }
 
-fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, ManifestError> {
+/// What an object holds, where all readers find the same in it.
+fn plain<T>(object: Exact<T>) -> Result<T, ManifestError> {
+    match object.ambiguous {
+        None => Ok(object.value),
+        Some(key) => Err(ManifestError::Key(crate::text::quoted(&key))),
+    }
+}
+
+fn descriptors(raw: Vec<Exact<RawDescriptor>>) -> Result<Vec<Descriptor>, ManifestError> {
     if raw.len() > DESCRIPTORS_MAX {
         return Err(ManifestError::TooMany);
     }
-    raw.into_iter()
-        .map(|raw| {
-            let digest = raw.digest.parse().map_err(|e| ManifestError::Descriptor(format!("{e}")))?;
-            let platform = raw.platform.map(|p| platform(&p));
-            let about = raw.annotations.as_ref().and_then(|a| a.get("vnd.docker.reference.digest")?.as_str());
-            let attests = about.map(str::to_owned);
-            let urls = raw.urls.as_deref().map(web_addresses).unwrap_or_default();
-            Ok(Descriptor { digest, size: raw.size, media_type: raw.media_type, platform, attests, urls })
-        })
-        .collect()
+    let mut whole: u64 = 0;
+    let mut named = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let raw = plain(raw)?;
+        whole = whole.saturating_add(raw.size);
+        if whole > SIZE_MAX {
+            return Err(ManifestError::TooLarge);
+        }
+        let digest = raw.digest.parse().map_err(|e| ManifestError::Descriptor(format!("{e}")))?;
+        let platform = raw.platform.map(plain).transpose()?.map(|p| platform(&p));
+        let about = raw.annotations.as_ref().and_then(|a| a.get("vnd.docker.reference.digest")?.as_str());
+        let attests = about.map(str::to_owned);
+        let urls = raw.urls.as_deref().map(web_addresses).unwrap_or_default();
+        named.push(Descriptor {
+            digest,
+            size: raw.size,
+            media_type: raw.media_type,
+            platform,
+            attests,
+            urls,
+        });
+    }
+    Ok(named)
 }
 
 /// Those of `texts` that can be asked; the others are for other tools.
@@ -396,6 +462,46 @@ mod tests {
         ));
         let evil = r#"{"schemaVersion":2,"layers":[{"digest":"sha256:../../../etc/passwd","size":1}]}"#;
         assert!(matches!(parse(evil, None), Err(ManifestError::Descriptor(_))));
+    }
+
+    #[test]
+    fn keys_that_some_readers_take_for_others_are_refused_at_every_depth() {
+        let blob = r#"{"digest":"DIGEST","size":1}"#;
+        let image = |layers: &str| format!(r#"{{"schemaVersion":2,"config":{blob},{layers}}}"#);
+        let index = |entry: &str| format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#);
+        let good = image(&format!(
+            r#""layers":[{blob}],"annotations":{{"Layers":"","DIGEST":""}},"x":{{"Size":1}}"#
+        ));
+        assert!(parse(&good, None).is_ok());
+        for wrong in [
+            image(&format!(r#""Layers":[{blob}]"#)),
+            image(&format!(r#""layers":[],"LAYERS":[{blob}]"#)),
+            image(&format!(r#""layers":[],"layer\u017f":[{blob}]"#)),
+            image(&format!(r#""layers":[],"SUBJECT":{blob}"#)),
+            image(r#""layers":[],"subject":{"Digest":"DIGEST"}"#),
+            image(r#""layers":[{"digest":"DIGEST","Digest":"DIGEST","size":1}]"#),
+            image(r#""layers":[{"digest":"DIGEST","size":1,"\u212aind":1,"URLs":[]}]"#),
+            index(r#"{"digest":"DIGEST","size":1,"platform":{"os":"linux","Architecture":"amd64"}}"#),
+            r#"{"SchemaVersion":2,"manifests":[]}"#.to_owned(),
+        ] {
+            assert!(matches!(parse(&wrong, None), Err(ManifestError::Key(_))), "{wrong}");
+        }
+        let told = parse(&image(r#""layers":[],"Config":{}"#), None).unwrap_err().to_string();
+        assert!(told.contains("ambiguous") && told.contains("\"Config\""), "{told}");
+        // One key twice is refused as well.
+        assert!(matches!(parse(&image(r#""layers":[],"layers":[]"#), None), Err(ManifestError::NotJson(_))));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused_and_so_are_their_sums() {
+        let image = |sizes: &[u64]| {
+            let layers = sizes.iter().map(|size| format!(r#"{{"digest":"DIGEST","size":{size}}}"#));
+            format!(r#"{{"schemaVersion":2,"layers":[{}]}}"#, layers.collect::<Vec<_>>().join(","))
+        };
+        assert!(parse(&image(&[1 << 53]), None).is_ok());
+        for sizes in [&[(1 << 53) + 1][..], &[u64::MAX, 2], &[1 << 52, 1 << 52, 1]] {
+            assert_eq!(parse(&image(sizes), None), Err(ManifestError::TooLarge), "{sizes:?}");
+        }
     }
 
     proptest::proptest! {

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -138,6 +138,10 @@ impl Options {
             (false, false) => Mode::Mirror,
         };
         let platforms = platforms(&cli.selection, mode)?;
+        ensure!(
+            cli.output.report.as_deref() != Some(Path::new("-")),
+            "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
+        );
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &get)?;
         let mut trust = Trust::default().with_usual_directories();
@@ -205,8 +209,13 @@ fn given(transfer: &TransferArgs, target: &Target) -> Result<Given> {
         None => None,
         Some(user) => {
             let mut password = String::new();
-            let read = std::io::stdin().lock().take(PASSWORD_MAX).read_to_string(&mut password);
-            read.context("cannot read the password from standard input")?;
+            let read = std::io::stdin().lock().take(PASSWORD_MAX + 1).read_to_string(&mut password);
+            let read = read.context("cannot read the password from standard input")?;
+            ensure!(
+                read as u64 <= PASSWORD_MAX,
+                "--password-stdin: standard input holds more than the {} KiB that a password may have",
+                PASSWORD_MAX >> 10
+            );
             let password = password.trim_end_matches(['\r', '\n']);
             ensure!(!password.is_empty(), "--password-stdin: standard input holds no password");
             Some(Login {

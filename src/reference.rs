@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+use url::Url;
 
 mod collision;
 mod digest;
@@ -40,7 +41,9 @@ impl NameError {
     }
 }
 
-/// A registry's network name: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port.
+/// A registry's network name: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port. As it
+/// is, it is that of a URL too ([URL standard](https://url.spec.whatwg.org/#host-parsing)), so that what is asked is
+/// what was named.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(String);
 
@@ -79,7 +82,7 @@ impl FromStr for Host {
         let (name, port) =
             split_port(text).ok_or_else(|| bad("the IPv6 address lacks its closing bracket"))?;
         if let Some(port) = port
-            && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
+            && !port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
         {
             return Err(bad("the port is not a number from 0 to 65535"));
         }
@@ -97,12 +100,25 @@ impl FromStr for Host {
                 return Err(bad("a host is letters, digits, hyphens and dots, with an optional port"));
             }
         }
-        Ok(Self(match text.to_ascii_lowercase().as_str() {
+        let lower = text.to_ascii_lowercase();
+        if !is_of_a_url(&name.to_ascii_lowercase()) {
+            return Err(bad(
+                "no URL can have such a host: an address is four numbers, or an IPv6 one in its shortest form, and \
+                 what begins with xn-- is Punycode",
+            ));
+        }
+        Ok(Self(match lower.as_str() {
             // All of docker's names for its own registry are one place.
             "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DOCKER_HUB.to_owned(),
             other => other.to_owned(),
         }))
     }
+}
+
+/// Whether a URL has the host `name` and leaves it as it is. `127.1` and `0x7f.1` become `127.0.0.1` there; `256.1.1.1`,
+/// `foo.123` and broken Punycode cannot be.
+fn is_of_a_url(name: &str) -> bool {
+    Url::parse(&format!("https://{name}/")).is_ok_and(|url| url.host_str() == Some(name))
 }
 
 /// `[::1]:5000` → (`[::1]`, `5000`), `host:1` → (`host`, `1`); `None` for an open bracket.
@@ -176,9 +192,22 @@ fn is_path_component(component: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
+/// What stands before the digest in the tag of an image that is named by its digest alone. Without it the tag would be
+/// that of the list of the image's referrers (distribution-spec, "Referrers Tag Schema"), and the beginning of those
+/// that cosign makes for signatures (`sha256-….sig`), which all begin with the name of the hash.
+const PINNED: &str = "pinned";
+/// Most hex digits of a digest in a tag, as in the referrers tag schema.
+const TAG_HEX_MAX: usize = 64;
+
 impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The tag of an image that is named by `digest` alone: `pinned-sha256-HEX`.
+    fn pinned(digest: &Digest) -> Self {
+        let (algorithm, hex) = digest.as_str().split_once(':').unwrap_or_default();
+        Self(format!("{PINNED}-{algorithm}-{}", &hex[..hex.len().min(TAG_HEX_MAX)]))
     }
 }
 
@@ -300,14 +329,22 @@ impl Reference {
 
     /// Where the image goes inside the target: the same repository and tag without the host.
     ///
+    /// An image that is named by its digest alone gets a tag of its own, for what has no tag is garbage to a registry.
+    /// A tag does not make a registry know an image by its SHA-512, so that one is put under this name too.
+    ///
     /// CoreDNS has two places. kubeadm asks a custom registry for `coredns:TAG` (1.21 for `coredns/coredns:TAG`),
     /// containerd's mirrors are asked for the upstream path, `coredns/coredns:TAG`; both must be answered.
     pub fn destinations(&self) -> Vec<Spot> {
-        let name = match (&self.tag, &self.digest) {
-            (Some(tag), _) => Name::Tag(tag.clone()),
-            (None, _) => self.spot().name,
+        let at = |name| Spot { repository: self.repository.clone(), name };
+        let (name, digest) = match (&self.tag, &self.digest) {
+            (None, Some(digest)) => (Name::Tag(Tag::pinned(digest)), Some(digest)),
+            (Some(tag), _) => (Name::Tag(tag.clone()), None),
+            (None, None) => (self.spot().name, None),
         };
-        let mut spots = vec![Spot { repository: self.repository.clone(), name: name.clone() }];
+        let by_digest = digest.filter(|digest| digest.algorithm() != Algorithm::Sha256);
+        let mut spots: Vec<Spot> =
+            by_digest.map(|digest| at(Name::Digest(digest.clone()))).into_iter().collect();
+        spots.push(at(name.clone()));
         if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
             spots.push(Spot { repository: Repository("coredns".to_owned()), name });
         }

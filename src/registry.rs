@@ -76,7 +76,7 @@ pub enum Start {
 }
 
 /// How a host may be spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// TLS with a certificate that is vouched for; loopback hosts may do without TLS.
     Https,

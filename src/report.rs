@@ -1,5 +1,6 @@
 //! What a run came to: for people, for programs, and as an exit status.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -32,6 +33,9 @@ pub struct Report {
     pub totals: Totals,
     pub seconds: f64,
     pub interrupted: bool,
+    /// Platforms that `--platform` names and no index of the run has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms_not_found: Vec<String>,
     /// The cause for which the target was given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gave_up: Option<String>,
@@ -106,9 +110,15 @@ impl Report {
             totals: finished.totals,
             seconds: took.as_secs_f64(),
             interrupted: finished.interrupted,
+            platforms_not_found: Vec::new(),
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
         }
+    }
+
+    /// The same for a run in which no index had these platforms, which the user named.
+    pub fn without_platforms(self, platforms_not_found: Vec<String>) -> Self {
+        Self { platforms_not_found, ..self }
     }
 
     pub fn exit(&self) -> Exit {
@@ -116,7 +126,8 @@ impl Report {
         let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
         match () {
             () if self.interrupted => Exit::Interrupted,
-            () if self.failed + self.left == 0 => Exit::Done,
+            () if self.failed + self.left == 0 && self.platforms_not_found.is_empty() => Exit::Done,
+            () if self.failed + self.left == 0 => Exit::SomeFailed,
             () if none_done && (self.gave_up.is_some() || failures.all(|line| line.refused)) => {
                 Exit::TargetRefused
             }
@@ -260,8 +271,21 @@ impl fmt::Display for Report {
         writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
         self.write_sparse(f)?;
         self.write_trimmed(f)?;
+        write_not_found(f, &self.platforms_not_found)?;
         self.write_failures(f)
     }
+}
+
+/// A line about platforms that no index has.
+pub(crate) fn write_not_found(f: &mut fmt::Formatter<'_>, platforms: &[String]) -> fmt::Result {
+    if platforms.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "No image has the platform {}: --platform takes names such as linux/amd64 or linux/arm/v7",
+        platforms.join(", ")
+    )
 }
 
 impl Report {
@@ -285,11 +309,13 @@ impl Report {
     /// Failures that have one reason in common are told together, in the order in which reasons first appear.
     fn failures_by_reason(&self) -> Vec<(&str, Vec<&Line>)> {
         let mut reasons: Vec<(&str, Vec<&Line>)> = Vec::new();
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
         for line in self.images.iter().filter(|line| line.result == Status::Failed) {
-            match reasons.iter_mut().find(|(known, _)| *known == line.reason) {
-                Some((_, lines)) => lines.push(line),
-                None => reasons.push((&line.reason, vec![line])),
-            }
+            let number = *numbers.entry(&line.reason).or_insert_with(|| {
+                reasons.push((&line.reason, Vec::new()));
+                reasons.len() - 1
+            });
+            reasons[number].1.push(line);
         }
         reasons
     }

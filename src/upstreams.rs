@@ -1,9 +1,12 @@
 //! Where each image is pulled from, and under which names it goes to the target.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::options::Options;
+use anyhow::{Result, bail};
+
+use crate::catalog::Selection;
+use crate::options::{Options, SourceMirror};
 use crate::plan::{Place, Request};
 use crate::reference::{Host, Reference, Spot};
 use crate::registry::tls::Clients;
@@ -17,6 +20,8 @@ pub(crate) struct Hosts<'o> {
     pub target: Target,
     /// By the host that references name.
     sources: HashMap<Host, Place>,
+    /// By the host that is asked, and how.
+    peers: HashMap<(Host, Scheme), Arc<Peer>>,
 }
 
 impl<'o> Hosts<'o> {
@@ -25,7 +30,7 @@ impl<'o> Hosts<'o> {
         let clients = Arc::new(Clients::new(options.trust.clone(), options.proxies.clone(), connect));
         let target = peer(options, &clients, Side::Target, &options.target.host, options.target_scheme);
         let target = Target::Registry(target);
-        Self { options, clients, target, sources: HashMap::new() }
+        Self { options, clients, target, sources: HashMap::new(), peers: HashMap::new() }
     }
 
     /// What is to be done for `reference`.
@@ -43,21 +48,47 @@ impl<'o> Hosts<'o> {
         if let Some(place) = self.sources.get(host) {
             return place.clone();
         }
-        let mirror = self.options.source_mirrors.iter().find(|mirror| mirror.host == *host);
-        let (at, prefix, scheme) = match mirror {
+        let (at, prefix, scheme) = match mirror_of(self.options, host) {
             Some(mirror) => (&mirror.place.host, mirror.place.prefix.clone(), mirror.scheme),
             None => (host, None, Scheme::Https),
         };
         // Several hosts may be mirrored at one place: it is one host, with one set of connections and tokens.
-        let mut known = self.sources.values().map(|place| &place.store);
-        let store = match known.find(|store| store.place() == at.as_str()) {
-            Some(store) => store.clone(),
-            None => Source::Registry(peer(self.options, &self.clients, Side::Source, at, scheme)),
-        };
-        let place = Place { store, prefix };
+        let known = self.peers.entry((at.clone(), scheme));
+        let peer =
+            known.or_insert_with(|| peer(self.options, &self.clients, Side::Source, at, scheme)).clone();
+        let place = Place { store: Source::Registry(peer), prefix };
         self.sources.insert(host.clone(), place.clone());
         place
     }
+}
+
+fn mirror_of<'o>(options: &'o Options, host: &Host) -> Option<&'o SourceMirror> {
+    options.source_mirrors.iter().find(|mirror| mirror.host == *host)
+}
+
+/// Whether `--source-mirror` and `selection` agree. A mirror of a host that no image has is told, for it is likely
+/// mistyped.
+///
+/// # Errors
+/// One host would be asked by HTTPS and by plain HTTP, so that credentials for the one could be read on the other.
+pub fn check_mirrors(options: &Options, selection: &Selection) -> Result<()> {
+    let hosts: BTreeSet<&Host> = selection.images.iter().map(|image| &image.reference.host).collect();
+    for mirror in options.source_mirrors.iter().filter(|mirror| !hosts.contains(&mirror.host)) {
+        tracing::warn!("--source-mirror: no image that is selected is of {}", mirror.host);
+    }
+    let mut asked: BTreeMap<&Host, (&Host, Scheme)> = BTreeMap::new();
+    for host in hosts {
+        let (at, scheme) = mirror_of(options, host)
+            .map_or((host, Scheme::Https), |mirror| (&mirror.place.host, mirror.scheme));
+        let (first, known) = *asked.entry(at).or_insert((host, scheme));
+        if known != scheme {
+            bail!(
+                "{at} would be asked by HTTPS and by plain HTTP, for images of {first} and of {host}: name it with one \
+                 scheme in each --source-mirror, such as --source-mirror {host}=http://{at}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn peer(options: &Options, clients: &Arc<Clients>, side: Side, host: &Host, scheme: Scheme) -> Arc<Peer> {

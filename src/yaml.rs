@@ -52,9 +52,29 @@ impl Node {
     }
 }
 
+/// Most values in a stream, keys among them: what 16 MiB of Kubernetes objects hold, of which one has some ten bytes.
+/// It bounds memory to some 300 MB, however short the values are.
+const NODES_MAX: usize = 2_000_000;
+/// Most documents in a stream: `helm template` and `kubectl get` write one for each object.
+const DOCUMENTS_MAX: usize = 100_000;
+
+/// Most of what aliases may stand for, in events of the parser: far below what a text itself may hold, since an alias of
+/// a few bytes may stand for all before it.
+const REPLAYED_MAX: usize = 200_000;
+
 /// Errors name the line and show nothing of the text, which may hold secrets.
 fn options() -> Options {
-    serde_saphyr::options! { strict_booleans: true, with_snippet: false }
+    serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_nodes: NODES_MAX,
+            // A list or a map has an end as well, a document both.
+            max_events: 2 * (NODES_MAX + DOCUMENTS_MAX),
+            max_documents: DOCUMENTS_MAX,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: REPLAYED_MAX },
+    }
 }
 
 /// What is wrong with a text, and where.
@@ -184,6 +204,12 @@ mod tests {
         assert!(documents(&bomb).is_err());
         assert!(documents(&"[".repeat(100_000)).is_err());
         assert!(documents("a: 1\na: 2\n").unwrap_err().to_string().contains("line 2"));
+    }
+
+    #[test]
+    fn a_stream_of_many_objects_is_read() {
+        let object = "kind: Pod\nspec: {containers: [{name: a, image: b}, {name: c, image: d}]}\n---\n";
+        assert_eq!(documents(&object.repeat(20_000)).unwrap().len(), 20_000);
     }
 
     proptest::proptest! {

@@ -25,6 +25,8 @@ pub struct Choice {
     pub by_hand: ByHand,
     /// Images that the user named, in any case.
     pub images: Vec<Named>,
+    /// What the environment takes away from the flags' selection, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// The choice, the target and whether it is insecure.
@@ -53,8 +55,9 @@ pub(super) fn chosen(
         cnis: words(&selection.cni, "--cni")?,
         addons: words(&selection.addon, "--addon")?,
     };
-    let query = query(selection, cluster.as_ref(), &by_hand, get)?;
-    Ok((Choice { catalog, query, cluster, by_hand, images }, target, insecure))
+    let mut warnings = Vec::new();
+    let query = query(selection, cluster.as_ref(), &by_hand, get, &mut warnings)?;
+    Ok((Choice { catalog, query, cluster, by_hand, images, warnings }, target, insecure))
 }
 
 fn named_target<'a>(argument: Option<&'a str>, flag: Option<&'a str>) -> Result<Option<&'a str>> {
@@ -84,58 +87,85 @@ fn words(texts: &[String], flag: &str) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// `None` where images are named and nothing else is asked for.
+/// What to take from the catalog; `None` where images are named and no flag asks for anything else. The environment
+/// decides only where no flag selects, and `warnings` hears what it takes away from the flags' selection.
 fn query(
     selection: SelectionArgs,
     cluster: Option<&Cluster>,
     by_hand: &ByHand,
     get: Environment<'_>,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<Query>> {
-    let kubernetes = kubernetes(selection.kubernetes_versions, cluster, get)?;
     let named = !selection.image.is_empty() || !selection.images_from.is_empty();
-    let asked = !selection.filter.is_empty()
-        || !kubernetes.is_empty()
-        || selection.kubeone_version.is_some()
-        || cluster.is_some()
-        || !by_hand.is_empty();
+    // These say which addons to take, and so does a filter.
+    let described = cluster.is_some() || !by_hand.is_empty();
+    let asked = described
+        || !selection.filter.is_empty()
+        || !selection.kubernetes_versions.is_empty()
+        || selection.kubeone_version.is_some();
     if named && !asked {
         return Ok(None);
     }
-    Ok(Some(Query {
-        groups: groups(&selection.filter, get)?,
-        kubernetes,
-        kubeone: selection.kubeone_version,
-        only: None,
-    }))
-}
-
-/// A manifest is named on the command line, and so its version beats the environment's.
-fn kubernetes(
-    mut kubernetes: Vec<String>,
-    cluster: Option<&Cluster>,
-    get: Environment<'_>,
-) -> Result<Vec<String>> {
-    if kubernetes.is_empty() {
-        if let Some(cluster) = cluster {
-            kubernetes = vec![cluster.kubernetes.clone()];
-        } else if let Some(versions) = get("KUBERNETES_VERSIONS").or_else(|| get("KUBERNETES_VERSION")) {
-            kubernetes = versions.split([',', ' ']).filter(|v| !v.is_empty()).map(str::to_owned).collect();
+    let mut groups = groups(&selection.filter)?;
+    if selection.filter.is_empty() && !described && without_optional(get)? {
+        groups = vec![Group::Base, Group::ControlPlane];
+        if asked {
+            warnings.push(
+                "PULL_OPTIONAL_IMAGES=false in the environment leaves the optional images out: --filter names the \
+                 groups to take"
+                    .to_owned(),
+            );
         }
     }
-    let kubernetes: Vec<String> = kubernetes.iter().map(|v| v.trim().to_owned()).collect();
-    ensure!(!kubernetes.iter().any(String::is_empty), "an empty Kubernetes version is named");
-    Ok(kubernetes)
+    let mut kubernetes = named_versions(selection.kubernetes_versions, cluster)?;
+    if kubernetes.is_empty()
+        && let Some((variable, versions)) = versions_of(get)
+    {
+        if asked {
+            warnings.push(format!(
+                "{variable} in the environment leaves all versions out but {}: -k names those to take",
+                versions.join(", ")
+            ));
+        }
+        kubernetes = versions;
+    }
+    Ok(Some(Query { groups, kubernetes, kubeone: selection.kubeone_version, only: None }))
 }
 
-fn groups(filter: &[Filter], get: Environment<'_>) -> Result<Vec<Group>> {
-    if filter.is_empty() {
-        return match get("PULL_OPTIONAL_IMAGES").as_deref() {
-            Some("false") => Ok(vec![Group::Base, Group::ControlPlane]),
-            Some("true") | None => Ok(Vec::new()),
-            Some(other) => Err(anyhow!("PULL_OPTIONAL_IMAGES is {other:?}: it can be true or false")),
-        };
+/// Those of the flag, else the manifest's, which is named on the command line too.
+fn named_versions(versions: Vec<String>, cluster: Option<&Cluster>) -> Result<Vec<String>> {
+    let versions = match (versions.as_slice(), cluster) {
+        ([], Some(cluster)) => vec![cluster.kubernetes.clone()],
+        _ => versions,
+    };
+    let versions: Vec<String> = versions.iter().map(|version| version.trim().to_owned()).collect();
+    ensure!(!versions.iter().any(String::is_empty), "an empty Kubernetes version is named");
+    Ok(versions)
+}
+
+/// The variable that names versions, and those.
+fn versions_of(get: Environment<'_>) -> Option<(&'static str, Vec<String>)> {
+    let variable =
+        ["KUBERNETES_VERSIONS", "KUBERNETES_VERSION"].into_iter().find(|name| get(name).is_some())?;
+    let versions: Vec<String> =
+        get(variable)?.split([',', ' ']).filter(|version| !version.is_empty()).map(str::to_owned).collect();
+    (!versions.is_empty()).then_some((variable, versions))
+}
+
+fn without_optional(get: Environment<'_>) -> Result<bool> {
+    match get("PULL_OPTIONAL_IMAGES").as_deref() {
+        Some("false") => Ok(true),
+        Some("true") | None => Ok(false),
+        Some(other) => Err(anyhow!("PULL_OPTIONAL_IMAGES is {other:?}: it can be true or false")),
     }
+}
+
+fn groups(filter: &[Filter]) -> Result<Vec<Group>> {
     if filter.contains(&Filter::None) {
+        ensure!(
+            filter.iter().all(|filter| *filter == Filter::None),
+            "--filter names none, which means all groups, and others beside it: leave none out, or the others"
+        );
         return Ok(Vec::new());
     }
     let group = |filter: &Filter| match filter {

@@ -51,6 +51,33 @@ fn filters_are_lists_and_none_means_all() {
     assert_eq!(groups(&["--filter", "base", "--filter", "optional"]), [Group::Base, Group::Optional]);
     assert_eq!(groups(&["--filter", "none"]), []);
     assert_eq!(groups(&[]), []);
+    assert!(error(&["--filter", "base,none", "r"]).contains("leave none out"));
+}
+
+#[test]
+fn the_environment_decides_only_where_no_flag_selects() {
+    let choice = |arguments: &[&str], variables: &[(&str, &str)]| {
+        options_in(&[arguments, &["r"]].concat(), variables).unwrap().choice
+    };
+    let version = [("KUBERNETES_VERSION", "1.36.3")];
+    let without = [("PULL_OPTIONAL_IMAGES", "false")];
+    let silent: &[&str] = &[];
+    assert!(choice(&["--image", "alpine:3"], &version).query.is_none());
+    for flags in [["--provider", "aws"], ["--cni", "cilium"], ["--addon", "cluster-autoscaler"]] {
+        let choice = choice(&flags, &without);
+        assert_eq!(choice.warnings, silent, "{flags:?}");
+        assert!(choice.query.unwrap().groups.is_empty(), "{flags:?}");
+    }
+    // What no flag says is the environment's to say, but not in silence.
+    let narrowed = choice(&["--provider", "aws"], &version);
+    assert_eq!(narrowed.query.unwrap().kubernetes, ["1.36.3"]);
+    assert!(narrowed.warnings[0].starts_with("KUBERNETES_VERSION "), "{:?}", narrowed.warnings);
+    let cut = choice(&["-k", "1.36.3"], &without);
+    assert_eq!(cut.query.unwrap().groups, [Group::Base, Group::ControlPlane]);
+    assert!(cut.warnings[0].starts_with("PULL_OPTIONAL_IMAGES=false "), "{:?}", cut.warnings);
+    assert_eq!(choice(&[], &[version, without].concat()).warnings, silent);
+    // The same as no variable at all.
+    assert!(choice(&[], &[("KUBERNETES_VERSIONS", ", ,")]).query.unwrap().kubernetes.is_empty());
 }
 
 #[test]
@@ -103,13 +130,6 @@ fn named_images_are_the_selection_alone_and_add_to_it_beside_others() {
     assert!(o.choice.query.is_none());
     assert_eq!(o.choice.images[0].reference.to_string(), "docker.io/library/alpine:3");
     assert!(options(&["--image", "alpine:3", "-k", "1.36", "r"]).unwrap().choice.query.is_some());
-    assert!(
-        options_in(&["--image", "alpine:3", "r"], &[("KUBERNETES_VERSION", "1.36")])
-            .unwrap()
-            .choice
-            .query
-            .is_some()
-    );
     assert!(error(&["--image", "Not:an:image", "r"]).contains("--image"));
     assert!(error(&["--images-from", "/nowhere/list", "r"]).contains("cannot read /nowhere/list"));
 }

@@ -267,9 +267,16 @@ fn destinations_keep_the_repository_and_the_tag() {
     assert_eq!(spots("alpine"), ["library/alpine:latest"]);
     assert_eq!(spots("quay.io/calico/node:v3.32.0"), ["calico/node:v3.32.0"]);
     assert_eq!(spots("registry.k8s.io/pause:3.10"), ["pause:3.10"]);
-    // A pin goes under its tag, and under its digest only if it has no tag.
+    // A pin goes under its tag, and under one that is made of the digest only if it has no tag.
     assert_eq!(spots(&format!("quay.io/cilium/cilium:v1@{SHA256}")), ["cilium/cilium:v1"]);
-    assert_eq!(spots(&format!("quay.io/cilium/cilium@{SHA256}")), [format!("cilium/cilium@{SHA256}")]);
+    let tag = |digest: &str| {
+        let (algorithm, hex) = digest.split_once(':').unwrap();
+        format!("cilium/cilium:pinned-{algorithm}-{}", &hex[..64])
+    };
+    assert_eq!(spots(&format!("quay.io/cilium/cilium@{SHA256}")), [tag(SHA256)]);
+    // By its SHA-512 a registry knows only what was put by that.
+    let by_digest = format!("cilium/cilium@{SHA512}");
+    assert_eq!(spots(&format!("quay.io/{by_digest}")), [by_digest, tag(SHA512)]);
 }
 
 #[test]

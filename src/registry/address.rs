@@ -193,7 +193,7 @@ fn may_pass(failure: LookupErrorKind) -> bool {
     }
 }
 
-/// How near `url`'s host is: what counts is the nearest of its addresses.
+/// How near `url`'s host is, by all of its addresses.
 pub(super) async fn scope_of_host(url: &Url) -> AddressScope {
     let addresses: Vec<IpAddr> = match url.host() {
         Some(url::Host::Ipv4(v4)) => vec![v4.into()],
@@ -205,13 +205,17 @@ pub(super) async fn scope_of_host(url: &Url) -> AddressScope {
         },
         None => Vec::new(),
     };
+    farthest(addresses)
+}
+
+/// How near a host with these addresses is: what counts is the farthest of them. Whoever owns a name may give it an
+/// address of this machine besides, which must not open this machine to where that host points.
+fn farthest(addresses: impl IntoIterator<Item = IpAddr>) -> AddressScope {
     let all: Vec<AddressScope> = addresses.into_iter().map(AddressScope::of).collect();
     match () {
-        () if all.contains(&AddressScope::Loopback) => AddressScope::Loopback,
-        () if all.contains(&AddressScope::Private) || all.contains(&AddressScope::Never) => {
-            AddressScope::Private
-        }
-        () => AddressScope::Public,
+        () if all.is_empty() || all.contains(&AddressScope::Public) => AddressScope::Public,
+        () if all.iter().all(|scope| *scope == AddressScope::Loopback) => AddressScope::Loopback,
+        () => AddressScope::Private,
     }
 }
 
@@ -263,6 +267,24 @@ mod tests {
         assert!(!takes(AddressScope::Private, "127.0.0.1") && takes(AddressScope::Loopback, "127.0.0.1"));
         for registry in [AddressScope::Public, AddressScope::Private, AddressScope::Loopback] {
             assert!(!takes(registry, "169.254.169.254"));
+        }
+    }
+
+    #[test]
+    fn a_host_is_as_near_as_the_farthest_of_its_addresses() {
+        let table: &[(&[&str], AddressScope)] = &[
+            (&["8.8.8.8", "127.0.0.1"], AddressScope::Public),
+            (&["::1", "2606:4700::1"], AddressScope::Public),
+            (&["10.0.0.1", "127.0.0.1"], AddressScope::Private),
+            (&["127.0.0.1", "169.254.169.254"], AddressScope::Private),
+            (&["10.0.0.1", "8.8.8.8"], AddressScope::Public),
+            (&["127.0.0.1", "::1"], AddressScope::Loopback),
+            (&["169.254.1.1"], AddressScope::Private),
+            (&[], AddressScope::Public),
+        ];
+        for (addresses, expected) in table {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap());
+            assert_eq!(farthest(addresses), *expected);
         }
     }
 

@@ -88,7 +88,9 @@ impl Peer {
 
     async fn login(&self, call: &Call<'_>) -> Result<Option<Login>, Error> {
         let login = self.auth.login(call.repository).await;
-        login.map_err(|why| self.error(Kind::Unauthorized, call.action.clone(), text::printable(&why)))
+        login.map_err(|why| {
+            self.error(Kind::Unauthorized, call.action.clone(), text::printable(&why.to_string()))
+        })
     }
 
     /// A token from the service that the host named; anonymous where there is no login.

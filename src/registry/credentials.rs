@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::OnceCell;
 
 use self::file::AuthFile;
+pub use self::helper::{HelperError, end_helpers};
 use crate::redact::Redactor;
 use crate::reference::{Host, Repository};
 use crate::text;
@@ -103,7 +104,7 @@ pub struct Keyring {
     pub(super) redactor: Arc<Redactor>,
 }
 
-type Answer = Arc<OnceCell<Result<Option<Login>, String>>>;
+type Answer = Arc<OnceCell<Result<Option<Login>, HelperError>>>;
 
 impl Keyring {
     /// Reads the files that there are. `environment` gives variables, of the process or of a test.
@@ -131,26 +132,32 @@ impl Keyring {
     /// The login for `repository` at `host`; `None` means that the user has none.
     ///
     /// # Errors
-    /// A credential helper failed, in words for the user.
-    pub async fn find(&self, host: &Host, repository: &Repository) -> Result<Option<Login>, String> {
+    /// A credential helper failed. [`HelperError::Absent`]: no login is known, but the program that keeps those for all
+    /// hosts, which may have one, is not installed.
+    pub async fn find(&self, host: &Host, repository: &Repository) -> Result<Option<Login>, HelperError> {
         if let Some((target, login)) = &self.target
             && target == host
         {
             return Ok(Some(login.clone()));
         }
+        let mut absent = None;
         for file in &self.files {
             if let Some(helper) = file.helper_for(host) {
-                match self.ask(&helper, host, file).await? {
-                    Some(login) => return Ok(Some(login)),
-                    None if file.helper_is_exclusive(host) => continue,
-                    None => {}
+                let exclusive = file.helper_is_exclusive(host);
+                match self.ask(&helper, host, file).await {
+                    Ok(Some(login)) => return Ok(Some(login)),
+                    Ok(None) if exclusive => continue,
+                    Ok(None) => {}
+                    Err(error @ HelperError::Absent(_)) if !exclusive => absent = Some(error),
+                    // Named for this very host, it is the only one that may know.
+                    Err(error) => return Err(HelperError::Failed(error.to_string())),
                 }
             }
             if let Some(login) = file.login_for(host, repository) {
                 return Ok(Some(login));
             }
         }
-        Ok(None)
+        absent.map_or(Ok(None), Err)
     }
 
     /// The credential helper that the user has named for this very host.
@@ -159,7 +166,7 @@ impl Keyring {
         file.helper_for(host).map(|helper| text::printable(&helper))
     }
 
-    async fn ask(&self, helper: &str, host: &Host, file: &AuthFile) -> Result<Option<Login>, String> {
+    async fn ask(&self, helper: &str, host: &Host, file: &AuthFile) -> Result<Option<Login>, HelperError> {
         let server = file.server_name(host);
         let key = (helper.to_owned(), server.clone());
         let cell = self

@@ -105,6 +105,10 @@ fn wrong_use_is_told_with_the_valid_choices_before_any_request() {
         (&["--report", "/nonexistent/report.json", t], &["/nonexistent/report.json"]),
         (&["--report", "/tmp", t], &["/tmp", "directory"]),
         (&["--no-such-flag", t], &["--no-such-flag"]),
+        (
+            &["--cni", "external", "--filter", "optional", "-k", "1.36.3", t],
+            &["no image is selected", "--filter"],
+        ),
     ];
     for (arguments, words) in table {
         let ended = Program::new(arguments).run();
@@ -280,6 +284,41 @@ fn what_cannot_be_said_keeps_no_image_from_being_copied() {
     assert!(run.stdout.contains("8 copied"), "{}", run.stdout);
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(report["copied"], 8);
+    stage.assert_mirrored();
+}
+
+#[test]
+fn standard_output_that_takes_nothing_is_told_by_whatever_writes_to_it() {
+    let only_text: &[&[&str]] = &[
+        &["--dry-run", "t:1"],
+        &["--dry-run", "-o", "json", "t:1"],
+        &["config", "-k", "1.36.3", "t:1"],
+        &["catalog"],
+        &["completions", "bash"],
+        &["--help"],
+        &["config", "--help"],
+        &["--version"],
+    ];
+    let full = |program: Program, code| {
+        let ended = program.after("exec >/dev/full").run().expect(code);
+        assert!(ended.stderr.contains("error: cannot write to standard output: "), "{ended:?}");
+        ended
+    };
+    for arguments in only_text {
+        full(Program::new(arguments), 2);
+    }
+    let stage = Stage::new(CONTROL_PLANE);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    for (mode, field) in [("-q", "copied"), ("--check", "there")] {
+        full(stage.program().args(&[mode, "-o", "json", "--report", path.to_str().unwrap()]), 1);
+        // What cannot be said in one place is said in the other.
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(report[field], 8);
+    }
+    std::fs::remove_file(&path).unwrap();
+    full(stage.program().args(&["--dry-run", "--report", path.to_str().unwrap()]), 2);
+    assert!(path.exists());
     stage.assert_mirrored();
 }
 

@@ -260,7 +260,7 @@ fn an_index_within_an_index_is_left_sparse_or_refused_with_advice() {
 #[test]
 fn an_image_without_a_wanted_platform_is_left_out_with_a_warning() {
     let stage = stage();
-    let ended = run(&stage, &["--platform", "plan9/mips"]).expect(0);
+    let ended = run(&stage, &["--platform", "plan9/mips"]).expect(1);
     let lines = indexes(&stage);
     assert_eq!(ended.number("copied"), (stage.lines.len() - lines.len()) as u64);
     for line in lines {
@@ -314,4 +314,24 @@ fn debians_docker_registry_gets_cut_indexes_that_skopeo_reads_whole() {
     std::thread::sleep(std::time::Duration::from_millis(100));
     let methods: Vec<String> = target.accesses().into_iter().map(|access| access.method).collect();
     assert!(methods.len() >= 8 && methods.iter().all(|method| ["GET", "HEAD"].contains(&method.as_str())));
+}
+
+#[test]
+fn a_named_platform_that_no_image_has_is_told_and_is_no_success() {
+    let stage = stage();
+    stage.target.take_sparse_indexes();
+    let told = |ended: &Ended| ended.report()["platforms_not_found"].clone();
+    for mode in [&["-q"][..], &["--check"]] {
+        let alone = run(&stage, &[mode, &["--platform", "linux/x86_64"]].concat()).expect(1);
+        assert_eq!(told(&alone), json!(["linux/x86_64"]), "{alone:?}");
+    }
+    let beside = ["--platform", "linux/amd64,linux/x86_64"];
+    let text = stage.program().args(&beside).run().expect(1).stdout;
+    assert!(text.contains("No image has the platform linux/x86_64: "), "{text}");
+    // Nor later, when all that there is has been copied.
+    for mode in [&["-q"][..], &["--check"]] {
+        let again = run(&stage, &[mode, &beside].concat()).expect(1);
+        assert_eq!(told(&again), json!(["linux/x86_64"]), "{again:?}");
+        assert_eq!(told(&run(&stage, &[mode, AMD64].concat()).expect(0)), Value::Null);
+    }
 }

@@ -1,4 +1,4 @@
-//! The table of cases, `cases.txt`, keeps its word: what it names is there.
+//! The tables of cases, `cases.txt` and `attacks.txt`, keep their word: what they name is there.
 
 /// An id of the specification, what it is about, the tests that show it, and what remains to be said.
 struct Case<'t> {
@@ -8,9 +8,9 @@ struct Case<'t> {
     notes: Vec<&'t str>,
 }
 
-fn cases() -> Vec<Case<'static>> {
+fn cases(table: &str) -> Vec<Case<'_>> {
     let mut cases: Vec<Case> = Vec::new();
-    let lines = include_str!("cases.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     for line in lines {
         match (line.strip_prefix("  - "), line.strip_prefix("  ")) {
             (Some(note), _) => cases.last_mut().expect("an id comes first").notes.push(note),
@@ -36,13 +36,19 @@ fn text_below(directory: &std::path::Path, text: &mut String) {
     }
 }
 
-#[test]
-fn every_case_has_tests_that_exist_or_a_reason_why_not() {
+/// The sources of the program and of its tests.
+fn sources() -> String {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
     text_below(&root.join("src"), &mut text);
     text_below(&root.join("tests"), &mut text);
-    let cases = cases();
+    text
+}
+
+#[test]
+fn every_case_has_tests_that_exist_or_a_reason_why_not() {
+    let text = sources();
+    let cases = cases(include_str!("cases.txt"));
     assert!(cases.len() > 100, "{} cases are read", cases.len());
     for Case { id, tests, notes, .. } in cases {
         assert!(!tests.is_empty() || !notes.is_empty(), "{id} is neither shown nor explained");
@@ -55,7 +61,7 @@ fn every_case_has_tests_that_exist_or_a_reason_why_not() {
 #[test]
 fn every_case_says_in_one_sentence_of_its_own_what_it_is_about() {
     let mut seen = std::collections::BTreeMap::new();
-    for Case { id, sentence, .. } in cases() {
+    for Case { id, sentence, .. } in cases(include_str!("cases.txt")) {
         let is_id = id.len() > 1 && id.starts_with(|c: char| c.is_ascii_uppercase());
         assert!(is_id && id[1..].bytes().all(|b| b.is_ascii_digit()), "{id:?} is no id");
         let is_one = sentence.ends_with('.') && !sentence.contains(". ");
@@ -64,4 +70,36 @@ fn every_case_says_in_one_sentence_of_its_own_what_it_is_about() {
             panic!("{id} and {other} say the same");
         }
     }
+}
+
+#[test]
+fn every_attack_has_a_sentence_and_tests_that_exist() {
+    let text = sources();
+    let attacks = cases(include_str!("attacks.txt"));
+    assert!(!attacks.is_empty());
+    for Case { id, sentence, tests, .. } in attacks {
+        assert!(id.split('-').all(|word| word.bytes().all(|b| b.is_ascii_lowercase())), "{id}");
+        assert!(sentence.ends_with('.') && !sentence.contains(". "), "{id} is not one sentence");
+        assert!(!tests.is_empty(), "{id} is not shown");
+        for test in tests {
+            assert!(text.contains(&format!("fn {test}(")), "{id}: there is no {test}");
+        }
+    }
+}
+
+#[test]
+fn the_actions_of_the_workflows_are_pinned_by_commit() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut actions = 0;
+    for entry in std::fs::read_dir(root.join(".github/workflows")).expect("there are workflows") {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a workflow is text");
+        for line in text.lines().filter_map(|line| line.split_once("uses: ")).map(|(_, action)| action) {
+            let (action, version) = line.split_once(" # v").unwrap_or_else(|| panic!("{line}: no version"));
+            let commit = action.split_once('@').map_or("", |(_, commit)| commit);
+            assert!(commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit()), "{line}: no commit");
+            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{line}: no version");
+            actions += 1;
+        }
+    }
+    assert!(actions > 0);
 }

@@ -8,7 +8,7 @@ use super::challenge::{Challenge, Useless};
 use super::token::{Scopes, TokenCell, Tokens};
 use crate::error::{Error, Side};
 use crate::reference::{Host, Repository};
-use crate::registry::credentials::{Keyring, Login, Secret};
+use crate::registry::credentials::{HelperError, Keyring, Login, Secret};
 use crate::registry::lock;
 
 /// What was sent as `Authorization`, to know what to make of a 401.
@@ -89,8 +89,20 @@ impl Authenticator {
     ///
     /// # Errors
     /// A credential helper failed, in words for the user.
-    pub async fn login(&self, repository: &Repository) -> Result<Option<Login>, String> {
-        let login = self.keyring.find(&self.host, repository).await?;
+    pub async fn login(&self, repository: &Repository) -> Result<Option<Login>, HelperError> {
+        let login = match self.keyring.find(&self.host, repository).await {
+            // A public source serves everyone.
+            Err(HelperError::Absent(program)) if self.side == Side::Source => {
+                if lock(&self.told).insert(program.clone()) {
+                    let host = &self.host;
+                    tracing::warn!(
+                        "{host}: {program}, which keeps logins, is not installed: going on without"
+                    );
+                }
+                None
+            }
+            found => found?,
+        };
         let usable = login.filter(|login| !self.is_refused(login));
         if let Some(login) = &usable {
             login.hide(&self.keyring.redactor);
