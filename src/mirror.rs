@@ -36,6 +36,8 @@ use crate::store::{BlobOrder, Landed, Target, copy_blob};
 
 /// What images on their way may occupy, roughly, in bytes: beyond it no source is asked for more.
 const ON_THEIR_WAY_MAX: usize = 32 << 20;
+/// Most things that are under way until the target is seen to take blobs.
+const UNTIL_FIRST_BLOB: usize = 6;
 /// What an image occupies besides its manifests, roughly, and what they occupy once read, for each byte of theirs.
 const IMAGE_COST: usize = 4 << 10;
 const MANIFEST_COST: usize = 4;
@@ -173,13 +175,20 @@ impl Run {
         self.occupied < ON_THEIR_WAY_MAX
     }
 
+    /// A target that may take none is not asked a hundred times at once.
+    fn waits_for_first_blob(&self) -> bool {
+        self.large_under_way + self.small_under_way >= UNTIL_FIRST_BLOB && !self.target.takes_blobs()
+    }
+
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
-        let blobs_may_move = self.resolution.knows_holdings();
-        while self.small_under_way < self.limits.small.get() {
+        let blobs_may_move = self.resolution.knows_holdings() && !self.waits_for_first_blob();
+        while self.small_under_way < self.limits.small.get() && self.refusals.may_begin() {
             if let Some(delivery) = self.lanes.next_publication() {
                 self.publish(delivery);
             } else if !blobs_may_move {
+                break;
+            } else if self.waits_for_first_blob() {
                 break;
             } else if let Some(ticket) = self.lanes.next_mount() {
                 self.bring(ticket, None, Lane::Small);
@@ -189,7 +198,11 @@ impl Run {
                 break;
             }
         }
-        while blobs_may_move && self.large_under_way < self.limits.large.get() {
+        while blobs_may_move
+            && self.large_under_way < self.limits.large.get()
+            && self.refusals.may_begin()
+            && !self.waits_for_first_blob()
+        {
             let Some((ticket, source)) = self.lanes.next(Lane::Large) else { break };
             self.bring(ticket, Some((source, Lane::Large)), Lane::Large);
         }
@@ -214,6 +227,7 @@ impl Run {
         if self.resolution.is_over() {
             self.give_up_lost();
         }
+        self.judge_target();
     }
 
     /// Takes in an image that has been resolved.
@@ -314,7 +328,7 @@ impl Run {
             Lane::Small => self.small_under_way += 1,
         }
         let (target, listener) = (self.target.clone(), self.listener.clone());
-        let (id, size, mark) = (order.id, order.blob.size, self.refusals.mark());
+        let (id, size, mark) = (order.id, order.blob.size, self.refusals.begin());
         self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
@@ -360,7 +374,7 @@ impl Run {
         // The root is put in any case, under its name.
         let levels = below.iter().map(to_put).chain([root.clone()]).collect();
         let request = self.resolution.request(image).clone();
-        let (target, mark) = (self.target.clone(), self.refusals.mark());
+        let (target, mark) = (self.target.clone(), self.refusals.begin());
         self.small_under_way += 1;
         self.tasks.spawn(async move {
             let (spot, refers) = (&request.destinations[name], request.refers_to.is_some());
@@ -383,14 +397,24 @@ impl Run {
                     Lane::Large => self.large_under_way -= 1,
                     Lane::Small => self.small_under_way -= 1,
                 }
+                self.refusals.ended(mark);
                 self.on_brought(ticket, mark, result);
             }
             Ok(Done::Published(delivery, mark, published)) => {
                 self.small_under_way -= 1;
+                self.refusals.ended(mark);
                 self.on_published(delivery, mark, published);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
+        }
+        self.judge_target();
+    }
+
+    /// Gives the target up where all that is under way has ended and nothing spoke for it.
+    fn judge_target(&mut self) {
+        if self.large_under_way + self.small_under_way == 0 {
+            self.refusals.nothing_under_way();
         }
     }
 

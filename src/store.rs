@@ -306,6 +306,15 @@ impl Target {
         }
     }
 
+    /// Whether it was seen to take blobs at all.
+    pub(crate) fn takes_blobs(&self) -> bool {
+        match self {
+            Target::Registry(peer) => peer.takes_uploads(),
+            #[cfg(test)]
+            Target::Memory(_) => true,
+        }
+    }
+
     /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
     pub(crate) async fn release(&self) {
         match self {

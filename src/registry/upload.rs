@@ -107,6 +107,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Whether it has begun an upload, or said that it has a blob.
+    pub(crate) fn takes_uploads(&self) -> bool {
+        self.uploads.capabilities().uploads_are_settled()
+    }
+
     /// Cancels the sessions that refused mounts have opened and nobody has used.
     pub(crate) async fn release_uploads(&self) {
         let sessions = self.uploads.kept().drain();

@@ -110,7 +110,8 @@ fn g08_a_target_that_comes_back_with_another_certificate_is_given_up_and_keeps_i
     running.hear("copied ");
     target.restart_as(&foreign).unwrap();
     let ended = running.wait();
-    assert_eq!(ended.code, Some(3), "{ended:?}");
+    // Something was copied before, so that not everything was refused.
+    assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stdout.contains("its certificate is not trusted"), "{}", ended.stdout);
     assert!(ended.stdout.contains("Gave up on the target"), "{}", ended.stdout);
     // What had landed is whole, and a run at the right door does the rest.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use mirror_images::report::{Exit, Status};
+use mirror_images::report::{Exit, Report, Status};
 
 use crate::program::Program;
 use crate::scene::{Scene, place_of};
@@ -127,6 +127,11 @@ fn spoiled(after: usize, answer: Fault) -> Scene {
     scene
 }
 
+/// The exit status of a run whose target was given up: not the one that says that it took nothing, if it took something.
+fn refused_or_some(report: &Report) -> Exit {
+    if report.copied + report.present == 0 { Exit::TargetRefused } else { Exit::SomeFailed }
+}
+
 #[test]
 fn g08_a_target_that_takes_nothing_any_more_is_given_up_with_its_words() {
     let full = Fault::Status(500).error("UNKNOWN", "write: no space left on device");
@@ -136,7 +141,7 @@ fn g08_a_target_that_takes_nothing_any_more_is_given_up_with_its_words() {
         for after in [0, 30] {
             let scene = spoiled(after, answer.clone());
             let run = scene.run();
-            assert_eq!(run.report.exit(), Exit::TargetRefused, "{}", run.report);
+            assert_eq!(run.report.exit(), refused_or_some(&run.report), "{}", run.report);
             let gave_up = run.report.gave_up.clone().expect("it was given up");
             assert!(gave_up.contains(words), "{gave_up}");
             let refused = scene.journal().filter(|e| {
@@ -156,7 +161,7 @@ fn g08_a_target_that_goes_away_for_good_is_given_up() {
     let scene = Scene::new(&many(40)).retries(1);
     scene.target.fault(on(Op::ManifestPut).nth(3).then(Fault::Down(60 * SECOND)));
     let run = scene.run();
-    assert_eq!(run.report.exit(), Exit::TargetRefused, "{}", run.report);
+    assert_eq!(run.report.exit(), refused_or_some(&run.report), "{}", run.report);
     assert!(
         run.report.gave_up.as_ref().is_some_and(|cause| cause.contains("cannot connect")),
         "{}",
@@ -188,10 +193,11 @@ fn g08_credentials_that_are_withdrawn_half_way_end_the_run() {
     let refusal = Fault::Status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
     scene.target.fault(any().after(200).then(refusal));
     let run = scene.run();
-    assert_eq!(run.report.exit(), Exit::TargetRefused, "{}", run.report);
+    assert_eq!(run.report.exit(), refused_or_some(&run.report), "{}", run.report);
     assert!(run.report.gave_up.as_ref().is_some_and(|cause| cause.contains("401")), "{}", run.report);
     let refused = scene.journal().filter(|e| e.host == "target" && e.status == Some(401));
-    assert!(refused.len() <= 120, "{}", refused.len());
+    // What was under way, and what tried the suspect beside it.
+    assert!(refused.len() <= 140, "{}", refused.len());
 }
 
 #[test]
