@@ -37,7 +37,7 @@ use crate::store::{BlobOrder, Landed, Target, copy_blob};
 /// What images on their way may occupy, roughly, in bytes: beyond it no source is asked for more.
 const ON_THEIR_WAY_MAX: usize = 32 << 20;
 /// Most things that are under way until the target is seen to take blobs.
-const UNTIL_FIRST_BLOB: usize = 6;
+const UNTIL_FIRST_BLOB: usize = 8;
 /// What an image occupies besides its manifests, roughly, and what they occupy once read, for each byte of theirs.
 const IMAGE_COST: usize = 4 << 10;
 const MANIFEST_COST: usize = 4;
@@ -182,13 +182,11 @@ impl Run {
 
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
-        let blobs_may_move = self.resolution.knows_holdings() && !self.waits_for_first_blob();
+        let blobs_may_move = self.resolution.knows_holdings();
         while self.small_under_way < self.limits.small.get() && self.refusals.may_begin() {
             if let Some(delivery) = self.lanes.next_publication() {
                 self.publish(delivery);
-            } else if !blobs_may_move {
-                break;
-            } else if self.waits_for_first_blob() {
+            } else if !blobs_may_move || self.waits_for_first_blob() {
                 break;
             } else if let Some(ticket) = self.lanes.next_mount() {
                 self.bring(ticket, None, Lane::Small);

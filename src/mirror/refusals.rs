@@ -11,7 +11,10 @@ use crate::plan::RepositoryId;
 use crate::registry::{Error, Kind, Side};
 
 /// Repositories that refused for one cause, with nothing that went well between, until the target is suspected.
-const REFUSALS_MAX: usize = 3;
+/// A few of a registry's projects may be missing, and their names come first.
+const REFUSALS_MAX: usize = 8;
+/// The same where the cause is the host's by its nature.
+const REFUSALS_OF_HOST_MAX: usize = 3;
 
 /// When some work began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,11 @@ impl Refusals {
     }
 
     fn suspects(&self) -> bool {
-        self.by.len() >= REFUSALS_MAX
+        let most = match self.cause.as_ref().map(|cause| &cause.kind) {
+            Some(Kind::Unreachable | Kind::Untrusted) => REFUSALS_OF_HOST_MAX,
+            _ => REFUSALS_MAX,
+        };
+        self.by.len() >= most
     }
 
     /// Nothing that could speak for the target is under way.
@@ -134,9 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn three_repositories_that_refuse_make_a_suspect_that_is_tried_one_by_one_and_then_given_up() {
+    fn repositories_that_refuse_make_a_suspect_that_is_tried_one_by_one_and_then_given_up() {
         let mut refusals = Refusals::default();
-        refused(&mut refusals, &Kind::Unauthorized, 0..3);
+        refused(&mut refusals, &Kind::Unauthorized, 0..7);
+        assert!(refusals.may_begin());
+        refusals.begin();
+        assert!(refusals.may_begin(), "seven may be a few that are missing");
+        refused(&mut refusals, &Kind::Unauthorized, 7..8);
         assert!(refusals.may_begin() && refusals.gave_up().is_none());
         let probe = refusals.begin();
         assert!(!refusals.may_begin());
@@ -151,11 +162,11 @@ mod tests {
         let mut refusals = Refusals::default();
         refused(&mut refusals, &Kind::Unauthorized, 0..9);
         refusals.took();
-        refused(&mut refusals, &Kind::Unauthorized, 9..11);
+        refused(&mut refusals, &Kind::Unauthorized, 9..16);
         refusals.nothing_under_way();
         assert!(refusals.gave_up().is_none() && refusals.may_begin());
         // Another cause is another matter.
-        refused(&mut refusals, &Kind::Unsupported, 11..13);
+        refused(&mut refusals, &Kind::Unsupported, 20..27);
         refusals.nothing_under_way();
         assert!(refusals.gave_up().is_none());
     }
@@ -189,7 +200,7 @@ mod tests {
             if answered {
                 refusals.answered();
             }
-            (0..3).for_each(|number| refusals.no_answer(&refusal(Kind::Unauthorized), repository(number)));
+            (0..8).for_each(|number| refusals.no_answer(&refusal(Kind::Unauthorized), repository(number)));
             refusals.nothing_under_way();
             assert_eq!(refusals.gave_up().is_none(), answered);
         }

@@ -201,6 +201,26 @@ async fn a_repository_of_the_target_that_takes_its_time_does_not_keep_blobs_for_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_image_that_is_known_last_is_not_forgotten() {
+    let (source, target) = (store("source"), store("target"));
+    let mut requests = Vec::new();
+    for number in 0..300 {
+        let name = format!("r{number}");
+        image(&source, &name, "1", &[(number, 10), (77, 3_000)]);
+        requests.push(request(&source, &name, "1"));
+    }
+    // For all others there is room to be found before it is asked for.
+    target.script(|act| match act {
+        Act::Resolve(at) if at.repository.as_str() == "r0" => vec![Fault::Delay(SECOND / 2)],
+        _ => vec![],
+    });
+    let began = Instant::now();
+    let finished = run(requests, &target).await;
+    assert_eq!(outcomes(&finished).0.len(), 300);
+    assert!(put_after(&target, began, &spot("r0", "1")) < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_older_tag_at_the_target_holds_is_not_sent_again() {
     let (source, target) = (store("source"), store("target"));
     image(&target, "app", "1", &[(1, 10), (77, 5_000)]);

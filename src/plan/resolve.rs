@@ -184,7 +184,10 @@ impl Resolution {
 
     /// Whether there is something to wait for even if no source is asked for more.
     pub fn is_under_way(&self) -> bool {
-        !self.tasks.is_empty() || !self.settled.is_empty() || !self.to_ask.is_empty()
+        !self.tasks.is_empty()
+            || !self.settled.is_empty()
+            || !self.to_ask.is_empty()
+            || !self.waited_for.is_empty()
     }
 
     /// Something is to be moved: what the target holds already is of interest.
@@ -264,7 +267,9 @@ impl Resolution {
     /// Takes note that a source has something waiting and room for it.
     fn enter_queue(&mut self, source: SourceId) {
         let queue = &self.queues[source.index()];
-        if !queue.waiting.is_empty() && queue.occupied() < self.parallel {
+        // The one that all others wait for has room in any case.
+        let is_waited_for = queue.waiting.first() == queue.order.first();
+        if !queue.waiting.is_empty() && (queue.occupied() < self.parallel || is_waited_for) {
             self.next_sources.insert((queue.occupied(), source));
         }
     }
