@@ -9,13 +9,13 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 
 use crate::events::{Event, Listener};
-use crate::manifest::Trimmed;
+use crate::image::manifest::Trimmed;
+use crate::image::reference::{Digest, Location, Repository};
+use crate::output::report::{self, Exit};
 use crate::plan::{BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Tree};
-use crate::reference::{Digest, Repository, Spot};
-use crate::registry::{Error, Side};
-use crate::report::{self, Exit};
 use crate::store::Target;
-use crate::text;
+use crate::store::registry::{Error, Side};
+use crate::util::text;
 
 /// Both sides compared, and what a run would move. As JSON it is what `--check -o json` gives.
 #[derive(Debug, Serialize)]
@@ -44,7 +44,7 @@ pub struct Line {
     /// The digest of the image that it is about, for signatures and the like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refers_to: Option<String>,
-    pub state: Found,
+    pub state: Standing,
     /// What is missing of what is partial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Lack>,
@@ -64,7 +64,7 @@ pub struct Line {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Found {
+pub enum Standing {
     There,
     Missing,
     Partial,
@@ -109,7 +109,7 @@ pub(crate) async fn check(
                     manifests.add(&request, tree, &admitted.deliveries);
                 }
                 let states = admitted.deliveries.iter().zip(&request.destinations);
-                let told = states.map(|((_, state), spot)| Line::new(&request, spot, state, &target));
+                let told = states.map(|((_, state), location)| Line::new(&request, location, state, &target));
                 lines.insert(image, told.collect());
                 listener(Event::Resolving { done: lines.len(), total: resolution.images().count() });
             }
@@ -156,10 +156,10 @@ struct Manifests {
 impl Manifests {
     fn add(&mut self, request: &Request, tree: &Tree, deliveries: &[(DeliveryId, State)]) {
         let names = request.destinations.iter().zip(deliveries);
-        for (spot, _) in names.filter(|(_, (_, state))| state.is_wanted()) {
+        for (location, _) in names.filter(|(_, (_, state))| state.is_wanted()) {
             for manifest in tree.manifests() {
                 // A root is put under each of its names.
-                let is_new = self.put.insert((spot.repository.clone(), manifest.digest.clone()));
+                let is_new = self.put.insert((location.repository.clone(), manifest.digest.clone()));
                 if is_new || manifest.digest == tree.root().digest {
                     self.number += 1;
                     self.bytes += manifest.bytes.len() as u64;
@@ -170,19 +170,19 @@ impl Manifests {
 }
 
 impl Line {
-    fn new(request: &Request, spot: &Spot, state: &State, target: &Target) -> Self {
+    fn new(request: &Request, location: &Location, state: &State, target: &Target) -> Self {
         let (found, trimmed, error) = match state {
-            State::Present(_) | State::Sparse(_) => (Found::There, None, None),
-            State::Trimmed(trimmed) => (Found::There, Some(trimmed.clone()), None),
-            State::Missing => (Found::Missing, None, None),
-            State::Partial(_) => (Found::Partial, None, None),
-            State::Different => (Found::Different, None, None),
-            State::Failed(error) => (Found::Failed, None, Some(error)),
+            State::Present(_) | State::Sparse(_) => (Standing::There, None, None),
+            State::Trimmed(trimmed) => (Standing::There, Some(trimmed.clone()), None),
+            State::Missing => (Standing::Missing, None, None),
+            State::Partial(_) => (Standing::Partial, None, None),
+            State::Different => (Standing::Different, None, None),
+            State::Failed(error) => (Standing::Failed, None, Some(error)),
         };
         let lacks = if let State::Partial(lack) = state { Some(*lack) } else { None };
         Self {
             source: request.reference.to_string(),
-            target: format!("{}/{spot}", target.place()),
+            target: format!("{}/{location}", target.place()),
             refers_to: request.refers_to.as_ref().map(ToString::to_string),
             state: found,
             lacks,
@@ -200,11 +200,11 @@ impl Check {
         let number = |state| images.iter().filter(|line| line.state == state).count();
         Self {
             target,
-            there: number(Found::There),
-            missing: number(Found::Missing),
-            partial: number(Found::Partial),
-            different: number(Found::Different),
-            failed: number(Found::Failed),
+            there: number(Standing::There),
+            missing: number(Standing::Missing),
+            partial: number(Standing::Partial),
+            different: number(Standing::Different),
+            failed: number(Standing::Failed),
             platforms_not_found: Vec::new(),
             work,
             images,
@@ -231,10 +231,8 @@ impl Work {
     fn of(plan: &Plan, found: &HashSet<BlobId>) -> Self {
         let mut work = Self::default();
         for (id, blob) in plan.blobs() {
-            let holder = match found.contains(&id) {
-                true => plan.ledger.needs(id).next(),
-                false => plan.ledger.holder(id),
-            };
+            let holder =
+                if found.contains(&id) { plan.ledger.needs(id).next() } else { plan.ledger.holder(id) };
             let copied = usize::from(holder.is_none());
             // Of a blob that is there, the repository that has it may be among those that need it.
             let there = plan.ledger.needs(id).filter(|need| Some(*need) == holder).count();
@@ -264,11 +262,11 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.images {
             let state = match line.state {
-                Found::There => "there",
-                Found::Missing => "missing",
-                Found::Partial => "partial",
-                Found::Different => "different",
-                Found::Failed => "FAILED",
+                Standing::There => "there",
+                Standing::Missing => "missing",
+                Standing::Partial => "partial",
+                Standing::Different => "different",
+                Standing::Failed => "FAILED",
             };
             write!(f, "{state:<10}{} → {}", line.source, line.target)?;
             match (&line.cause, &line.lacks) {

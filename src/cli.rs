@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::text;
+use crate::util::text;
 
 /// Mirror the container images of a KubeOne cluster into a registry of your own.
 ///

@@ -10,11 +10,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::cause::{Answer, Cause, Code, ProxyTrouble, Quote};
-pub use self::remedy::Remedy;
+pub(crate) use self::cause::{Answer, Cause, Code, ProxyTrouble, Quote};
+pub(crate) use self::remedy::Remedy;
 
+use crate::image::reference::Digest;
 use crate::redact::Redactor;
-use crate::reference::Digest;
 
 /// Which end of the transfer something concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

@@ -5,51 +5,43 @@
 
 pub mod cli;
 pub mod options;
-pub mod report;
 
-pub mod catalog;
-pub mod check;
-pub mod choose;
-pub mod cluster;
-pub mod config;
-pub mod dry_run;
-pub mod image_list;
-pub mod mirror;
+pub mod selection;
+
+mod endpoints;
 pub mod plan;
-pub mod upstreams;
-pub mod workloads;
 
-pub mod error;
+pub mod check;
+pub mod mirror;
+
 pub mod events;
+pub mod output;
 pub mod progress;
 
-pub mod manifest;
-pub mod platforms;
-pub mod registry;
-mod store;
-
-pub mod open_files;
+mod error;
 mod redact;
-pub mod reference;
-pub mod text;
-pub mod text_file;
-pub mod yaml;
+pub mod store;
+
+pub mod image;
+pub mod util;
 
 use std::future::Future;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::catalog::Selection;
 use crate::check::Check;
-use crate::choose::choose;
+use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
 use crate::mirror::Limits;
 use crate::options::{Choice, ConfigOptions, Options};
+use crate::output::config;
+use crate::output::report::Report;
 use crate::plan::Request;
-use crate::report::Report;
+use crate::selection::catalog::Selection;
+use crate::selection::choose;
 use crate::store::Target;
-use crate::upstreams::{Hosts, check_mirrors};
+use crate::util::open_files;
 
 /// The images that the options choose: from the catalog, by name, or both.
 ///
@@ -118,7 +110,7 @@ fn limits(options: &Options) -> Limits {
 }
 
 fn requests(options: &Options, selection: &Selection) -> (Target, Vec<Request>) {
-    let mut hosts = Hosts::new(options);
+    let mut hosts = Endpoints::new(options);
     let requests = selection.images.iter().map(|image| hosts.request(&image.reference)).collect();
     (hosts.target, requests)
 }

@@ -1,28 +1,30 @@
 //! The program: reads the command line, shows progress, runs, reports.
 
-use std::future::Future;
-use std::io::{self, ErrorKind, Write as _};
+mod logging;
+mod results;
+mod signals;
+
+use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use mirror_images::catalog::{Catalog, Selection};
-use mirror_images::cli::{Cli, Command, Format};
-use mirror_images::dry_run::DryRun;
+use mirror_images::cli::{Cli, Command};
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
-use mirror_images::progress::{Display, LogWriter};
-use mirror_images::registry::credentials::end_helpers;
-use mirror_images::report::{self, Exit, check_place};
+use mirror_images::output::dry_run::DryRun;
+use mirror_images::output::report::{Exit, check_place};
+use mirror_images::progress::Display;
+use mirror_images::selection::catalog::{Catalog, Selection};
+use mirror_images::store::registry::credentials::end_helpers;
 use mirror_images::{check, configuration, run, select};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+
+use crate::logging::start_logging;
+use crate::results::{give, heard, in_form, print, write_report};
+use crate::signals::watch_signals;
 
 /// Wrong use, or anything else that keeps a run from beginning.
 const WRONG_USE: u8 = 2;
-/// Ended by a terminal that went away.
-const HUNG_UP: u8 = 129;
 
 fn main() -> ExitCode {
     let cli = match Cli::from_arguments() {
@@ -123,118 +125,4 @@ fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: 
         exit => exit as u8,
     };
     Ok(give(&options.output, &report, status))
-}
-
-/// Gives the result in the form and to the places that the user asked for; the exit status after that.
-fn give<T: std::fmt::Display + serde::Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
-    let printed = in_form(output.format, result).and_then(|text| print(&text));
-    write_report(output, result, after(printed, status))
-}
-
-/// Writes the report of `result`, if there is to be one; the exit status after that.
-fn write_report(output: &OutputOptions, result: &impl serde::Serialize, status: u8) -> u8 {
-    match &output.report {
-        Some(path) => after(report::write(path, result), status),
-        None => status,
-    }
-}
-
-/// The exit status of a run whose result was to be told. The result is what it is; only its reader has to know.
-fn after(told: Result<()>, status: u8) -> u8 {
-    match told {
-        Ok(()) => status,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            status.max(Exit::SomeFailed as u8)
-        }
-    }
-}
-
-fn in_form<T: std::fmt::Display + serde::Serialize>(form: Format, result: &T) -> Result<String> {
-    match form {
-        Format::Text => Ok(result.to_string()),
-        Format::Json => Ok(report::to_json(result)? + "\n"),
-    }
-}
-
-/// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. Another SIGINT
-/// or SIGTERM ends the program at once; another SIGHUP does not, for a terminal that goes away can send two.
-fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut hang_up = match ignores_hang_up() {
-        true => None,
-        false => Some(signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?),
-    };
-    let by = Arc::new(AtomicU8::new(Exit::Interrupted as u8));
-    let status = by.clone();
-    let mut next = async move || {
-        tokio::select! {
-            _ = interrupt.recv() => Exit::Interrupted as u8,
-            _ = terminate.recv() => 143,
-            _ = async { hang_up.as_mut().expect("only if there is one").recv().await }, if hang_up.is_some() => HUNG_UP,
-        }
-    };
-    let first = async move {
-        status.store(next().await, Ordering::Relaxed);
-        tracing::warn!("stopping; once more ends at once");
-        tokio::spawn(async move {
-            loop {
-                let status = next().await;
-                if status != HUNG_UP {
-                    end_helpers();
-                    std::process::exit(i32::from(status));
-                }
-            }
-        });
-    };
-    Ok((first, by))
-}
-
-/// Whether the program was started to outlive its terminal, as by nohup: to watch for the signal would undo that.
-/// Where it cannot be told (proc(5), `SigIgn`), the signal does what it always did.
-fn ignores_hang_up() -> bool {
-    let ignored = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-        u64::from_str_radix(mask.trim(), 16).ok()
-    });
-    ignored.is_none_or(|mask| mask & 1 != 0)
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    heard(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
-}
-
-/// What came of writing to standard output. A reader that has seen enough, such as head, is no error.
-fn heard(written: io::Result<()>) -> Result<()> {
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn start_logging(output: &OutputOptions, writer: LogWriter) {
-    let level = match (output.quiet, output.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "warn,mirror_images=info",
-        (_, 2) => "warn,mirror_images=debug",
-        (_, _) => "warn,mirror_images=trace",
-    };
-    // The verifier logs at error level what the failed request reports anyway.
-    let filter =
-        std::env::var("RUST_LOG").unwrap_or_else(|_| format!("{level},rustls_platform_verifier=off"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(writer)
-        .with_target(false)
-        .with_ansi(false)
-        .log_internal_errors(false);
-    match output.log_format {
-        Format::Json => builder.json().init(),
-        Format::Text => builder.without_time().init(),
-    }
 }

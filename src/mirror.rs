@@ -25,13 +25,13 @@ use self::lanes::{Lane, Lanes};
 use self::publish::{Published, put_manifests};
 use self::refusals::{Mark, Refusals};
 use crate::events::{Event, Listener, Outcome, TransferId};
-use crate::manifest::{Extent, Manifest};
+use crate::image::manifest::{Extent, Manifest};
+use crate::image::reference::Digest;
 use crate::plan::{
     BlobId, DeliveryId, Failure, Found, How, ImageId, News, Plan, RepositoryId, Request, Resolution, Rules,
     SourceId, State, Step, Ticket, Tree, Turn,
 };
-use crate::reference::Digest;
-use crate::registry::{Error, Kind, REQUESTS_PER_HOST, Side};
+use crate::store::registry::{Error, Kind, REQUESTS_PER_HOST, Side};
 use crate::store::{BlobOrder, Landed, Target, copy_blob};
 
 /// What images on their way may occupy, roughly, in bytes: beyond it no source is asked for more.
@@ -375,8 +375,8 @@ impl Run {
         let (target, mark) = (self.target.clone(), self.refusals.begin());
         self.small_under_way += 1;
         self.tasks.spawn(async move {
-            let (spot, refers) = (&request.destinations[name], request.refers_to.is_some());
-            Done::Published(delivery, mark, put_manifests(&target, spot, levels, refers).await)
+            let (location, refers) = (&request.destinations[name], request.refers_to.is_some());
+            Done::Published(delivery, mark, put_manifests(&target, location, levels, refers).await)
         });
     }
 
@@ -509,8 +509,8 @@ impl Run {
 
     fn repository_of(&mut self, delivery: DeliveryId) -> RepositoryId {
         let Delivery { image, name, .. } = self.deliveries[delivery.index()];
-        let spot = &self.resolution.request(image).destinations[name];
-        self.plan.ledger.repository_id(&spot.repository)
+        let location = &self.resolution.request(image).destinations[name];
+        self.plan.ledger.repository_id(&location.repository)
     }
 
     /// Fails what waits for a source that will not turn up any more.

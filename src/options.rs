@@ -9,15 +9,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::{Cli, ConfigArgs, ConfigFormat, Format, ProgressMode, SelectionArgs, TransferArgs};
+use crate::image::platforms::{Platform, Platforms};
+use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
-use crate::platforms::{Platform, Platforms};
-use crate::reference::{Host, Target};
-use crate::registry::Scheme;
-use crate::registry::credentials::{Given, Keyring, Login, Secret};
-use crate::registry::proxies::Proxies;
-use crate::registry::retry::{Policy, Timing};
-use crate::registry::tls::Trust;
-use crate::text::quoted;
+use crate::store::registry::Scheme;
+use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
+use crate::store::registry::proxies::Proxies;
+use crate::store::registry::retry::{Policy, Timing};
+use crate::store::registry::tls::Trust;
+use crate::util::text::quoted;
 
 mod choice;
 

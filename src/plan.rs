@@ -9,25 +9,25 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
-use crate::platforms::Platforms;
-use crate::reference::{Digest, Reference, Repository, Spot};
-use crate::registry::Error;
+use crate::image::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
+use crate::image::platforms::Platforms;
+use crate::image::reference::{Digest, Location, Reference, Repository};
+use crate::store::registry::Error;
 use crate::store::{Holds, Origin, Source};
 
 mod foreign;
 mod ledger;
-mod parts;
-mod questions;
+mod platforms;
 mod referrers;
 mod resolve;
+mod resolver;
 mod tree;
 
 pub(crate) use ledger::{
     BlobId, DeliveryId, Failure, How, ImageId, Ledger, Part, RepositoryId, SourceId, Step, Ticket, Turn,
 };
-pub(crate) use questions::Found;
 pub(crate) use resolve::{News, Resolution};
+pub(crate) use resolver::Found;
 
 /// A place that repositories are in: a store, or a path in one.
 #[derive(Debug, Clone)]
@@ -37,9 +37,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// `spot` as it is called here.
-    pub fn place(&self, spot: &Spot) -> Spot {
-        Spot { repository: spot.repository.below(self.prefix.as_ref()), name: spot.name.clone() }
+    /// `location` as it is called here.
+    pub(crate) fn place(&self, location: &Location) -> Location {
+        Location { repository: location.repository.below(self.prefix.as_ref()), name: location.name.clone() }
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Request {
     pub reference: Reference,
     pub source: Place,
     /// The names at the target, already with the target's path in front.
-    pub destinations: Vec<Spot>,
+    pub destinations: Vec<Location>,
     pub platforms: Arc<Platforms>,
     /// The image that it is about, for signatures and the like.
     pub refers_to: Option<Digest>,
@@ -98,7 +98,7 @@ pub enum Lack {
 }
 
 impl State {
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         matches!(self, State::Missing | State::Partial(_) | State::Different)
     }
 
@@ -129,16 +129,16 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub fn root(&self) -> &Arc<Manifest> {
+    pub(crate) fn root(&self) -> &Arc<Manifest> {
         self.levels.last().and_then(|level| level.first()).expect("a tree is built from its root")
     }
 
-    pub fn manifests(&self) -> impl Iterator<Item = &Arc<Manifest>> {
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = &Arc<Manifest>> {
         self.levels.iter().flatten()
     }
 
     /// Bytes of all manifests.
-    pub fn manifest_bytes(&self) -> usize {
+    pub(crate) fn manifest_bytes(&self) -> usize {
         self.manifests().map(|manifest| manifest.bytes.len()).sum()
     }
 }
@@ -155,7 +155,7 @@ pub(crate) struct PlannedBlob {
 
 impl PlannedBlob {
     /// As a manifest describes it, as far as that matters to whoever moves it.
-    pub fn descriptor(&self) -> Descriptor {
+    pub(crate) fn descriptor(&self) -> Descriptor {
         Descriptor::of_blob(self.digest.clone(), self.size)
     }
 }
@@ -209,33 +209,33 @@ pub(crate) struct Admitted {
 }
 
 impl Plan {
-    pub fn new(holds: Holds, rules: Rules) -> Self {
+    pub(crate) fn new(holds: Holds, rules: Rules) -> Self {
         Self { ledger: Ledger::new(holds), rules, blobs: Vec::new(), origins: Origins::default() }
     }
 
-    pub fn blob(&self, id: BlobId) -> &PlannedBlob {
+    pub(crate) fn blob(&self, id: BlobId) -> &PlannedBlob {
         &self.blobs[id.index()]
     }
 
     /// Every blob that is needed.
-    pub fn blobs(&self) -> impl Iterator<Item = (BlobId, &PlannedBlob)> {
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = (BlobId, &PlannedBlob)> {
         self.blobs.iter().enumerate().map(|(index, blob)| (BlobId::new(index), blob))
     }
 
     /// Where a blob can be had, best first.
-    pub fn origins(&self, id: BlobId) -> Vec<Origin> {
+    pub(crate) fn origins(&self, id: BlobId) -> Vec<Origin> {
         let numbers = self.blob(id).origins.iter();
         numbers.map(|number| self.origins.all[*number as usize].0.clone()).collect()
     }
 
     /// The source that a blob most likely comes from.
-    pub fn source(&self, id: BlobId) -> SourceId {
+    pub(crate) fn source(&self, id: BlobId) -> SourceId {
         let first = *self.blob(id).origins.first().expect("a blob is planned with an origin");
         self.origins.all[first as usize].1
     }
 
     /// Takes in an image that has been resolved.
-    pub fn admit(&mut self, request: &Request, found: Found) -> Admitted {
+    pub(crate) fn admit(&mut self, request: &Request, found: Found) -> Admitted {
         let mut steps = Vec::new();
         let mut news = Vec::new();
         let tree = found.levels.map(|levels| {
@@ -243,8 +243,8 @@ impl Plan {
             Tree { levels, blobs }
         });
         let mut deliveries = Vec::new();
-        for (spot, state) in request.destinations.iter().zip(found.states) {
-            let repository = self.ledger.repository_id(&spot.repository);
+        for (location, state) in request.destinations.iter().zip(found.states) {
+            let repository = self.ledger.repository_id(&location.repository);
             let id = match tree.as_ref().filter(|_| state.is_wanted()) {
                 Some(tree) => {
                     let parts = parts_of(tree, request);
@@ -267,7 +267,7 @@ impl Plan {
         news: &mut Vec<BlobId>,
         steps: &mut Vec<Step<Error>>,
     ) -> Vec<BlobId> {
-        let repository = request.source.place(&request.reference.spot()).repository;
+        let repository = request.source.place(&request.reference.location()).repository;
         let mut blobs = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let include_foreign = self.rules.include_foreign;

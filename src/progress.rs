@@ -15,7 +15,7 @@ use self::state::State;
 use crate::cli::ProgressMode;
 use crate::events::{Event, Listener, Outcome};
 use crate::options::OutputOptions;
-use crate::text;
+use crate::util::text;
 
 /// How often bars are drawn.
 const FRAME: Duration = Duration::from_millis(100);

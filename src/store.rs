@@ -7,6 +7,7 @@ mod copy;
 #[cfg(test)]
 pub(crate) mod memory;
 mod reader;
+pub mod registry;
 #[cfg(test)]
 mod tests;
 
@@ -20,17 +21,17 @@ pub(crate) use self::reader::BlobReader;
 
 use self::copy::Put;
 use self::reader::Stream;
-use crate::manifest::{Descriptor, Manifest};
-use crate::reference::{Digest, Repository, Spot};
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::reference::{Digest, Location, Repository};
 #[cfg(test)]
-use crate::registry::Side;
-use crate::registry::retry::Policy;
-use crate::registry::{Download, Error, Head, Kind, Ladder, Peer};
+use crate::store::registry::Side;
+use crate::store::registry::retry::Policy;
+use crate::store::registry::{Download, Error, Head, Kind, Ladder, Registry};
 
 /// A place to read images from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Registry(Arc<Peer>),
+    Registry(Arc<Registry>),
     #[cfg(test)]
     Memory(Arc<memory::Store>),
 }
@@ -38,7 +39,7 @@ pub(crate) enum Source {
 /// A place to write images to.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    Registry(Arc<Peer>),
+    Registry(Arc<Registry>),
     #[cfg(test)]
     Memory(Arc<memory::Store>),
 }
@@ -78,34 +79,34 @@ impl Source {
     /// The place's name, as a person knows it: a host with its port.
     pub(crate) fn place(&self) -> &str {
         match self {
-            Source::Registry(peer) => peer.host.as_str(),
+            Source::Registry(registry) => registry.host.as_str(),
             #[cfg(test)]
             Source::Memory(store) => store.name(),
         }
     }
 
-    /// Which digest `spot` has there.
+    /// Which digest `location` has there.
     ///
     /// # Errors
     /// The place cannot be asked. That it has nothing there is no error.
-    pub(crate) async fn resolve(&self, spot: &Spot) -> Result<Head, Error> {
+    pub(crate) async fn resolve(&self, location: &Location) -> Result<Head, Error> {
         match self {
-            Source::Registry(peer) => peer.head_manifest(spot).await,
+            Source::Registry(registry) => registry.head_manifest(location).await,
             #[cfg(test)]
-            Source::Memory(store) => store.resolve(Side::Source, spot).await,
+            Source::Memory(store) => store.resolve(Side::Source, location).await,
         }
     }
 
-    /// The manifest at `spot`, verified: against the digest that it is asked for by, and `size` in bytes where that is
+    /// The manifest at `location`, verified: against the digest that it is asked for by, and `size` in bytes where that is
     /// known.
     ///
     /// # Errors
     /// It does not exist, is damaged, or is no manifest that can be mirrored.
-    pub(crate) async fn manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
+    pub(crate) async fn manifest(&self, location: &Location, size: Option<u64>) -> Result<Manifest, Error> {
         match self {
-            Source::Registry(peer) => peer.get_manifest(spot, size).await,
+            Source::Registry(registry) => registry.get_manifest(location, size).await,
             #[cfg(test)]
-            Source::Memory(store) => store.manifest(Side::Source, spot, size).await,
+            Source::Memory(store) => store.manifest(Side::Source, location, size).await,
         }
     }
 
@@ -122,9 +123,11 @@ impl Source {
         url: Option<Url>,
     ) -> Result<BlobReader, Error> {
         let stream = match self {
-            Source::Registry(peer) => {
-                let (peer, repository) = (peer.clone(), repository.clone());
-                Stream::Registry(Box::new(Download::open(peer, repository, url, blob, past_caches).await?))
+            Source::Registry(registry) => {
+                let (registry, repository) = (registry.clone(), repository.clone());
+                Stream::Registry(Box::new(
+                    Download::open(registry, repository, url, blob, past_caches).await?,
+                ))
             }
             #[cfg(test)]
             Source::Memory(store) => Stream::Memory(store.open(repository, blob).await?),
@@ -142,7 +145,7 @@ impl Source {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
         match self {
-            Source::Registry(peer) => peer.referrers(repository, subject).await,
+            Source::Registry(registry) => registry.referrers(repository, subject).await,
             #[cfg(test)]
             Source::Memory(store) => store.referrers(Side::Source, repository, subject).await,
         }
@@ -151,7 +154,7 @@ impl Source {
     /// An error of something that was done here.
     pub(crate) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
         match self {
-            Source::Registry(peer) => peer.error(kind, doing, why),
+            Source::Registry(registry) => registry.error(kind, doing, why),
             #[cfg(test)]
             Source::Memory(store) => store.error_of(Side::Source, kind, doing, why),
         }
@@ -160,7 +163,7 @@ impl Source {
     /// Whether it has answered anything well of late.
     fn is_alive(&self) -> bool {
         match self {
-            Source::Registry(peer) => peer.is_alive(),
+            Source::Registry(registry) => registry.is_alive(),
             #[cfg(test)]
             Source::Memory(_) => false,
         }
@@ -169,7 +172,7 @@ impl Source {
     /// Waits `pause` after `error`; together with all who talk to this place if that is its wish.
     async fn rest(&self, pause: Duration, error: &Error) {
         match self {
-            Source::Registry(peer) => peer.pause(pause, error).await,
+            Source::Registry(registry) => registry.pause(pause, error).await,
             #[cfg(test)]
             Source::Memory(_) => tokio::time::sleep(pause).await,
         }
@@ -180,7 +183,7 @@ impl Target {
     /// The place's name, as a person knows it: a host with its port.
     pub(crate) fn place(&self) -> &str {
         match self {
-            Target::Registry(peer) => peer.host.as_str(),
+            Target::Registry(registry) => registry.host.as_str(),
             #[cfg(test)]
             Target::Memory(store) => store.name(),
         }
@@ -189,7 +192,7 @@ impl Target {
     /// How patiently it is dealt with.
     pub(crate) fn policy(&self) -> &Policy {
         match self {
-            Target::Registry(peer) => peer.policy(),
+            Target::Registry(registry) => registry.policy(),
             #[cfg(test)]
             Target::Memory(store) => store.policy(),
         }
@@ -208,11 +211,11 @@ impl Target {
     ///
     /// # Errors
     /// As [`Source::resolve`] has them.
-    pub(crate) async fn resolve(&self, spot: &Spot) -> Result<Head, Error> {
+    pub(crate) async fn resolve(&self, location: &Location) -> Result<Head, Error> {
         match self {
-            Target::Registry(peer) => peer.head_manifest(spot).await,
+            Target::Registry(registry) => registry.head_manifest(location).await,
             #[cfg(test)]
-            Target::Memory(store) => store.resolve(Side::Target, spot).await,
+            Target::Memory(store) => store.resolve(Side::Target, location).await,
         }
     }
 
@@ -220,11 +223,11 @@ impl Target {
     ///
     /// # Errors
     /// As [`Source::manifest`] has them.
-    pub(crate) async fn manifest(&self, spot: &Spot, size: Option<u64>) -> Result<Manifest, Error> {
+    pub(crate) async fn manifest(&self, location: &Location, size: Option<u64>) -> Result<Manifest, Error> {
         match self {
-            Target::Registry(peer) => peer.get_manifest(spot, size).await,
+            Target::Registry(registry) => registry.get_manifest(location, size).await,
             #[cfg(test)]
-            Target::Memory(store) => store.manifest(Side::Target, spot, size).await,
+            Target::Memory(store) => store.manifest(Side::Target, location, size).await,
         }
     }
 
@@ -238,7 +241,7 @@ impl Target {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
         match self {
-            Target::Registry(peer) => peer.referrers(repository, subject).await,
+            Target::Registry(registry) => registry.referrers(repository, subject).await,
             #[cfg(test)]
             Target::Memory(store) => store.referrers(Side::Target, repository, subject).await,
         }
@@ -250,7 +253,7 @@ impl Target {
     /// The place cannot be asked.
     pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<u64>, Error> {
         match self {
-            Target::Registry(peer) => peer.blob_size(repository, &blob.digest).await,
+            Target::Registry(registry) => registry.blob_size(repository, &blob.digest).await,
             #[cfg(test)]
             Target::Memory(store) => store.has(repository, &blob.digest).await,
         }
@@ -259,7 +262,7 @@ impl Target {
     /// The putting of a blob, to be tried with one source after the other; [`copy_blob`] does that.
     fn put_blob<'a>(&'a self, order: &'a BlobOrder) -> Put<'a> {
         match self {
-            Target::Registry(peer) => Put::Registry(Ladder::new(peer, order)),
+            Target::Registry(registry) => Put::Registry(Ladder::new(registry, order)),
             #[cfg(test)]
             Target::Memory(store) => Put::Memory(memory::Put::new(store, order)),
         }
@@ -268,24 +271,24 @@ impl Target {
     /// Puts a manifest under a tag or its digest, byte for byte. One that `refers` to another is made findable by it.
     ///
     /// # Errors
-    /// The place refuses it ([`crate::registry::Kind::BlobUnknown`] if it misses content), or says that it stored
+    /// The place refuses it ([`crate::store::registry::Kind::BlobUnknown`] if it misses content), or says that it stored
     /// something else.
     pub(crate) async fn put_manifest(
         &self,
-        spot: &Spot,
+        location: &Location,
         manifest: &Manifest,
         refers: bool,
     ) -> Result<(), Error> {
         match self {
-            Target::Registry(peer) => {
-                let stored = peer.put_manifest(spot, manifest).await?;
+            Target::Registry(registry) => {
+                let stored = registry.put_manifest(location, manifest).await?;
                 if refers && !stored.lists_referrers {
-                    self.register_referrer(&spot.repository, manifest).await?;
+                    self.register_referrer(&location.repository, manifest).await?;
                 }
                 Ok(())
             }
             #[cfg(test)]
-            Target::Memory(store) => store.put_manifest(spot, manifest).await,
+            Target::Memory(store) => store.put_manifest(location, manifest).await,
         }
     }
 
@@ -299,7 +302,7 @@ impl Target {
         manifest: &Manifest,
     ) -> Result<(), Error> {
         match self {
-            Target::Registry(peer) => peer.register_referrer(repository, manifest).await,
+            Target::Registry(registry) => registry.register_referrer(repository, manifest).await,
             #[cfg(test)]
             // It looks at its manifests whenever it is asked.
             Target::Memory(_) => Ok(()),
@@ -309,7 +312,7 @@ impl Target {
     /// Whether it was seen to take blobs at all.
     pub(crate) fn takes_blobs(&self) -> bool {
         match self {
-            Target::Registry(peer) => peer.takes_uploads(),
+            Target::Registry(registry) => registry.takes_uploads(),
             #[cfg(test)]
             Target::Memory(_) => true,
         }
@@ -318,7 +321,7 @@ impl Target {
     /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
     pub(crate) async fn release(&self) {
         match self {
-            Target::Registry(peer) => peer.release_uploads().await,
+            Target::Registry(registry) => registry.release_uploads().await,
             #[cfg(test)]
             Target::Memory(_) => {}
         }
@@ -327,7 +330,7 @@ impl Target {
     /// As [`Source::error`].
     pub(crate) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
         match self {
-            Target::Registry(peer) => peer.error(kind, doing, why),
+            Target::Registry(registry) => registry.error(kind, doing, why),
             #[cfg(test)]
             Target::Memory(store) => store.error_of(Side::Target, kind, doing, why),
         }
@@ -336,7 +339,7 @@ impl Target {
     /// The same place, to be read from.
     pub(crate) fn as_source(&self) -> Source {
         match self {
-            Target::Registry(peer) => Source::Registry(peer.clone()),
+            Target::Registry(registry) => Source::Registry(registry.clone()),
             #[cfg(test)]
             Target::Memory(store) => Source::Memory(store.clone()),
         }
@@ -345,7 +348,7 @@ impl Target {
     /// Whether it has answered anything well of late.
     fn is_alive(&self) -> bool {
         match self {
-            Target::Registry(peer) => peer.is_alive(),
+            Target::Registry(registry) => registry.is_alive(),
             #[cfg(test)]
             Target::Memory(_) => false,
         }
@@ -354,7 +357,7 @@ impl Target {
     /// Waits `pause` after `error`; together with all who talk to this place if that is its wish.
     async fn rest(&self, pause: Duration, error: &Error) {
         match self {
-            Target::Registry(peer) => peer.pause(pause, error).await,
+            Target::Registry(registry) => registry.pause(pause, error).await,
             #[cfg(test)]
             Target::Memory(_) => tokio::time::sleep(pause).await,
         }

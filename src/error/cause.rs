@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::redact::Redactor;
-use crate::text::printable;
+use crate::util::text::printable;
 
 /// Longest text of a stranger that is kept as it came until somebody wants to see it, in bytes.
 const KEPT_MAX: usize = 1 << 10;

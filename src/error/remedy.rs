@@ -4,8 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::reference::{Host, Repository};
-use crate::text;
+use crate::image::reference::{Host, Repository};
+use crate::util::text;
 
 /// What helps against an [`super::Error`].
 #[derive(Debug, Clone, PartialEq, Eq)]

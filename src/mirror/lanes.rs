@@ -19,7 +19,7 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    pub fn of(size: u64) -> Self {
+    pub(super) fn of(size: u64) -> Self {
         if size > SMALL { Lane::Large } else { Lane::Small }
     }
 }
@@ -70,7 +70,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(per_source: usize) -> Self {
+    pub(super) fn new(per_source: usize) -> Self {
         Self {
             per_source,
             publications: VecDeque::new(),
@@ -84,17 +84,17 @@ impl Lanes {
     }
 
     /// The manifests of a delivery can go.
-    pub fn add_publication(&mut self, delivery: DeliveryId) {
+    pub(super) fn add_publication(&mut self, delivery: DeliveryId) {
         self.publications.push_back(delivery);
     }
 
     /// A blob can be taken over from another repository.
-    pub fn add_mount(&mut self, ticket: Ticket) {
+    pub(super) fn add_mount(&mut self, ticket: Ticket) {
         self.mounts.push_back(ticket);
     }
 
     /// A blob of `size` bytes is to be sent, from `source`.
-    pub fn add(&mut self, ticket: Ticket, size: u64, source: SourceId) {
+    pub(super) fn add(&mut self, ticket: Ticket, size: u64, source: SourceId) {
         self.entered += 1;
         self.waiting += 1;
         let order = Reverse(self.entered);
@@ -104,16 +104,16 @@ impl Lanes {
         });
     }
 
-    pub fn next_publication(&mut self) -> Option<DeliveryId> {
+    pub(super) fn next_publication(&mut self) -> Option<DeliveryId> {
         self.publications.pop_front()
     }
 
-    pub fn next_mount(&mut self) -> Option<Ticket> {
+    pub(super) fn next_mount(&mut self) -> Option<Ticket> {
         self.mounts.pop_front()
     }
 
     /// The next blob of a lane, which is under way from now on until [`Self::ended`] hears of it.
-    pub fn next(&mut self, lane: Lane) -> Option<(Ticket, SourceId)> {
+    pub(super) fn next(&mut self, lane: Lane) -> Option<(Ticket, SourceId)> {
         let source = match lane {
             Lane::Large => self.large.first()?.2,
             Lane::Small => self.small.first()?.1,
@@ -132,19 +132,19 @@ impl Lanes {
         Some((ticket?, source))
     }
 
-    pub fn ended(&mut self, source: SourceId, lane: Lane) {
+    pub(super) fn ended(&mut self, source: SourceId, lane: Lane) {
         self.change(source, |queues| match lane {
             Lane::Large => queues.large_under_way -= 1,
             Lane::Small => queues.small_under_way -= 1,
         });
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.publications.is_empty() && self.mounts.is_empty() && self.waiting == 0
     }
 
     /// Forgets all blobs that wait; what is under way still ends.
-    pub fn keep_publications(&mut self) {
+    pub(super) fn keep_publications(&mut self) {
         self.mounts.clear();
         self.large.clear();
         self.small.clear();

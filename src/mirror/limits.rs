@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 pub struct Limits {
     /// Large blobs.
     pub large: NonZeroUsize,
-    /// Small blobs, mounts and manifests: requests rather than transfers. Also the questions that one host is asked.
+    /// Small blobs, mounts and manifests: requests rather than transfers. Also the resolver that one host is asked.
     pub small: NonZeroUsize,
 }
 

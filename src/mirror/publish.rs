@@ -5,10 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use crate::error::Remedy;
-use crate::manifest::{Extent, Manifest, StandIn, Trimmed};
-use crate::reference::{Digest, Name, Spot};
-use crate::registry::{Error, Kind};
+use crate::image::manifest::{Extent, Manifest, StandIn, Trimmed};
+use crate::image::reference::{Digest, Location, TagOrDigest};
 use crate::store::Target;
+use crate::store::registry::{Error, Kind};
 
 /// Manifests that were put, and what kept the others from it.
 #[derive(Default)]
@@ -21,13 +21,13 @@ pub(super) struct Published {
     pub trouble: Option<Error>,
 }
 
-/// Puts manifests level by level; the last one, the root, gets the name of `spot` and with it the tag. Those of one
+/// Puts manifests level by level; the last one, the root, gets the name of `location` and with it the tag. Those of one
 /// level go together.
 ///
 /// What `refers` to an image is made findable by it.
 pub(super) async fn put_manifests(
     target: &Target,
-    spot: &Spot,
+    location: &Location,
     levels: Vec<Vec<Arc<Manifest>>>,
     refers: bool,
 ) -> Published {
@@ -36,8 +36,9 @@ pub(super) async fn put_manifests(
     for (depth, level) in levels.iter().enumerate() {
         let puts = level.iter().map(|manifest| async move {
             let is_root = depth == last;
-            let name = if is_root { spot.name.clone() } else { Name::Digest(manifest.digest.clone()) };
-            let at = Spot { repository: spot.repository.clone(), name };
+            let name =
+                if is_root { location.name.clone() } else { TagOrDigest::Digest(manifest.digest.clone()) };
+            let at = Location { repository: location.repository.clone(), name };
             put(target, &at, manifest, refers && is_root).await
         });
         for (result, wanted) in join_all(puts).await.into_iter().zip(level) {
@@ -45,12 +46,13 @@ pub(super) async fn put_manifests(
                 Ok(manifest) => {
                     published.bytes += manifest.bytes.len() as u64;
                     published.manifests.push(manifest.digest.clone());
-                    published.extent = Some(match manifest.digest == wanted.digest {
-                        true => manifest.extent(),
-                        false => Extent::Trimmed(Trimmed {
+                    published.extent = Some(if manifest.digest == wanted.digest {
+                        manifest.extent()
+                    } else {
+                        Extent::Trimmed(Trimmed {
                             source: wanted.digest.clone(),
                             target: manifest.digest.clone(),
-                        }),
+                        })
                     });
                 }
                 Err(error) => published.trouble = Some(error),
@@ -66,7 +68,7 @@ pub(super) async fn put_manifests(
 /// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.
 async fn put<'m>(
     target: &Target,
-    at: &Spot,
+    at: &Location,
     manifest: &'m Arc<Manifest>,
     refers: bool,
 ) -> Result<&'m Arc<Manifest>, Error> {
@@ -77,9 +79,9 @@ async fn put<'m>(
     match &manifest.stand_in {
         StandIn::None => Err(error),
         // What the root of these names is there, each with what is wanted of it.
-        StandIn::Nested if matches!(at.name, Name::Tag(_)) => Err(error),
+        StandIn::Nested if matches!(at.name, TagOrDigest::Tag(_)) => Err(error),
         _ if !is_for_absent_children(&error, manifest) => Err(error),
-        StandIn::Index(trimmed) if matches!(at.name, Name::Tag(_)) => {
+        StandIn::Index(trimmed) if matches!(at.name, TagOrDigest::Tag(_)) => {
             target.put_manifest(at, trimmed, false).await?;
             Ok(trimmed)
         }

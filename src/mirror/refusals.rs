@@ -3,12 +3,12 @@
 //! A target that refuses one thing after the other for one cause is not asked a hundred times more: it is suspected,
 //! and one thing at a time is tried beside what is under way. Whatever goes well there speaks for it, and failures concern
 //! what they name and nothing beyond. If nothing does until nothing is under way any more, it is given up. That it answers
-//! questions says nothing of its taking what is sent, for it may be read-only.
+//! resolver says nothing of its taking what is sent, for it may be read-only.
 
 use std::collections::HashSet;
 
 use crate::plan::RepositoryId;
-use crate::registry::{Error, Kind, Side};
+use crate::store::registry::{Error, Kind, Side};
 
 /// Repositories that refused for one cause, with nothing that went well between, until the target is suspected.
 /// A few of a registry's projects may be missing, and their names come first.
@@ -40,18 +40,18 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Whether more may be begun at the target just now.
-    pub fn may_begin(&self) -> bool {
+    pub(super) fn may_begin(&self) -> bool {
         !self.suspects() || !self.probing
     }
 
     /// Something begins.
-    pub fn begin(&mut self) -> Mark {
+    pub(super) fn begin(&mut self) -> Mark {
         self.probing |= self.suspects();
         Mark { taken: self.taken, is_probe: self.suspects() }
     }
 
     /// What began at `mark` has ended.
-    pub fn ended(&mut self, mark: Mark) {
+    pub(super) fn ended(&mut self, mark: Mark) {
         self.probing &= !mark.is_probe;
     }
 
@@ -64,34 +64,34 @@ impl Refusals {
     }
 
     /// Nothing that could speak for the target is under way.
-    pub fn nothing_under_way(&mut self) {
+    pub(super) fn nothing_under_way(&mut self) {
         if self.suspects() {
             self.gave_up = self.cause.take();
         }
     }
 
     /// The target has a blob or a manifest by now.
-    pub fn took(&mut self) {
+    pub(super) fn took(&mut self) {
         self.taken += 1;
         self.cause = None;
         self.by.clear();
     }
 
     /// The target has said what it has under some name.
-    pub fn answered(&mut self) {
+    pub(super) fn answered(&mut self) {
         self.answered = true;
     }
 
     /// The target could not be asked what it has in `repository`. All names are asked for at the beginning, so that
     /// nobody began to ask after something went well.
-    pub fn no_answer(&mut self, error: &Error, repository: RepositoryId) {
+    pub(super) fn no_answer(&mut self, error: &Error, repository: RepositoryId) {
         if !self.answered && self.taken == 0 {
             self.note(error, repository, Mark { taken: 0, is_probe: false });
         }
     }
 
     /// Something was not taken into `repository` that was begun at `mark`.
-    pub fn note(&mut self, error: &Error, repository: RepositoryId, mark: Mark) {
+    pub(super) fn note(&mut self, error: &Error, repository: RepositoryId, mark: Mark) {
         // That it denies or lacks a repository says nothing about the next one.
         let general = matches!(
             error.kind,
@@ -115,7 +115,7 @@ impl Refusals {
     }
 
     /// The cause for which the target is given up.
-    pub fn gave_up(&self) -> Option<&Error> {
+    pub(super) fn gave_up(&self) -> Option<&Error> {
         self.gave_up.as_ref()
     }
 }

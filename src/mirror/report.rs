@@ -3,7 +3,7 @@
 use super::Run;
 use crate::events::{Delivered, Event, Outcome};
 use crate::plan::ImageId;
-use crate::registry::Error;
+use crate::store::registry::Error;
 
 /// What a run moved, in bytes and numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]

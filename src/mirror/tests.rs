@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::manifest::Manifest;
+use crate::image::manifest::Manifest;
+use crate::image::reference::{Algorithm, Location, Repository};
 use crate::plan::Place;
-use crate::reference::{Algorithm, Repository, Spot};
 use crate::store::Source;
 use crate::store::memory::{Act, Fault, Store};
 
@@ -48,12 +48,15 @@ fn padded(store: &Store, repository: &str, tag: &str, blobs: &[(usize, usize)], 
         "schemaVersion": 2, "config": config, "layers": described, "annotations": annotations,
     });
     let manifest = Manifest::parse(json.to_string().into(), None, Algorithm::Sha256).unwrap();
-    store.add_manifest(&spot(repository.as_str(), tag), &manifest);
+    store.add_manifest(&location(repository.as_str(), tag), &manifest);
     manifest.digest
 }
 
-fn spot(repository: &str, tag: &str) -> Spot {
-    format!("host.example/{repository}:{tag}").parse::<crate::reference::Reference>().unwrap().spot()
+fn location(repository: &str, tag: &str) -> Location {
+    format!("host.example/{repository}:{tag}")
+        .parse::<crate::image::reference::Reference>()
+        .unwrap()
+        .location()
 }
 
 fn digest(number: usize, size: usize) -> Digest {
@@ -64,7 +67,7 @@ fn request(source: &Arc<Store>, repository: &str, tag: &str) -> Request {
     Request {
         reference: format!("host.example/{repository}:{tag}").parse().unwrap(),
         source: Place { store: Source::Memory(source.clone()), prefix: None },
-        destinations: vec![spot(repository, tag)],
+        destinations: vec![location(repository, tag)],
         platforms: Arc::default(),
         refers_to: None,
     }
@@ -90,8 +93,8 @@ fn outcomes(finished: &Finished) -> (Vec<&str>, Vec<&str>) {
 }
 
 /// When a manifest was put under this tag, after the beginning.
-fn put_after(target: &Store, began: Instant, wanted: &Spot) -> Duration {
-    let is_it = |act: &Act| matches!(act, Act::PutManifest(spot, _) if spot == wanted);
+fn put_after(target: &Store, began: Instant, wanted: &Location) -> Duration {
+    let is_it = |act: &Act| matches!(act, Act::PutManifest(location, _) if location == wanted);
     let entry = target.journal().into_iter().find(|entry| entry.done && is_it(&entry.act));
     entry.expect("it was put").at - began
 }
@@ -110,7 +113,7 @@ async fn each_blob_is_sent_once_and_mounted_where_it_is_needed_besides() {
     assert_eq!(target.bytes_put(), finished.totals.bytes_copied);
     assert_eq!(finished.totals.bytes_shared, 2 * 5_000_000);
     for name in ["a", "b", "c"] {
-        assert_eq!(target.digest_of(&spot(name, "1")), source.digest_of(&spot(name, "1")));
+        assert_eq!(target.digest_of(&location(name, "1")), source.digest_of(&location(name, "1")));
     }
 }
 
@@ -132,7 +135,7 @@ async fn an_image_that_one_of_its_names_lacks_gets_it() {
         image(store, "coredns/coredns", "1", &[(1, 10), (2, 3_000)]);
     }
     let mut both = request(&source, "coredns/coredns", "1");
-    both.destinations.push(spot("coredns", "1"));
+    both.destinations.push(location("coredns", "1"));
     let finished = run(vec![both], &target).await;
     assert_eq!(outcomes(&finished), (vec!["target/coredns:1"], vec![]));
     assert!(matches!(finished.deliveries[0].outcome, Outcome::Present(_)));
@@ -157,10 +160,10 @@ async fn a_host_that_waits_holds_nobody() {
     let finished = run(requests, &target).await;
     assert_eq!(outcomes(&finished).0.len(), 51);
     for number in 0..50 {
-        let put = put_after(&target, began, &spot(&format!("fast{number}"), "1"));
+        let put = put_after(&target, began, &location(&format!("fast{number}"), "1"));
         assert!(put < SECOND, "{number} waited {put:?}");
     }
-    assert!(put_after(&target, began, &spot("slow", "1")) >= 900 * SECOND);
+    assert!(put_after(&target, began, &location("slow", "1")) >= 900 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +182,7 @@ async fn blobs_of_a_slow_host_leave_lanes_to_another() {
     requests.push(request(&fast, "fast", "1"));
     let began = Instant::now();
     run(requests, &target).await;
-    let put = put_after(&target, began, &spot("fast", "1"));
+    let put = put_after(&target, began, &location("fast", "1"));
     assert!(put < 9 * SECOND, "it waited {put:?}, for more than one round of the slow host's blobs");
 }
 
@@ -196,7 +199,7 @@ async fn a_repository_of_the_target_that_takes_its_time_does_not_keep_blobs_for_
     let began = Instant::now();
     let finished = run(vec![request(&source, "late", "1"), request(&source, "other", "1")], &target).await;
     assert_eq!(outcomes(&finished).0.len(), 2);
-    let put = put_after(&target, began, &spot("other", "1"));
+    let put = put_after(&target, began, &location("other", "1"));
     assert!(put < 5 * SECOND, "it waited {put:?}");
 }
 
@@ -217,7 +220,7 @@ async fn a_first_image_that_is_known_last_is_not_forgotten() {
     let began = Instant::now();
     let finished = run(requests, &target).await;
     assert_eq!(outcomes(&finished).0.len(), 300);
-    assert!(put_after(&target, began, &spot("r0", "1")) < SECOND);
+    assert!(put_after(&target, began, &location("r0", "1")) < SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,7 +396,7 @@ const SIZES: [usize; 8] = [10, 900, 3_000, 70_000, 300_000, 1_200_000, 20, 2_500
 fn is_whole(target: &Store, repository: &str, tag: &str, blobs: &[usize]) -> bool {
     let name: Repository = repository.parse().unwrap();
     let all = blobs.iter().all(|blob| target.blob(&name, &digest(*blob, SIZES[*blob])).is_some());
-    all && target.digest_of(&spot(repository, tag)).is_some()
+    all && target.digest_of(&location(repository, tag)).is_some()
 }
 
 async fn play(case: Case) {
@@ -455,7 +458,7 @@ async fn play(case: Case) {
         match &told.outcome {
             Outcome::Copied { .. } => assert!(whole, "{} is told as copied", told.target),
             Outcome::Failed(_) => {
-                let tag = target.digest_of(&spot(&repository, &number.to_string()));
+                let tag = target.digest_of(&location(&repository, &number.to_string()));
                 assert_eq!(tag, None, "{} failed and has its tag", told.target);
                 let named = format!("Repository(\"{repository}\")");
                 let of_its_blobs =

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::Environment;
-use crate::catalog::{Group, Query};
 use crate::cli::{Filter, SelectionArgs};
-use crate::cluster::{ByHand, Cluster};
-use crate::image_list;
-use crate::reference::Target;
-use crate::text::quoted;
-use crate::workloads::Named;
+use crate::image::reference::Target;
+use crate::selection::catalog::{Group, Query};
+use crate::selection::cluster::{ByHand, Cluster};
+use crate::selection::kubernetes::Named;
+use crate::selection::list;
+use crate::util::text::quoted;
 
 /// What the user wants, before a catalog has been asked.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ fn images(selection: &SelectionArgs) -> Result<Vec<Named>> {
         images.push(Named { reference, by: "--image".to_owned() });
     }
     for path in &selection.images_from {
-        images.append(&mut image_list::read(path).context("--images-from")?);
+        images.append(&mut list::read(path).context("--images-from")?);
     }
     Ok(images)
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::Group;
+use crate::selection::catalog::Group;
 
 fn options_in(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Options> {
     let arguments = ["mirror-images", "--dry-run"].iter().chain(arguments);

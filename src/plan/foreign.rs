@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::questions::Questions;
+use super::resolver::Resolver;
 use super::{Request, blobs_of};
-use crate::manifest::Manifest;
-use crate::reference::Repository;
+use crate::image::manifest::Manifest;
+use crate::image::reference::Repository;
 
-impl Questions {
+impl Resolver {
     /// Whether a destination that has the image already lacks foreign layers of it. Its own manifests tell which there
     /// are: asking the source would count against its rate limit.
     pub(super) async fn lacks_foreign_layers(&self, request: &Request) -> bool {
@@ -19,9 +19,9 @@ impl Questions {
             return false;
         }
         let here = self.here();
-        let looks = request.destinations.iter().map(|spot| async {
-            match self.fetch_tree(&here, spot, &request.platforms, false).await {
-                Ok(levels) => !self.has_foreign_layers(&spot.repository, &levels).await,
+        let looks = request.destinations.iter().map(|location| async {
+            match self.fetch_tree(&here, location, &request.platforms, false).await {
+                Ok(levels) => !self.has_foreign_layers(&location.repository, &levels).await,
                 Err(_) => true,
             }
         });

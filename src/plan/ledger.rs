@@ -7,7 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use crate::reference::{Digest, Repository};
+use crate::image::reference::{Digest, Repository};
 use crate::store::Holds;
 
 /// How often an image's manifests are put again after the target has said that it lacks something they name.
@@ -183,7 +183,7 @@ pub(crate) struct Ledger<E> {
 }
 
 impl<E: Clone> Ledger<E> {
-    pub fn new(holds: Holds) -> Self {
+    pub(crate) fn new(holds: Holds) -> Self {
         Self {
             holds,
             repositories: Vec::new(),
@@ -199,7 +199,7 @@ impl<E: Clone> Ledger<E> {
         }
     }
 
-    pub fn repository_id(&mut self, repository: &Repository) -> RepositoryId {
+    pub(crate) fn repository_id(&mut self, repository: &Repository) -> RepositoryId {
         if let Some(id) = self.repository_ids.get(repository) {
             return *id;
         }
@@ -209,13 +209,13 @@ impl<E: Clone> Ledger<E> {
         id
     }
 
-    pub fn repository(&self, id: RepositoryId) -> &Repository {
+    pub(crate) fn repository(&self, id: RepositoryId) -> &Repository {
         &self.repositories[id.index()]
     }
 
     /// The blob of this digest in this size (bytes), and whether it is new. What a manifest says of a blob's size
     /// concerns those who say the same: two sizes are two blobs, of which at most one can ever land.
-    pub fn blob_id(&mut self, digest: &Digest, size: u64) -> (BlobId, bool) {
+    pub(crate) fn blob_id(&mut self, digest: &Digest, size: u64) -> (BlobId, bool) {
         match self.blob_ids.entry((digest.clone(), size)) {
             Entry::Occupied(known) => (*known.get(), false),
             Entry::Vacant(vacant) => {
@@ -232,12 +232,12 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// Whether a repository of the target is known to hold the blob.
-    pub fn is_held(&self, blob: BlobId) -> bool {
+    pub(crate) fn is_held(&self, blob: BlobId) -> bool {
         self.holder(blob).is_some()
     }
 
     /// A repository of the target that is known to hold the blob.
-    pub fn holder(&self, blob: BlobId) -> Option<RepositoryId> {
+    pub(crate) fn holder(&self, blob: BlobId) -> Option<RepositoryId> {
         match self.blobs[blob.index()].state {
             BlobState::Held { by, .. } => Some(by),
             BlobState::Wanted | BlobState::Moving | BlobState::Lost(_) => None,
@@ -245,13 +245,13 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// The repositories that are to have the blob.
-    pub fn needs(&self, blob: BlobId) -> impl Iterator<Item = RepositoryId> {
+    pub(crate) fn needs(&self, blob: BlobId) -> impl Iterator<Item = RepositoryId> {
         self.blobs[blob.index()].needs.iter().map(|need| need.repository)
     }
 
     /// Takes in that `repository` of the target holds a blob from an earlier run, as a manifest there says. The blob,
     /// if it was to be sent so far, and the steps that follow.
-    pub fn held_before(
+    pub(crate) fn held_before(
         &mut self,
         digest: &Digest,
         size: u64,
@@ -270,7 +270,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// Enters a delivery that needs `blobs` in `repository`, and puts `parts` below its root.
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         repository: RepositoryId,
         blobs: &[BlobId],
@@ -296,7 +296,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// Enters a delivery that needs nothing: it is there, or cannot be.
-    pub fn admit_settled(&mut self, repository: RepositoryId) -> DeliveryId {
+    pub(crate) fn admit_settled(&mut self, repository: RepositoryId) -> DeliveryId {
         let id = DeliveryId::new(self.deliveries.len());
         let state = DeliveryState::Settled;
         self.deliveries.push(Delivery { repository, parts: Vec::new(), rounds: 0, state });
@@ -367,7 +367,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// A further source has the blob.
-    pub fn new_source(&mut self, id: BlobId) -> Vec<Step<E>> {
+    pub(crate) fn new_source(&mut self, id: BlobId) -> Vec<Step<E>> {
         let blob = &mut self.blobs[id.index()];
         if matches!(blob.state, BlobState::Lost(_)) {
             blob.state = BlobState::Wanted;
@@ -378,7 +378,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// All sources are known that there will ever be.
-    pub fn no_more_sources(&mut self) -> Vec<Step<E>> {
+    pub(crate) fn no_more_sources(&mut self) -> Vec<Step<E>> {
         let mut steps = Vec::new();
         for id in std::mem::take(&mut self.lost) {
             let blob = &mut self.blobs[id.index()];
@@ -395,12 +395,12 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// Whether blobs are lost while another source may still turn up.
-    pub fn has_lost(&self) -> bool {
+    pub(crate) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
     /// A ticket's turn has come.
-    pub fn begin(&mut self, ticket: Ticket) -> Turn<E> {
+    pub(crate) fn begin(&mut self, ticket: Ticket) -> Turn<E> {
         let at = self.need_at(ticket);
         let blob = &self.blobs[ticket.blob.index()];
         let need = &blob.needs[at];
@@ -431,7 +431,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// The blob is in the repository now.
-    pub fn landed(&mut self, ticket: Ticket) -> Vec<Step<E>> {
+    pub(crate) fn landed(&mut self, ticket: Ticket) -> Vec<Step<E>> {
         let at = self.need_at(ticket);
         let shared = self.holds == Holds::Shared;
         let blob = &mut self.blobs[ticket.blob.index()];
@@ -481,7 +481,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// A ticket could not be carried out. Another source may turn up later if there is `more_to_come`.
-    pub fn failed(&mut self, ticket: Ticket, failure: Failure<E>, more_to_come: bool) -> Vec<Step<E>> {
+    pub(crate) fn failed(&mut self, ticket: Ticket, failure: Failure<E>, more_to_come: bool) -> Vec<Step<E>> {
         let at = self.need_at(ticket);
         let blob = &mut self.blobs[ticket.blob.index()];
         let need = &mut blob.needs[at];
@@ -519,7 +519,7 @@ impl<E: Clone> Ledger<E> {
 
     /// Whether the manifests of a delivery can be put now; if not, a later step says when. Those below the root that
     /// another delivery is putting are waited for.
-    pub fn begin_publication(&mut self, id: DeliveryId) -> bool {
+    pub(crate) fn begin_publication(&mut self, id: DeliveryId) -> bool {
         let delivery = &mut self.deliveries[id.index()];
         if delivery.state != DeliveryState::Ready {
             return false;
@@ -539,13 +539,13 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// Whether this run has put a manifest into the repository of a delivery.
-    pub fn is_put(&self, id: DeliveryId, digest: &Digest) -> bool {
+    pub(crate) fn is_put(&self, id: DeliveryId, digest: &Digest) -> bool {
         let at = (self.deliveries[id.index()].repository, Part::Manifest(digest.clone()));
         matches!(self.parts.get(&at), Some(PartState::There))
     }
 
     /// The manifests of a delivery were put as far as `put` says; the caller says what becomes of it.
-    pub fn ended_publication(&mut self, id: DeliveryId, put: Vec<Digest>) -> Vec<Step<E>> {
+    pub(crate) fn ended_publication(&mut self, id: DeliveryId, put: Vec<Digest>) -> Vec<Step<E>> {
         let delivery = &mut self.deliveries[id.index()];
         if delivery.state != DeliveryState::Putting {
             return Vec::new();
@@ -569,7 +569,7 @@ impl<E: Clone> Ledger<E> {
 
     /// The target lacks something that the delivery's manifests name: these blobs, or manifests below its root. It is
     /// sent again, without asking first. `None` if that has been done often enough.
-    pub fn lacks(&mut self, id: DeliveryId, blobs: &[BlobId]) -> Option<Vec<Step<E>>> {
+    pub(crate) fn lacks(&mut self, id: DeliveryId, blobs: &[BlobId]) -> Option<Vec<Step<E>>> {
         let delivery = &mut self.deliveries[id.index()];
         if delivery.rounds >= ROUNDS_MAX || delivery.state != DeliveryState::Ready {
             return None;
@@ -603,7 +603,7 @@ impl<E: Clone> Ledger<E> {
     }
 
     /// The delivery is done, or has failed; what follows for others comes from other events.
-    pub fn settle(&mut self, id: DeliveryId) -> bool {
+    pub(crate) fn settle(&mut self, id: DeliveryId) -> bool {
         let delivery = &mut self.deliveries[id.index()];
         if delivery.state == DeliveryState::Settled {
             return false;
@@ -620,7 +620,7 @@ impl<E: Clone> Ledger<E> {
 
     /// Deliveries that are neither done nor failed.
     #[cfg(test)]
-    pub fn unsettled(&self) -> usize {
+    pub(crate) fn unsettled(&self) -> usize {
         self.unsettled
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::questions::{Answer, Found, Questions};
+use super::resolver::{AtTarget, Found, Resolver};
 use super::{Request, State};
-use crate::manifest::{Content, Descriptor, Manifest};
-use crate::platforms::Platforms;
-use crate::reference::{Digest, Name, Reference, Repository, Spot, Tag};
-use crate::registry::{Error, Head, Kind, REFERRERS_MAX};
+use crate::image::manifest::{Content, Descriptor, Manifest};
+use crate::image::platforms::Platforms;
+use crate::image::reference::{Digest, Location, Reference, Repository, Tag, TagOrDigest};
+use crate::store::registry::{Error, Head, Kind, REFERRERS_MAX};
 
 /// How deep it is looked: what refers to a signature of an SBOM of an image is not found any more.
 pub(super) const DEPTH_MAX: usize = 2;
@@ -27,23 +27,25 @@ pub(super) struct Referrer {
 
 /// Which places at the target are for what refers to an image, and of whom.
 #[derive(Debug, Default)]
-pub(super) struct Places(HashMap<Spot, Reference>);
+pub(super) struct Places(HashMap<Location, Reference>);
 
 impl Places {
     /// Leaves out what has its place already, by another name of the same image. Two things that want one tag cannot
     /// both have it.
-    pub fn take(&mut self, mut referrer: Referrer) -> Option<Referrer> {
+    pub(super) fn take(&mut self, mut referrer: Referrer) -> Option<Referrer> {
         if referrer.trouble.is_some() {
             return Some(referrer);
         }
         let reference = referrer.request.reference.clone();
         let mut rival = None;
-        referrer.request.destinations.retain(|spot| match self.0.entry(spot.clone()) {
+        referrer.request.destinations.retain(|location| match self.0.entry(location.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(reference.clone());
                 true
             }
-            Entry::Occupied(taken) if matches!(spot.name, Name::Digest(_)) || *taken.get() == reference => {
+            Entry::Occupied(taken)
+                if matches!(location.name, TagOrDigest::Digest(_)) || *taken.get() == reference =>
+            {
                 false
             }
             Entry::Occupied(taken) => {
@@ -66,9 +68,9 @@ pub(super) fn too_many(request: &Request, subject: &Digest) -> Referrer {
     in_trouble(request, subject, request.source.store.error(Kind::Corrupt, doing, why))
 }
 
-impl Questions {
+impl Resolver {
     /// What is to be done for something that a registry lists as a referrer.
-    pub(super) async fn resolve_referrer(&self, request: &Request, at_target: Vec<Answer>) -> Found {
+    pub(super) async fn resolve_referrer(&self, request: &Request, at_target: Vec<AtTarget>) -> Found {
         let found = self.resolve_image(request, at_target).await;
         let root = found.levels.as_ref().and_then(|levels| levels.last()?.first());
         let about = root.map(|root| root.as_referrer().map(|(subject, _)| subject));
@@ -126,16 +128,17 @@ impl Questions {
         }
         // It is at the target already, which is asked rather than the source.
         let present = found.states.iter().zip(&request.destinations);
-        let present = present.filter_map(|(state, spot)| Some((state, state.digest_there()?, spot))).next();
-        let Some((state, digest, spot)) = present else { return Ok(Vec::new()) };
+        let present =
+            present.filter_map(|(state, location)| Some((state, state.digest_there()?, location))).next();
+        let Some((state, digest, location)) = present else { return Ok(Vec::new()) };
         let here = self.here();
-        let spot = Spot { name: Name::Digest(digest.clone()), ..spot.clone() };
-        let there = match self.fetch_tree(&here, &spot, &request.platforms, false).await {
+        let location = Location { name: TagOrDigest::Digest(digest.clone()), ..location.clone() };
+        let there = match self.fetch_tree(&here, &location, &request.platforms, false).await {
             Ok(levels) => subjects_in(&levels),
             // It may have a part of its platforms only.
             Err(_) => {
-                let spot = request.source.place(&request.reference.spot());
-                let tree = self.fetch_tree(&request.source, &spot, &request.platforms, false).await;
+                let location = request.source.place(&request.reference.location());
+                let tree = self.fetch_tree(&request.source, &location, &request.platforms, false).await;
                 subjects_in(&tree.map_err(|error| (digest.clone(), error))?)
             }
         };
@@ -155,7 +158,9 @@ impl Questions {
         let _permit = self.permit_for(&request.source.store).await;
         match request.source.store.referrers(&source, subject).await {
             Ok(listed) => {
-                let one = |entry: &Descriptor| referrer(request, subject, Name::Digest(entry.digest.clone()));
+                let one = |entry: &Descriptor| {
+                    referrer(request, subject, TagOrDigest::Digest(entry.digest.clone()))
+                };
                 listed.iter().map(one).collect()
             }
             Err(error) => vec![in_trouble(request, subject, error)],
@@ -166,12 +171,12 @@ impl Questions {
     async fn tagged(&self, request: &Request, subject: &Digest) -> Vec<Referrer> {
         let asked = COSIGN.iter().map(|kind| async move {
             let tag: Tag = format!("{}.{kind}", subject.as_str().replacen(':', "-", 1)).parse().ok()?;
-            let name = Name::Tag(tag);
-            let spot = Spot { repository: self.at_source(request), name: name.clone() };
+            let name = TagOrDigest::Tag(tag);
+            let location = Location { repository: self.at_source(request), name: name.clone() };
             let _permit = self.permit_for(&request.source.store).await;
-            let head = match request.source.store.resolve(&spot).await {
+            let head = match request.source.store.resolve(&location).await {
                 // Some do not do HEAD.
-                Ok(Head::Mute) => match request.source.store.manifest(&spot, None).await {
+                Ok(Head::Mute) => match request.source.store.manifest(&location, None).await {
                     Ok(manifest) => Ok(Head::Found(manifest.digest)),
                     Err(error) if error.kind == Kind::NotFound => Ok(Head::Absent),
                     Err(error) => Err(error),
@@ -188,7 +193,7 @@ impl Questions {
     }
 
     fn at_source(&self, request: &Request) -> Repository {
-        request.source.place(&request.reference.spot()).repository
+        request.source.place(&request.reference.location()).repository
     }
 
     /// Whether the target can tell that this is there from what it refers to.
@@ -196,9 +201,9 @@ impl Questions {
         let (Some(subject), Some(digest)) = (&request.refers_to, &request.reference.digest) else {
             return true;
         };
-        let looks = request.destinations.iter().map(|spot| async move {
+        let looks = request.destinations.iter().map(|location| async move {
             let _permit = self.permit_for_target().await;
-            let listed = self.target.referrers(&spot.repository, subject).await;
+            let listed = self.target.referrers(&location.repository, subject).await;
             listed.is_ok_and(|listed| listed.iter().any(|entry| entry.digest == *digest))
         });
         join_all(looks).await.into_iter().all(|there| there)
@@ -219,21 +224,21 @@ fn subjects_in(levels: &[Vec<Arc<Manifest>>]) -> Vec<Digest> {
 
 /// That it could not be found out what refers to `subject`.
 fn in_trouble(request: &Request, subject: &Digest, error: Error) -> Referrer {
-    Referrer { trouble: Some(error), ..referrer(request, subject, Name::Digest(subject.clone())) }
+    Referrer { trouble: Some(error), ..referrer(request, subject, TagOrDigest::Digest(subject.clone())) }
 }
 
 /// The request for what has this name beside the image of `request`: into every repository that the image goes to.
-fn referrer(request: &Request, subject: &Digest, name: Name) -> Referrer {
-    let mut destinations: Vec<Spot> = Vec::new();
-    for repository in request.destinations.iter().map(|spot| spot.repository.clone()) {
-        let spot = Spot { repository, name: name.clone() };
-        if !destinations.contains(&spot) {
-            destinations.push(spot);
+fn referrer(request: &Request, subject: &Digest, name: TagOrDigest) -> Referrer {
+    let mut destinations: Vec<Location> = Vec::new();
+    for repository in request.destinations.iter().map(|location| location.repository.clone()) {
+        let location = Location { repository, name: name.clone() };
+        if !destinations.contains(&location) {
+            destinations.push(location);
         }
     }
     let (tag, digest) = match name {
-        Name::Tag(tag) => (Some(tag), None),
-        Name::Digest(digest) => (None, Some(digest)),
+        TagOrDigest::Tag(tag) => (Some(tag), None),
+        TagOrDigest::Digest(digest) => (None, Some(digest)),
     };
     let reference = Reference { tag, digest, ..request.reference.clone() };
     let request = Request {

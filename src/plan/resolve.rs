@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::questions::{Answer, Found, Questions};
 use super::referrers::{DEPTH_MAX, Places, Referrer, too_many};
+use super::resolver::{AtTarget, Found, Resolver};
 use super::{ImageId, Request, Rules, SourceId};
-use crate::platforms::Platforms;
-use crate::reference::{Digest, Name, Repository, Spot};
-use crate::registry::REFERRERS_MAX;
+use crate::image::platforms::Platforms;
+use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
 use crate::store::Target;
+use crate::store::registry::REFERRERS_MAX;
 
 /// So long after the target's first answer its other ones are waited for before blobs move: a repository that takes
 /// its time, or fails for a while, costs a mount at the most.
@@ -38,7 +38,7 @@ pub(crate) enum News {
 }
 
 enum Done {
-    Asked(ImageId, Vec<Answer>),
+    Asked(ImageId, Vec<AtTarget>),
     Found(ImageId, Found),
     Referrers(ImageId, Vec<Referrer>),
     Held(Repository, Vec<(Digest, u64)>),
@@ -48,7 +48,7 @@ enum Done {
 struct Image {
     request: Arc<Request>,
     /// What the target has under its names, until the source is asked.
-    at_target: Vec<Answer>,
+    at_target: Vec<AtTarget>,
     /// The image that it is about in the end, and by how many steps.
     about: Option<(ImageId, usize)>,
 }
@@ -93,7 +93,7 @@ impl Queue {
 
 #[derive(Debug)]
 pub(crate) struct Resolution {
-    questions: Arc<Questions>,
+    resolver: Arc<Resolver>,
     /// Most images that one host is asked about at a time.
     parallel: usize,
     images: Vec<Image>,
@@ -130,13 +130,13 @@ enum Holdings {
 }
 
 impl Resolution {
-    pub fn new(requests: Vec<Request>, target: Target, rules: Rules, parallel: NonZeroUsize) -> Self {
+    pub(crate) fn new(requests: Vec<Request>, target: Target, rules: Rules, parallel: NonZeroUsize) -> Self {
         let images: Vec<Image> = requests
             .into_iter()
             .map(|request| Image { request: Arc::new(request), at_target: Vec::new(), about: None })
             .collect();
         let mut resolution = Self {
-            questions: Arc::new(Questions::new(target, rules, parallel)),
+            resolver: Arc::new(Resolver::new(target, rules, parallel)),
             parallel: parallel.get(),
             to_ask: (0..images.len()).map(ImageId::new).collect(),
             asking: 0,
@@ -162,28 +162,28 @@ impl Resolution {
         self.queues[source.index()].order.insert(id);
     }
 
-    pub fn request(&self, id: ImageId) -> &Arc<Request> {
+    pub(crate) fn request(&self, id: ImageId) -> &Arc<Request> {
         &self.images[id.index()].request
     }
 
     /// Where an image stands in a report: in the order in which images were asked for, then what refers to them.
-    pub fn rank(&self, id: ImageId) -> (usize, ImageId, ImageId) {
+    pub(crate) fn rank(&self, id: ImageId) -> (usize, ImageId, ImageId) {
         let (about, depth) = self.images[id.index()].about.unwrap_or((id, 0));
         (depth, about, id)
     }
 
     /// All that was asked for, and what has joined it.
-    pub fn images(&self) -> impl Iterator<Item = ImageId> + use<> {
+    pub(crate) fn images(&self) -> impl Iterator<Item = ImageId> + use<> {
         (0..self.images.len()).map(ImageId::new)
     }
 
     /// Whether every image has been found and the target's holdings, where they are needed, are known.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         !self.is_under_way() && self.next_sources.is_empty()
     }
 
     /// Whether there is something to wait for even if no source is asked for more.
-    pub fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         !self.tasks.is_empty()
             || !self.settled.is_empty()
             || !self.to_ask.is_empty()
@@ -191,7 +191,7 @@ impl Resolution {
     }
 
     /// Something is to be moved: what the target holds already is of interest.
-    pub fn look_for_held(&mut self) {
+    pub(crate) fn look_for_held(&mut self) {
         if matches!(self.holdings, Holdings::NotNeeded) {
             self.holdings = Holdings::Wanted;
             self.begin_holdings();
@@ -199,19 +199,19 @@ impl Resolution {
     }
 
     /// Whether all is known that decides which blobs have to be sent.
-    pub fn knows_holdings(&self) -> bool {
+    pub(crate) fn knows_holdings(&self) -> bool {
         let late = self.first_answer.is_some_and(|first| first.elapsed() >= LATECOMERS);
         matches!(self.holdings, Holdings::Known) || late
     }
 
     /// When blobs may move at the latest, whatever is still to be answered.
-    pub fn latest(&self) -> Option<Instant> {
+    pub(crate) fn latest(&self) -> Option<Instant> {
         self.first_answer.map(|first| first + LATECOMERS).filter(|_| !self.knows_holdings())
     }
 
     /// The next thing that is found out; sources are asked for more only if the caller can `go_on` with it. `None`
     /// where nothing is under way. May be dropped and called again.
-    pub async fn next(&mut self, go_on: bool) -> Option<News> {
+    pub(crate) async fn next(&mut self, go_on: bool) -> Option<News> {
         loop {
             self.begin_what_fits(go_on);
             if let Some(news) = self.settled.pop_front() {
@@ -238,8 +238,8 @@ impl Resolution {
             && let Some(id) = self.to_ask.pop_front()
         {
             self.asking += 1;
-            let (questions, request) = (self.questions.clone(), self.request(id).clone());
-            self.tasks.spawn(async move { Done::Asked(id, questions.ask_target(&request).await) });
+            let (resolver, request) = (self.resolver.clone(), self.request(id).clone());
+            self.tasks.spawn(async move { Done::Asked(id, resolver.ask_target(&request).await) });
         }
         self.read_holdings();
         while go_on && let Some((_, source)) = self.next_sources.pop_first() {
@@ -254,11 +254,11 @@ impl Resolution {
     fn resolve(&mut self, id: ImageId) {
         let image = &mut self.images[id.index()];
         let at_target = std::mem::take(&mut image.at_target);
-        let (questions, request) = (self.questions.clone(), image.request.clone());
+        let (resolver, request) = (self.resolver.clone(), image.request.clone());
         self.tasks.spawn(async move {
             let found = match request.refers_to {
-                Some(_) => questions.resolve_referrer(&request, at_target).await,
-                None => questions.resolve_image(&request, at_target).await,
+                Some(_) => resolver.resolve_referrer(&request, at_target).await,
+                None => resolver.resolve_image(&request, at_target).await,
             };
             Done::Found(id, found)
         });
@@ -341,16 +341,16 @@ impl Resolution {
         self.waited_for.iter().filter_map(|source| self.queues[source.index()].patience_ends()).min()
     }
 
-    fn on_asked(&mut self, id: ImageId, answers: Vec<Answer>) {
+    fn on_asked(&mut self, id: ImageId, answers: Vec<AtTarget>) {
         self.asking -= 1;
-        let answered = answers.iter().any(|answer| !matches!(answer, Answer::Failed(_)));
+        let answered = answers.iter().any(|answer| !matches!(answer, AtTarget::Failed(_)));
         if answered && self.first_answer.is_none() {
             self.first_answer = Some(Instant::now());
         }
         let image = &mut self.images[id.index()];
-        for (answer, spot) in answers.iter().zip(&image.request.destinations) {
-            if let Answer::Digest(digest) = answer {
-                self.there.insert((spot.repository.clone(), digest.clone()));
+        for (answer, location) in answers.iter().zip(&image.request.destinations) {
+            if let AtTarget::Digest(digest) = answer {
+                self.there.insert((location.repository.clone(), digest.clone()));
             }
         }
         image.at_target = answers;
@@ -379,10 +379,10 @@ impl Resolution {
             && let Some((repository, digest)) = left.pop()
         {
             *under_way += 1;
-            let (questions, platforms): (_, Arc<Platforms>) = (self.questions.clone(), platforms.clone());
+            let (resolver, platforms): (_, Arc<Platforms>) = (self.resolver.clone(), platforms.clone());
             self.tasks.spawn(async move {
-                let spot = Spot { repository: repository.clone(), name: Name::Digest(digest) };
-                Done::Held(repository, questions.held_at(&spot, &platforms).await)
+                let location = Location { repository: repository.clone(), name: TagOrDigest::Digest(digest) };
+                Done::Held(repository, resolver.held_at(&location, &platforms).await)
             });
         }
     }
@@ -397,11 +397,11 @@ impl Resolution {
 
     fn ask_for_referrers(&mut self, id: ImageId, found: &Found) {
         let depth = self.images[id.index()].about.map_or(0, |(_, depth)| depth);
-        if !self.questions.rules.referrers || depth >= DEPTH_MAX {
+        if !self.resolver.rules.referrers || depth >= DEPTH_MAX {
             return;
         }
-        let (questions, request, found) = (self.questions.clone(), self.request(id).clone(), found.clone());
-        self.tasks.spawn(async move { Done::Referrers(id, questions.referrers_of(&request, &found).await) });
+        let (resolver, request, found) = (self.resolver.clone(), self.request(id).clone(), found.clone());
+        self.tasks.spawn(async move { Done::Referrers(id, resolver.referrers_of(&request, &found).await) });
     }
 
     /// Makes images of what refers to one.

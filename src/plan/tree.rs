@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::Place;
-use super::questions::Questions;
-use crate::manifest::{Content, Descriptor, Manifest, StandIn};
-use crate::platforms::Platforms;
-use crate::reference::{Digest, Name, Repository, Spot};
-use crate::registry::{Error, Kind};
-use crate::text;
+use super::resolver::Resolver;
+use crate::image::manifest::{Content, Descriptor, Manifest, StandIn};
+use crate::image::platforms::Platforms;
+use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
+use crate::store::registry::{Error, Kind};
+use crate::util::text;
 
 /// Deepest nesting of indexes that is followed.
 const DEPTH_MAX: usize = 8;
@@ -58,19 +58,19 @@ impl Fetched {
     }
 }
 
-impl Questions {
-    /// The manifests below `spot`, by level, the root last. Everything after the root is asked for by digest, so
+impl Resolver {
+    /// The manifests below `location`, by level, the root last. Everything after the root is asked for by digest, so
     /// that a tag that moves meanwhile cannot mix two images. None at all for an image without a wanted platform.
     pub(super) async fn fetch_tree(
         &self,
         source: &Place,
-        spot: &Spot,
+        location: &Location,
         platforms: &Platforms,
         pinned: bool,
     ) -> Result<Vec<Vec<Arc<Manifest>>>, Error> {
         let root = {
             let _permit = self.permit_for(&source.store).await;
-            source.store.manifest(spot, None).await?
+            source.store.manifest(location, None).await?
         };
         if platforms.has_none(&root) {
             return Ok(Vec::new());
@@ -104,9 +104,9 @@ impl Questions {
                      them",
                     text::bytes(BYTES_MAX)
                 );
-                return Err(source.store.error(Kind::Invalid, format!("GET manifest {spot}"), why));
+                return Err(source.store.error(Kind::Invalid, format!("GET manifest {location}"), why));
             }
-            let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, spot, c))).await;
+            let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, location, c))).await;
             let prepared = fetched.into_iter().map(|child| Ok(platforms.prepare_inner(child?)));
             levels.push(prepared.collect::<Result<_, _>>()?);
         }
@@ -115,10 +115,13 @@ impl Questions {
     async fn fetch_child(
         &self,
         source: &Place,
-        spot: &Spot,
+        location: &Location,
         child: &Descriptor,
     ) -> Result<Arc<Manifest>, Error> {
-        let at = Spot { repository: spot.repository.clone(), name: Name::Digest(child.digest.clone()) };
+        let at = Location {
+            repository: location.repository.clone(),
+            name: TagOrDigest::Digest(child.digest.clone()),
+        };
         let named =
             (source.store.place().to_owned(), at.repository.clone(), child.digest.clone(), child.size);
         let cell = self.fetched.cell(named);
@@ -130,7 +133,7 @@ impl Questions {
             Ok(manifest) => Ok(manifest.clone()),
             Err(error) => {
                 let platform = child.platform.as_deref().unwrap_or("no platform");
-                Err(Error { action: format!("{} ({platform}, a part of {spot})", error.action), ..error })
+                Err(Error { action: format!("{} ({platform}, a part of {location})", error.action), ..error })
             }
         }
     }

@@ -23,7 +23,7 @@ pub(super) struct Bars {
 }
 
 impl Bars {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(
             Box::new(Screen(Mutex::new(Term::buffered_stderr()))),
             HERTZ,
@@ -34,11 +34,11 @@ impl Bars {
     }
 
     /// Does something to the terminal while the bars are away.
-    pub fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(super) fn above<T>(&self, write: impl FnOnce() -> T) -> T {
         self.screen.suspend(write)
     }
 
-    pub fn draw(&mut self, picture: &Picture) {
+    pub(super) fn draw(&mut self, picture: &Picture) {
         let room = rows().saturating_sub(4).min(LINES_MAX);
         let shown = picture.transfers.len().min(room);
         let more = picture.transfers.len() - shown;
@@ -66,7 +66,7 @@ impl Bars {
         self.overall.tick();
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.overall.finish_and_clear();
         let _ = self.screen.clear();
         self.screen.set_draw_target(ProgressDrawTarget::hidden());

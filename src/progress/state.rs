@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Moving, Picture, of, permille};
 use crate::events::{Delivered, Event, Outcome, TransferId};
-use crate::text;
+use crate::util::text;
 
 /// The rate shown is that of this time past.
 const RATE_OVER: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ struct Transfer {
 }
 
 impl State {
-    pub fn take_in(&mut self, event: Event) {
+    pub(super) fn take_in(&mut self, event: Event) {
         match event {
             Event::Resolving { done, total } => self.resolving = Some((done, total)),
             Event::Planned { bytes, deliveries } => self.planned = Some(Planned { bytes, deliveries }),
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// `[12/109] copied SOURCE → TARGET (34 MB)`
-    pub fn line_for(&mut self, told: &Delivered) -> String {
+    pub(super) fn line_for(&mut self, told: &Delivered) -> String {
         self.lines += 1;
         let Delivered { source, target, outcome, .. } = told;
         let all = self.planned.as_ref().map_or(self.settled, |planned| planned.deliveries);
@@ -85,7 +85,7 @@ impl State {
     }
 
     /// What to show now; `None` while there is nothing.
-    pub fn picture(&mut self) -> Option<Picture> {
+    pub(super) fn picture(&mut self) -> Option<Picture> {
         let planned = self.planned.as_ref()?;
         // Nothing moves as yet.
         if let Some((done, total)) = self.resolving
@@ -176,7 +176,7 @@ mod tests {
             source: "s/a:1".into(),
             target: "t/a:1".into(),
             refers_to: None,
-            outcome: Outcome::Copied { size: 12_300_000, extent: crate::manifest::Extent::Whole },
+            outcome: Outcome::Copied { size: 12_300_000, extent: crate::image::manifest::Extent::Whole },
         };
         let mut s = state(vec![Event::Planned { bytes: 1, deliveries: 9 }, Event::Delivered(told.clone())]);
         assert_eq!(s.line_for(&told), "[1/9] copied s/a:1 → t/a:1 (12.3 MB)");

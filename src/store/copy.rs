@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::memory;
 use super::{Origin, Target};
 use crate::events::{Event, Listener, TransferId};
-use crate::manifest::Descriptor;
-use crate::reference::Repository;
-use crate::registry::retry::Patience;
-use crate::registry::{Error, Kind, Ladder, Side, Trial};
+use crate::image::manifest::Descriptor;
+use crate::image::reference::Repository;
+use crate::store::registry::retry::Patience;
+use crate::store::registry::{Error, Kind, Ladder, Side, Trial};
 
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {

@@ -14,16 +14,16 @@ use tokio::time::{Instant, sleep};
 pub(crate) use self::blobs::{Put, Stream};
 
 use super::Holds;
-use crate::manifest::{Content, Descriptor, Manifest};
-use crate::reference::{Algorithm, Digest, Name, Repository, Spot, Tag};
-use crate::registry::retry::{Policy, Timing};
-use crate::registry::{Error, Head, Kind, Side};
+use crate::image::manifest::{Content, Descriptor, Manifest};
+use crate::image::reference::{Algorithm, Digest, Location, Repository, Tag, TagOrDigest};
+use crate::store::registry::retry::{Policy, Timing};
+use crate::store::registry::{Error, Head, Kind, Side};
 
 /// One thing that is done to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    Resolve(Spot),
-    GetManifest(Spot),
+    Resolve(Location),
+    GetManifest(Location),
     Referrers(Repository, Digest),
     Open(Repository, Digest),
     /// A piece of a blob, from this position on.
@@ -32,7 +32,7 @@ pub(crate) enum Act {
     /// From the first repository into the second.
     Mount(Repository, Repository, Digest),
     PutBlob(Repository, Digest),
-    PutManifest(Spot, Digest),
+    PutManifest(Location, Digest),
 }
 
 /// What goes wrong with an act.
@@ -141,18 +141,18 @@ impl Store {
         }
     }
 
-    /// Adds a manifest under `spot` without a word in the journal.
-    pub(crate) fn add_manifest(&self, spot: &Spot, manifest: &Manifest) {
-        self.lock().add_manifest(spot, manifest);
+    /// Adds a manifest under `location` without a word in the journal.
+    pub(crate) fn add_manifest(&self, location: &Location, manifest: &Manifest) {
+        self.lock().add_manifest(location, manifest);
     }
 
     pub(crate) fn remove_blob(&self, repository: &Repository, digest: &Digest) {
         self.lock().linked.remove(&(repository.clone(), digest.clone()));
     }
 
-    /// The digest that `spot` has.
-    pub(crate) fn digest_of(&self, spot: &Spot) -> Option<Digest> {
-        self.lock().digest_of(spot)
+    /// The digest that `location` has.
+    pub(crate) fn digest_of(&self, location: &Location) -> Option<Digest> {
+        self.lock().digest_of(location)
     }
 
     pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
@@ -195,25 +195,25 @@ impl Store {
         self.holds
     }
 
-    pub(super) async fn resolve(&self, side: Side, spot: &Spot) -> Result<Head, Error> {
-        let act = Act::Resolve(spot.clone());
+    pub(super) async fn resolve(&self, side: Side, location: &Location) -> Result<Head, Error> {
+        let act = Act::Resolve(location.clone());
         self.undergo(side, &act).await?;
         let mut state = self.lock();
         state.note(act, true);
-        Ok(state.digest_of(spot).map_or(Head::Absent, Head::Found))
+        Ok(state.digest_of(location).map_or(Head::Absent, Head::Found))
     }
 
     pub(super) async fn manifest(
         &self,
         side: Side,
-        spot: &Spot,
+        location: &Location,
         size: Option<u64>,
     ) -> Result<Manifest, Error> {
-        let act = Act::GetManifest(spot.clone());
+        let act = Act::GetManifest(location.clone());
         self.undergo(side, &act).await?;
         let mut state = self.lock();
-        let digest = state.digest_of(spot);
-        let found = digest.and_then(|d| state.manifests.get(&(spot.repository.clone(), d)).cloned());
+        let digest = state.digest_of(location);
+        let found = digest.and_then(|d| state.manifests.get(&(location.repository.clone(), d)).cloned());
         state.note(act.clone(), found.is_some());
         let manifest = found.ok_or_else(|| self.error(side, Kind::NotFound, &act, "there is none"))?;
         if size.is_some_and(|size| size != manifest.bytes.len() as u64) {
@@ -259,11 +259,11 @@ impl Store {
         Ok(size)
     }
 
-    pub(super) async fn put_manifest(&self, spot: &Spot, manifest: &Manifest) -> Result<(), Error> {
-        let act = Act::PutManifest(spot.clone(), manifest.digest.clone());
+    pub(super) async fn put_manifest(&self, location: &Location, manifest: &Manifest) -> Result<(), Error> {
+        let act = Act::PutManifest(location.clone(), manifest.digest.clone());
         self.undergo(Side::Target, &act).await?;
         let mut state = self.lock();
-        let lacking = self.lacking(&state, &spot.repository, manifest).filter(|_| !self.takes_unverified);
+        let lacking = self.lacking(&state, &location.repository, manifest).filter(|_| !self.takes_unverified);
         state.note(act.clone(), lacking.is_none());
         if let Some(lacking) = lacking {
             return Err(self.error(
@@ -273,7 +273,7 @@ impl Store {
                 "content is lacking",
             ));
         }
-        state.add_manifest(spot, manifest);
+        state.add_manifest(location, manifest);
         Ok(())
     }
 
@@ -335,20 +335,22 @@ impl State {
         self.journal.push(Entry { at: Instant::now(), act, done });
     }
 
-    fn digest_of(&self, spot: &Spot) -> Option<Digest> {
+    fn digest_of(&self, location: &Location) -> Option<Digest> {
         let there = |digest: &Digest| {
-            self.manifests.contains_key(&(spot.repository.clone(), digest.clone())).then(|| digest.clone())
+            self.manifests
+                .contains_key(&(location.repository.clone(), digest.clone()))
+                .then(|| digest.clone())
         };
-        match &spot.name {
-            Name::Digest(digest) => there(digest),
-            Name::Tag(tag) => there(self.tags.get(&(spot.repository.clone(), tag.clone()))?),
+        match &location.name {
+            TagOrDigest::Digest(digest) => there(digest),
+            TagOrDigest::Tag(tag) => there(self.tags.get(&(location.repository.clone(), tag.clone()))?),
         }
     }
 
-    fn add_manifest(&mut self, spot: &Spot, manifest: &Manifest) {
-        self.manifests.insert((spot.repository.clone(), manifest.digest.clone()), manifest.clone());
-        if let Name::Tag(tag) = &spot.name {
-            self.tags.insert((spot.repository.clone(), tag.clone()), manifest.digest.clone());
+    fn add_manifest(&mut self, location: &Location, manifest: &Manifest) {
+        self.manifests.insert((location.repository.clone(), manifest.digest.clone()), manifest.clone());
+        if let TagOrDigest::Tag(tag) = &location.name {
+            self.tags.insert((location.repository.clone(), tag.clone()), manifest.digest.clone());
         }
     }
 }

@@ -4,9 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 #[cfg(test)]
 use super::memory;
-use crate::manifest::Descriptor;
-use crate::reference::{Digest, Hasher};
-use crate::registry::{Download, Error, Kind, Trial};
+use crate::image::manifest::Descriptor;
+use crate::image::reference::{Digest, Hasher};
+use crate::store::registry::{Download, Error, Kind, Trial};
 
 /// Where bytes come from.
 pub(super) enum Stream {

@@ -4,16 +4,16 @@ use serde_json::json;
 
 use super::memory::{Act, Fault, Store};
 use super::*;
-use crate::manifest::{OCI_INDEX, OCI_MANIFEST};
-use crate::reference::{Algorithm, Name};
-use crate::registry::Kind;
+use crate::image::manifest::{OCI_INDEX, OCI_MANIFEST};
+use crate::image::reference::{Algorithm, TagOrDigest};
+use crate::store::registry::Kind;
 
 fn repository(name: &str) -> Repository {
     name.parse().unwrap()
 }
 
-fn spot(repository_name: &str, tag: &str) -> Spot {
-    Spot { repository: repository(repository_name), name: Name::Tag(tag.parse().unwrap()) }
+fn location(repository_name: &str, tag: &str) -> Location {
+    Location { repository: repository(repository_name), name: TagOrDigest::Tag(tag.parse().unwrap()) }
 }
 
 fn image(blobs: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
@@ -40,7 +40,7 @@ async fn a_tag_is_resolved_to_the_manifest_that_was_put_under_it() {
     let config = store.add_blob(&repository("a"), "{}");
     let manifest = image(&[&config], None);
     let (source, target) = (Source::Memory(store.clone()), Target::Memory(store.clone()));
-    let at = spot("a", "1");
+    let at = location("a", "1");
     assert_eq!(target.resolve(&at).await.unwrap(), Head::Absent);
     target.put_manifest(&at, &manifest, false).await.unwrap();
     assert_eq!(source.resolve(&at).await.unwrap(), Head::Found(manifest.digest.clone()));
@@ -48,7 +48,7 @@ async fn a_tag_is_resolved_to_the_manifest_that_was_put_under_it() {
     assert_eq!(target.manifest(&at, None).await.unwrap(), manifest);
     assert_eq!(store.digest_of(&at), Some(manifest.digest.clone()));
     assert_eq!(source.manifest(&at, Some(1)).await.unwrap_err().kind, Kind::Corrupt);
-    assert_eq!(source.manifest(&spot("b", "1"), None).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(source.manifest(&location("b", "1"), None).await.unwrap_err().kind, Kind::NotFound);
     assert_eq!(target.has(&repository("a"), &config).await.unwrap(), Some(2));
     assert_eq!(
         (target.has(&repository("b"), &config).await.unwrap(), target.holds()),
@@ -68,14 +68,14 @@ async fn a_manifest_that_names_what_is_not_there_is_refused() {
     });
     for (manifest, lacking) in [(&manifest, &config.digest), (&parse(&index), &manifest.digest)] {
         let strict = Target::Memory(Arc::new(Store::new("target")));
-        let error = strict.put_manifest(&spot("a", "1"), manifest, false).await.unwrap_err();
+        let error = strict.put_manifest(&location("a", "1"), manifest, false).await.unwrap_err();
         assert_eq!(error.kind, Kind::BlobUnknown(Some(lacking.clone())));
         let lax = Target::Memory(Arc::new(Store::new("target").taking_unverified()));
-        lax.put_manifest(&spot("a", "1"), manifest, false).await.unwrap();
+        lax.put_manifest(&location("a", "1"), manifest, false).await.unwrap();
     }
     let shared = Arc::new(Store::new("target").shared());
     shared.add_blob(&repository("b"), "{}");
-    Target::Memory(shared).put_manifest(&spot("a", "1"), &manifest, false).await.unwrap();
+    Target::Memory(shared).put_manifest(&location("a", "1"), &manifest, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -84,9 +84,9 @@ async fn what_refers_to_a_manifest_is_listed() {
     let config = store.add_blob(&repository("a"), "{}");
     let subject = image(&[&config], None);
     let about = image(&[&config], Some(&subject));
-    store.add_manifest(&spot("a", "1"), &subject);
+    store.add_manifest(&location("a", "1"), &subject);
     let target = Target::Memory(store.clone());
-    let digest = Spot { name: Name::Digest(about.digest.clone()), ..spot("a", "1") };
+    let digest = Location { name: TagOrDigest::Digest(about.digest.clone()), ..location("a", "1") };
     target.put_manifest(&digest, &about, true).await.unwrap();
     let source = Source::Memory(store);
     for listed in [
@@ -109,7 +109,7 @@ async fn acts_are_noted_in_order_and_fail_as_scripted() {
         Act::PutManifest(..) if std::mem::take(&mut first) => vec![Fault::Fail(Kind::BlobUnknown(None))],
         _ => Vec::new(),
     });
-    let (at, manifest) = (spot("a", "1"), image(&[&config], None));
+    let (at, manifest) = (location("a", "1"), image(&[&config], None));
     let target = Target::Memory(store.clone());
     let error = target.put_manifest(&at, &manifest, false).await.unwrap_err();
     assert_eq!(error.kind, Kind::BlobUnknown(None));

@@ -1,5 +1,8 @@
 //! All integration tests in one binary.
 
+// A program of its own has no outside, and prints.
+#![allow(unreachable_pub, clippy::print_stdout)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -217,10 +217,7 @@ fn an_upload_location_on_another_host_that_asks_for_a_login_gets_none() {
     let tokens = |net: &Net| net.token_service("auth").user("u", PASSWORD).start();
     for with_tokens in [false, true] {
         let single = Single::new();
-        let auth = match with_tokens {
-            true => Auth::Token(tokens(&single.net)),
-            false => Auth::basic("u", PASSWORD),
-        };
+        let auth = if with_tokens { Auth::Token(tokens(&single.net)) } else { Auth::basic("u", PASSWORD) };
         let (evil, _service) = greedy(&single.net);
         let elsewhere = Fault::Location(Form::Host(evil.host()));
         let target = single.net.registry("target").auth(auth);

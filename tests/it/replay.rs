@@ -60,9 +60,10 @@ impl Set {
             repository: line.repository.clone(),
             name: if line.pinned { pinned.digest() } else { line.tag.clone() },
             is_kubeones: kubeones.contains(line),
-            digest: match line.pinned {
-                true => pinned.digest(),
-                false => content.digest_of(&line.repository, &line.tag).unwrap().clone(),
+            digest: if line.pinned {
+                pinned.digest()
+            } else {
+                content.digest_of(&line.repository, &line.tag).unwrap().clone()
             },
         };
         let mut images: Vec<Asked> = lines.iter().map(asked).collect();

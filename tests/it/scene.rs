@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use mirror_images::catalog::{SelectedImage, Selection};
 use mirror_images::cli::Cli;
 use mirror_images::options::Options;
-use mirror_images::registry::retry::Policy;
-use mirror_images::report::{Exit, Line, Report, Status};
+use mirror_images::output::report::{Exit, Line, Report, Status};
+use mirror_images::selection::catalog::{SelectedImage, Selection};
+use mirror_images::store::registry::retry::Policy;
 
 use crate::support::digest::Digest;
 use crate::support::journal::{Entry, Journal};
@@ -88,9 +88,10 @@ impl Scene {
         let mut content = Content::new();
         for (reference, image) in images {
             let (repository, tag) = place_of(reference);
-            match reference.contains('@') {
-                true => content.add_untagged(&repository, image),
-                false => content.add(&repository, &tag, image),
+            if reference.contains('@') {
+                content.add_untagged(&repository, image)
+            } else {
+                content.add(&repository, &tag, image)
             };
         }
         let source = source(net.registry("source").content(&content)).start();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use mirror_images::catalog::{SelectedImage, Selection};
 use mirror_images::cli::Cli;
 use mirror_images::options::Options;
-use mirror_images::report::Report;
+use mirror_images::output::report::Report;
+use mirror_images::selection::catalog::{SelectedImage, Selection};
 
 use crate::program::{Ended, Program};
 use crate::support::content::{Content, Repository, SetOptions, mirror_set};

@@ -180,10 +180,8 @@ impl Host {
         make: impl FnOnce(SocketAddr) -> Service,
         rules: Vec<Rule>,
     ) -> (Arc<Self>, Guard) {
-        let ip = match endpoint.ipv6 {
-            true => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            false => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
+        let ip =
+            if endpoint.ipv6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
         // Bound here and not in the task, so that the address is known at once.
         let _runtime = net.handle.enter();
         let address = SocketAddr::new(ip, 0);

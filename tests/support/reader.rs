@@ -191,9 +191,10 @@ impl Walk<'_> {
         while let Some(chunk) = answer.chunk().await.map_err(|e| e.to_string())? {
             hasher.update(&chunk);
         }
-        match hasher.finish() == digest {
-            true => Ok(()),
-            false => Err("has other bytes than its digest says".to_owned()),
+        if hasher.finish() == digest {
+            Ok(())
+        } else {
+            Err("has other bytes than its digest says".to_owned())
         }
     }
 

@@ -4,6 +4,9 @@
 //! mirrors them into an empty one with the program's own pipeline and display, and reads the result back with
 //! another implementation of the protocol. Ends with an error if anything is not as it should be.
 
+// A program of its own has no outside, and prints.
+#![allow(unreachable_pub, clippy::print_stdout)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -15,12 +18,13 @@ use std::future::pending;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use mirror_images::catalog::{Catalog, Query, Selection};
 use mirror_images::cli::Cli;
 use mirror_images::options::Options;
+use mirror_images::output::report::{Exit, Report};
 use mirror_images::progress::Display;
-use mirror_images::report::{Exit, Report};
-use mirror_images::{run, text};
+use mirror_images::run;
+use mirror_images::selection::catalog::{Catalog, Query, Selection};
+use mirror_images::util::text;
 
 use crate::judge::Judge;
 use crate::support::{Journal, Net, Op, Registry};

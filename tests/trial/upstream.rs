@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mirror_images::catalog::{SelectedImage, Selection};
-use mirror_images::reference::Reference;
+use mirror_images::image::reference::Reference;
+use mirror_images::selection::catalog::{SelectedImage, Selection};
 
 use crate::judge::Name;
 use crate::support::content::{Content, SetOptions, mirror_set};

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::reference::Algorithm;
+use crate::image::reference::Algorithm;
 
 type Steps = Vec<Step<&'static str>>;
 

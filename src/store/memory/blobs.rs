@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::super::{BlobOrder, Landed, Origin};
 use super::{Act, Fault, Store};
 use crate::events::Event;
-use crate::reference::{Digest, Repository};
-use crate::registry::{Error, Kind, Side, Trial};
+use crate::image::reference::{Digest, Repository};
+use crate::store::registry::{Error, Kind, Side, Trial};
 
 /// Bytes of a piece of a blob.
 const PIECE: usize = 64 << 10;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use mirror_images::report::Exit;
+use mirror_images::output::report::Exit;
 
 use crate::scene::{Scene, gets_of, two};
 use crate::support::content::{Child, media, odd_shapes};

@@ -1,6 +1,6 @@
 //! E19: signatures, SBOMs and whatever else refers to an image.
 
-use mirror_images::report::{Exit, Report, Status};
+use mirror_images::output::report::{Exit, Report, Status};
 use serde_json::{Value, json};
 
 use crate::program::Program;

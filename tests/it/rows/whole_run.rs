@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use mirror_images::report::{Exit, Report, Status};
+use mirror_images::output::report::{Exit, Report, Status};
 
 use crate::program::Program;
 use crate::scene::{Scene, place_of};

@@ -42,10 +42,7 @@ fn acceptor(host: &Host) -> TlsAcceptor {
 }
 
 pub(super) fn listen(address: SocketAddr, endpoint: &Endpoint) -> io::Result<TcpListener> {
-    let socket = match address.is_ipv6() {
-        true => TcpSocket::new_v6()?,
-        false => TcpSocket::new_v4()?,
-    };
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     socket.set_reuseaddr(true)?;
     if let Some(size) = endpoint.receive_buffer {
         socket.set_recv_buffer_size(size)?;

@@ -12,9 +12,10 @@ impl Store {
     pub fn manifest_reply(&self, repository: &str, call: &Call) -> Reply {
         let manifest = self.read(|state| {
             let held = state.repositories.get(repository).ok_or_else(name_unknown)?;
-            let digest = match call.reference.contains(':') {
-                true => Some(&call.reference),
-                false => held.tags.get(&call.reference),
+            let digest = if call.reference.contains(':') {
+                Some(&call.reference)
+            } else {
+                held.tags.get(&call.reference)
             };
             let digest = digest.filter(|digest| held.manifests.contains(*digest));
             let manifest = digest.and_then(|digest| state.manifests.get(digest));
@@ -112,9 +113,10 @@ impl Store {
         let reply = Reply::new(200)
             .with("Content-Type", media::OCI_INDEX)
             .bytes(serde_json::to_vec(&index).expect("it is JSON"));
-        match more {
-            true => reply.with("Link", format!("<{}?from={}>; rel=\"next\"", call.path, from + page)),
-            false => reply,
+        if more {
+            reply.with("Link", format!("<{}?from={}>; rel=\"next\"", call.path, from + page))
+        } else {
+            reply
         }
     }
 }

@@ -182,9 +182,10 @@ async fn refuse(body: &mut RequestBody, reply: Reply) -> Reply {
 }
 
 fn verified(session: &Session, digest: &str) -> bool {
-    match digest.starts_with("sha256:") {
-        true => session.hasher.clone().finish() == digest,
-        false => same_algorithm(digest, &session.bytes).as_deref() == Some(digest),
+    if digest.starts_with("sha256:") {
+        session.hasher.clone().finish() == digest
+    } else {
+        same_algorithm(digest, &session.bytes).as_deref() == Some(digest)
     }
 }
 

@@ -1,0 +1,155 @@
+//! What would be done, without a network; and why.
+
+use std::fmt;
+
+use semver::Version;
+use serde::Serialize;
+
+use crate::endpoints::destinations;
+use crate::options::Options;
+use crate::selection::catalog::{Group, Reason, SelectedImage, Selection};
+use crate::util::text::list;
+
+/// What would be mirrored.
+pub struct DryRun<'a> {
+    pub options: &'a Options,
+    pub selection: &'a Selection,
+}
+
+/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it.
+impl fmt::Display for DryRun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for image in &self.selection.images {
+            for location in destinations(self.options, &image.reference) {
+                writeln!(f, "{} → {}/{location}", image.reference, self.options.target.host)?;
+            }
+            if self.options.output.verbose > 0 {
+                for why in explain(image) {
+                    writeln!(f, "    {}", why.sentence())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same as a list of `{"source": …, "target": …, "reasons": […]}`.
+impl Serialize for DryRun<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.selection.images.iter().flat_map(|image| {
+            let locations = destinations(self.options, &image.reference).into_iter();
+            locations.map(|location| {
+                serde_json::json!({
+                    "source": image.reference.to_string(),
+                    "target": format!("{}/{location}", self.options.target.host),
+                    "reasons": explain(image),
+                })
+            })
+        }))
+    }
+}
+
+/// Why an image is there.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Why<'s> {
+    Catalog(Asked<'s>),
+    Named { named_by: &'s str },
+}
+
+impl Why<'_> {
+    fn sentence(&self) -> String {
+        match self {
+            Why::Catalog(asked) => asked.sentence(),
+            Why::Named { named_by } => format!("named by {named_by}"),
+        }
+    }
+}
+
+/// Reasons that differ in nothing but the version of Kubernetes, as one.
+#[derive(Debug, Serialize)]
+struct Asked<'s> {
+    group: &'static str,
+    resource: &'s str,
+    addons: &'s [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubeone: Option<String>,
+    #[serde(serialize_with = "as_text")]
+    kubernetes: Vec<&'s Version>,
+}
+
+fn as_text<S: serde::Serializer>(versions: &[&Version], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(versions.iter().map(ToString::to_string))
+}
+
+fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
+    let mut whys: Vec<(&Reason, Asked<'_>)> = Vec::new();
+    for reason in &image.reasons {
+        let same = |other: &Reason| {
+            (other.group, &other.resource, &other.addons, other.kubeone)
+                == (reason.group, &reason.resource, &reason.addons, reason.kubeone)
+        };
+        match whys.iter_mut().find(|(other, _)| same(other)) {
+            Some((_, why)) => why.kubernetes.push(&reason.kubernetes),
+            None => whys.push((reason, Asked::new(reason))),
+        }
+    }
+    let named = image.named_by.iter().map(|named_by| Why::Named { named_by });
+    whys.into_iter().map(|(_, asked)| Why::Catalog(asked)).chain(named).collect()
+}
+
+impl<'s> Asked<'s> {
+    fn new(reason: &'s Reason) -> Self {
+        Self {
+            group: reason.group.as_str(),
+            resource: &reason.resource,
+            addons: &reason.addons,
+            kubeone: reason.kubeone.map(|release| release.to_string()),
+            kubernetes: vec![&reason.kubernetes],
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let by = match &self.kubeone {
+            Some(release) => format!("KubeOne {release}"),
+            None => "kubeadm".to_owned(),
+        };
+        let addons = match self.addons {
+            [] if self.group == Group::ControlPlane.as_str() => String::new(),
+            [] => " of no addon".to_owned(),
+            addons => format!(" of {}", list(addons)),
+        };
+        format!("{} {}{addons}: {by}, Kubernetes {}", self.group, self.resource, ranges(&self.kubernetes))
+    }
+}
+
+/// `1.34.0 to 1.34.9, 1.36.3`
+fn ranges(versions: &[&Version]) -> String {
+    let follows = |a: &Version, b: &Version| {
+        (a.major, a.minor) == (b.major, b.minor) && a.patch.checked_add(1) == Some(b.patch)
+    };
+    let mut runs: Vec<(&Version, &Version)> = Vec::new();
+    for version in versions {
+        match runs.last_mut() {
+            Some((_, last)) if follows(last, version) => *last = version,
+            _ => runs.push((version, version)),
+        }
+    }
+    let run = |(first, last): &(&Version, &Version)| {
+        if first == last { first.to_string() } else { format!("{first} to {last}") }
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_as_ranges() {
+        let versions: Vec<Version> =
+            ["1.34.0", "1.34.1", "1.34.2", "1.35.2", "1.36.3"].iter().map(|v| v.parse().unwrap()).collect();
+        let versions: Vec<&Version> = versions.iter().collect();
+        assert_eq!(ranges(&versions), "1.34.0 to 1.34.2, 1.35.2, 1.36.3");
+    }
+}

@@ -1,0 +1,379 @@
+//! What a run came to: for people, for programs, and as an exit status.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::fs::OFlags;
+use serde::Serialize;
+
+use crate::events::{Delivered, Outcome};
+use crate::image::manifest::{Extent, Trimmed};
+use crate::image::reference::Target;
+use crate::mirror::{Finished, Totals};
+use crate::store::registry::{Error, Kind, Side};
+use crate::util::text;
+
+/// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub target: String,
+    pub images: Vec<Line>,
+    pub copied: usize,
+    pub present: usize,
+    pub failed: usize,
+    /// Not tried, because the run ended before.
+    pub left: usize,
+    #[serde(flatten)]
+    pub totals: Totals,
+    pub seconds: f64,
+    pub interrupted: bool,
+    /// Platforms that `--platform` names and no index of the run has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms_not_found: Vec<String>,
+    /// The cause for which the target was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
+    /// The same without what was being done.
+    #[serde(skip)]
+    gave_up_for: Option<String>,
+}
+
+/// One image under one name at the target.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    pub source: String,
+    pub target: String,
+    /// The digest of the image that it is about, for signatures and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refers_to: Option<String>,
+    pub result: Status,
+    /// The target has the index with all platforms that are wanted, but not with all that it names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+    /// Both digests, where the target has an index without the platforms that are not wanted.
+    #[serde(flatten)]
+    pub trimmed: Option<Trimmed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The same without what was being done.
+    #[serde(skip)]
+    reason: String,
+    /// Where the cause lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// The target would not take it, which is not so where the user wanted to leave it alone.
+    #[serde(skip)]
+    refused: bool,
+    /// The target keeps what it has under this name, and will the next time.
+    #[serde(skip)]
+    kept: bool,
+    /// Whether running again may help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_pass: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Copied,
+    Present,
+    Failed,
+    Left,
+}
+
+/// The program's exit status, as README and `--help` list it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    SomeFailed = 1,
+    TargetRefused = 3,
+    Interrupted = 130,
+}
+
+impl Report {
+    pub fn new(target: &Target, finished: Finished, took: Duration) -> Self {
+        let images: Vec<Line> = finished.deliveries.into_iter().map(Line::new).collect();
+        let number = |status| images.iter().filter(|line| line.result == status).count();
+        Self {
+            target: target.to_string(),
+            copied: number(Status::Copied),
+            present: number(Status::Present),
+            failed: number(Status::Failed),
+            left: number(Status::Left),
+            images,
+            totals: finished.totals,
+            seconds: took.as_secs_f64(),
+            interrupted: finished.interrupted,
+            platforms_not_found: Vec::new(),
+            gave_up: finished.gave_up.as_ref().map(ToString::to_string),
+            gave_up_for: finished.gave_up.as_ref().map(Error::reason),
+        }
+    }
+
+    /// The same for a run in which no index had these platforms, which the user named.
+    pub fn without_platforms(self, platforms_not_found: Vec<String>) -> Self {
+        Self { platforms_not_found, ..self }
+    }
+
+    pub fn exit(&self) -> Exit {
+        let none_done = self.copied + self.present == 0;
+        let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
+        match () {
+            () if self.interrupted => Exit::Interrupted,
+            () if self.failed + self.left == 0 && self.platforms_not_found.is_empty() => Exit::Done,
+            () if self.failed + self.left == 0 => Exit::SomeFailed,
+            () if none_done && (self.gave_up.is_some() || failures.all(|line| line.refused)) => {
+                Exit::TargetRefused
+            }
+            () => Exit::SomeFailed,
+        }
+    }
+}
+
+/// Any result as JSON: of a run, a check or a dry run.
+///
+/// # Errors
+/// It cannot be expressed so, which would be a mistake of this program.
+pub fn to_json(result: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(result).context("cannot write the report as JSON")
+}
+
+/// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
+/// one is. What is there and is no file, such as a pipe, is written to and stays what it is.
+///
+/// # Errors
+/// It or its directory cannot be written to.
+pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
+    let cannot = || cannot_write(path);
+    let json = to_json(result)? + "\n";
+    if is_written_to(path) {
+        return write_into(path, &json).with_context(cannot);
+    }
+    let mut file = file_beside(path).with_context(cannot)?;
+    file.write_all(json.as_bytes()).with_context(cannot)?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
+/// Finds out beforehand whether the report can be written at the end.
+///
+/// # Errors
+/// It cannot.
+pub fn check_place(path: &Path) -> Result<()> {
+    ensure!(!path.is_dir(), "{}: it is a directory", cannot_write(path));
+    // To open a pipe and close it again would be its end to the reader.
+    if is_written_to(path) {
+        return Ok(());
+    }
+    file_beside(path).map(drop).with_context(|| cannot_write(path))
+}
+
+/// Whether a new file must not take the place of what is there: a pipe or a device. A link is not followed, for anybody
+/// may have left it there, but for those that the system itself has, such as /dev/stdout.
+fn is_written_to(path: &Path) -> bool {
+    let directory = directory_of(path);
+    let is_systems = ["/dev", "/dev/fd"].iter().any(|place| directory == Path::new(place));
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_symlink() => (is_systems || directory.starts_with("/proc")) && path.exists(),
+        Ok(there) => !there.is_file(),
+        Err(_) => false,
+    }
+}
+
+fn write_into(path: &Path, text: &str) -> io::Result<()> {
+    // A pipe that nobody reads is not waited for, one that is read slowly is.
+    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits();
+    let mut file = OpenOptions::new().append(true).custom_flags(flags.cast_signed()).open(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    file.write_all(text.as_bytes())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn file_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(directory_of(path))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write the report to {}", path.display())
+}
+
+impl Line {
+    fn new(delivered: Delivered) -> Self {
+        let line = |result, cause| Self {
+            source: delivered.source,
+            target: delivered.target,
+            refers_to: delivered.refers_to.map(|digest| digest.to_string()),
+            result,
+            sparse: false,
+            trimmed: None,
+            cause,
+            reason: String::new(),
+            side: None,
+            refused: false,
+            kept: false,
+            may_pass: None,
+        };
+        match delivered.outcome {
+            Outcome::Copied { extent, .. } => line(Status::Copied, None).with(extent),
+            Outcome::Present(extent) => line(Status::Present, None).with(extent),
+            Outcome::Failed(error) => Self {
+                reason: error.reason(),
+                side: Some(error.side),
+                refused: error.is_refusal(),
+                kept: error.kind == Kind::Immutable,
+                may_pass: Some(error.kind.may_pass()),
+                ..line(Status::Failed, Some(error.to_string()))
+            },
+            Outcome::Left(why) => Self { may_pass: Some(true), ..line(Status::Left, Some(why)) },
+        }
+    }
+
+    fn with(self, extent: Extent) -> Self {
+        Self { sparse: extent.is_sparse(), trimmed: extent.trimmed(), ..self }
+    }
+}
+
+/// The summary for people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        write!(f, "{} at {}: ", self.what(), self.target)?;
+        let mut parts = vec![format!("{} copied", self.copied), format!("{} already there", self.present)];
+        if self.failed > 0 {
+            parts.push(format!("{} failed", self.failed));
+        }
+        if self.left > 0 {
+            parts.push(format!("{} left undone", self.left));
+        }
+        writeln!(f, "{}", parts.join(", "))?;
+        let moved = totals.bytes_copied + totals.manifest_bytes;
+        write!(f, "{} moved in {}", text::bytes(moved), text::count(totals.blobs_copied, "blob"))?;
+        write!(f, " and {}", text::count(totals.manifests_copied, "manifest"))?;
+        if totals.bytes_shared > 0 {
+            write!(f, ", {} saved by sharing", text::bytes(totals.bytes_shared))?;
+        }
+        if totals.bytes_found > 0 {
+            write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
+        }
+        writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
+        self.write_sparse(f)?;
+        self.write_trimmed(f)?;
+        write_not_found(f, &self.platforms_not_found)?;
+        self.write_failures(f)
+    }
+}
+
+/// A line about platforms that no index has.
+pub(crate) fn write_not_found(f: &mut fmt::Formatter<'_>, platforms: &[String]) -> fmt::Result {
+    if platforms.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "No image has the platform {}: --platform takes names such as linux/amd64 or linux/arm/v7",
+        platforms.join(", ")
+    )
+}
+
+impl Report {
+    /// How much the report is about.
+    fn what(&self) -> String {
+        let (images, referrers): (Vec<&Line>, Vec<&Line>) =
+            self.images.iter().partition(|line| line.refers_to.is_none());
+        let mut sources: Vec<&str> = images.iter().map(|line| line.source.as_str()).collect();
+        sources.dedup();
+        let mut what = text::count(sources.len(), "image");
+        if sources.len() != images.len() {
+            // CoreDNS has two.
+            what = format!("{what} under {}", text::count(images.len(), "name"));
+        }
+        match referrers.len() {
+            0 => what,
+            number => format!("{what} with {}", text::count(number, "referrer")),
+        }
+    }
+
+    /// Failures that have one reason in common are told together, in the order in which reasons first appear.
+    fn failures_by_reason(&self) -> Vec<(&str, Vec<&Line>)> {
+        let mut reasons: Vec<(&str, Vec<&Line>)> = Vec::new();
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        for line in self.images.iter().filter(|line| line.result == Status::Failed) {
+            let number = *numbers.entry(&line.reason).or_insert_with(|| {
+                reasons.push((&line.reason, Vec::new()));
+                reasons.len() - 1
+            });
+            reasons[number].1.push(line);
+        }
+        reasons
+    }
+
+    fn write_sparse(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.images.iter().filter(|line| line.sparse).count() {
+            0 => Ok(()),
+            sparse => writeln!(
+                f,
+                "{} with an index that names more platforms than are there: --platform all adds them",
+                text::count(sparse, "name")
+            ),
+        }
+    }
+
+    /// Those of this run; the JSON form has them of earlier runs as well.
+    fn write_trimmed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let copied = self.images.iter().filter(|line| line.result == Status::Copied);
+        let trimmed: Vec<_> = copied.filter_map(|line| Some((line, line.trimmed.as_ref()?))).collect();
+        if !trimmed.is_empty() {
+            let number = text::count(trimmed.len(), "name");
+            writeln!(
+                f,
+                "{number} with a cut index, for the target takes none that names what is not there:"
+            )?;
+        }
+        for (line, Trimmed { source, target }) in trimmed {
+            writeln!(f, "  {}: {source} → {target}", line.target)?;
+        }
+        Ok(())
+    }
+
+    fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cause) = &self.gave_up {
+            writeln!(f, "Gave up on the target: {cause}")?;
+        }
+        for (reason, lines) in self.failures_by_reason() {
+            let all = lines.len() == self.images.len();
+            if self.gave_up_for.as_deref() == Some(reason) {
+                continue;
+            }
+            let what = if all { "All failed" } else { "Failed" };
+            match lines[0]
+                .cause
+                .as_deref()
+                .filter(|cause| lines.iter().all(|l| l.cause.as_deref() == Some(cause)))
+            {
+                Some(cause) => writeln!(f, "{what}: {cause}")?,
+                None => writeln!(f, "{what} {reason}")?,
+            }
+            for line in lines.iter().filter(|_| !all) {
+                writeln!(f, "  {} → {}", line.source, line.target)?;
+            }
+        }
+        let is_open = |line: &Line| matches!(line.result, Status::Failed | Status::Left) && !line.kept;
+        if self.images.iter().any(is_open) {
+            writeln!(f, "Run the same command again to do the rest; what is there is not moved again.")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! What both sides have of an image, asked with as few requests as will do.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::tree::Fetched;
+use super::{Lack, Levels, Place, Request, Rules, State};
+use crate::error::Remedy;
+use crate::image::manifest::{Descriptor, Extent, Manifest};
+use crate::image::platforms::Platforms;
+use crate::image::reference::{Digest, Location, Repository};
+use crate::store::registry::{Error, Head, Kind};
+use crate::store::{Source, Target};
+
+/// What asking about one image brought.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// In the order of the image's names at the target.
+    pub states: Vec<State>,
+    /// The image's manifests, if one of its names is to get them.
+    pub levels: Option<Levels>,
+}
+
+impl Found {
+    /// Nothing can be done for any of the image's names.
+    pub(crate) fn failed(request: &Request, error: &Error) -> Self {
+        let states = request.destinations.iter().map(|_| State::Failed(error.clone()));
+        Self { states: states.collect(), levels: None }
+    }
+}
+
+/// The digest under a name, as far as can be told.
+#[derive(Debug, Clone)]
+pub(super) enum AtTarget {
+    Digest(Digest),
+    Nothing,
+    Failed(Error),
+}
+
+impl AtTarget {
+    pub(super) fn digest(&self) -> Option<&Digest> {
+        match self {
+            AtTarget::Digest(digest) => Some(digest),
+            AtTarget::Nothing | AtTarget::Failed(_) => None,
+        }
+    }
+}
+
+/// Whoever asks while a plan is made.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub target: Target,
+    pub rules: Rules,
+    /// Most resolver that one host is asked at a time.
+    parallel: NonZeroUsize,
+    /// Held for one question each, by whoever asks it, and for nothing else: of the target, and by source.
+    of_target: Arc<Semaphore>,
+    of_sources: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// What indexes name, so that two tags of one image fetch it once.
+    pub fetched: Fetched,
+}
+
+impl Resolver {
+    pub(super) fn new(target: Target, rules: Rules, parallel: NonZeroUsize) -> Self {
+        let of_target = Arc::new(Semaphore::new(parallel.get()));
+        Self { target, rules, parallel, of_target, of_sources: Mutex::default(), fetched: Fetched::default() }
+    }
+
+    pub(super) async fn permit_for_target(&self) -> OwnedSemaphorePermit {
+        self.of_target.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// One source's being slow to answer keeps nobody from asking another.
+    pub(super) async fn permit_for(&self, source: &Source) -> OwnedSemaphorePermit {
+        let semaphore = {
+            let mut permits = self.of_sources.lock().expect("no code panics while it holds this lock");
+            let permit = || Arc::new(Semaphore::new(self.parallel.get()));
+            permits.entry(source.place().to_owned()).or_insert_with(permit).clone()
+        };
+        semaphore.acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// The target, to be read from.
+    pub(super) fn here(&self) -> Place {
+        Place { store: self.target.as_source(), prefix: None }
+    }
+
+    /// Which digests the target has under the names of an image.
+    pub(super) async fn ask_target(&self, request: &Request) -> Vec<AtTarget> {
+        join_all(request.destinations.iter().map(|location| self.digest_at_target(location))).await
+    }
+
+    /// What is to be done for an image of which the target has said what it has.
+    pub(super) async fn resolve_image(&self, request: &Request, at_target: Vec<AtTarget>) -> Found {
+        let names: Vec<Option<Digest>> = at_target.iter().map(|answer| answer.digest().cloned()).collect();
+        let mut found = self.find(request, at_target).await;
+        if self.rules.no_clobber {
+            self.keep_others(&mut found, request, &names);
+        }
+        found
+    }
+
+    async fn find(&self, request: &Request, at_target: Vec<AtTarget>) -> Found {
+        // A target that cannot be asked cannot be pushed to: the source is left alone.
+        if at_target.iter().all(|answer| matches!(answer, AtTarget::Failed(_))) {
+            return Found { states: compare(at_target, None), levels: None };
+        }
+        let closely = request.platforms.are_looked_for();
+        if let Some(wanted) = self.wanted_digest(request, &at_target).await
+            && at_target.iter().all(|a| matches!(a, AtTarget::Digest(d) if *d == wanted))
+            && let Some(extent) =
+                if closely { self.extent(request, &wanted).await } else { Some(Extent::Whole) }
+            && !self.lacks_foreign_layers(request).await
+            && self.is_registered(request).await
+        {
+            let present = || State::present(wanted.clone(), &extent);
+            return Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
+        }
+        let location = request.source.place(&request.reference.location());
+        let pinned = request.reference.digest.is_some();
+        match self.fetch_tree(&request.source, &location, &request.platforms, pinned).await {
+            // For other platforms only: nothing is to be done for it.
+            Ok(levels) if levels.is_empty() => {
+                tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
+                Found { states: Vec::new(), levels: None }
+            }
+            Ok(levels) => {
+                let states = if closely {
+                    self.compare_parts(request, at_target, &levels).await
+                } else {
+                    compare_bytes(at_target, levels.last().and_then(|level| level.first()))
+                };
+                let states = self.compare_beyond(request, states, &levels).await;
+                let levels = states.iter().any(State::is_wanted).then_some(levels);
+                Found { states, levels }
+            }
+            Err(error) => Found {
+                states: at_target.iter().map(|_| State::Failed(error.clone())).collect(),
+                levels: None,
+            },
+        }
+    }
+
+    /// Fails the names that other content has.
+    fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
+        for ((state, name), location) in found.states.iter_mut().zip(names).zip(&request.destinations) {
+            if let (State::Different, Some(digest)) = (&state, name) {
+                let why = format!("it has another image there, {digest}");
+                let error = self.target.error(Kind::Immutable, format!("write manifest {location}"), why);
+                *state = State::Failed(error.with_remedy(Remedy::NotClobbered));
+            }
+        }
+        if !found.states.iter().any(State::is_wanted) {
+            found.levels = None;
+        }
+    }
+
+    /// Fails to find whole what its manifests alone do not make whole: foreign layers, where they are wanted, and the
+    /// list that makes a referrer findable.
+    async fn compare_beyond(&self, request: &Request, states: Vec<State>, levels: &Levels) -> Vec<State> {
+        let any = states.iter().any(|state| state.digest_there().is_some());
+        let registered = !any || self.is_registered(request).await;
+        let compared = states.into_iter().zip(&request.destinations).map(|(state, location)| async move {
+            match () {
+                () if state.digest_there().is_none() => state,
+                () if !registered => State::Partial(Lack::Listing),
+                () if !self.has_foreign_layers(&location.repository, levels).await => {
+                    State::Partial(Lack::Layers)
+                }
+                () => state,
+            }
+        });
+        join_all(compared).await
+    }
+
+    /// What the target should have, if that can be told without fetching it: by the pin, or by a HEAD at the
+    /// source, which is asked only where the target has something to compare it with.
+    async fn wanted_digest(&self, request: &Request, at_target: &[AtTarget]) -> Option<Digest> {
+        if let Some(pin) = &request.reference.digest {
+            return Some(pin.clone());
+        }
+        if !at_target.iter().any(|a| matches!(a, AtTarget::Digest(_))) {
+            return None;
+        }
+        let _permit = self.permit_for(&request.source.store).await;
+        match request.source.store.resolve(&request.source.place(&request.reference.location())).await {
+            Ok(Head::Found(digest)) => Some(digest),
+            // Some answer a HEAD wrongly; the GET that follows tells.
+            Ok(Head::Absent | Head::Mute) | Err(_) => None,
+        }
+    }
+
+    async fn digest_at_target(&self, location: &Location) -> AtTarget {
+        let _permit = self.permit_for_target().await;
+        match self.target.resolve(location).await {
+            Ok(Head::Found(digest)) => AtTarget::Digest(digest),
+            Ok(Head::Absent) => AtTarget::Nothing,
+            Ok(Head::Mute) => match self.target.manifest(location, None).await {
+                Ok(manifest) => AtTarget::Digest(manifest.digest),
+                Err(error) if error.kind == Kind::NotFound => AtTarget::Nothing,
+                Err(error) => AtTarget::Failed(error),
+            },
+            // Several registries say so of a repository that is not there yet; the push will show.
+            Err(error) if error.kind == Kind::Denied && !self.rules.no_clobber => AtTarget::Nothing,
+            Err(error) => AtTarget::Failed(error),
+        }
+    }
+
+    /// The blobs that the target holds by the word of a manifest there, with their sizes in bytes. Not knowing costs
+    /// bytes, not correctness. A foreign layer that a manifest names need not be there.
+    pub(super) async fn held_at(&self, location: &Location, platforms: &Platforms) -> Vec<(Digest, u64)> {
+        let tree = self.fetch_tree(&self.here(), location, platforms, false).await.unwrap_or_default();
+        let manifests = tree.iter().flatten();
+        let blobs = manifests.flat_map(|manifest| super::blobs_of(manifest, false));
+        blobs.map(|blob| (blob.digest.clone(), blob.size)).collect()
+    }
+
+    /// Whether the target has a blob in its right size, as a run would find out while it moves it.
+    pub(super) async fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> bool {
+        let _permit = self.permit_for_target().await;
+        matches!(self.target.has(repository, blob).await, Ok(Some(size)) if size == blob.size)
+    }
+}
+
+/// The same against the bytes themselves: a registry may name them by another algorithm than the one asked by.
+pub(super) fn compare_bytes(at_target: Vec<AtTarget>, root: Option<&Arc<Manifest>>) -> Vec<State> {
+    let one = |answer: AtTarget| {
+        let digest = match (&answer, root) {
+            (AtTarget::Digest(there), Some(root)) => Some(Digest::of(there.algorithm(), &root.bytes)),
+            _ => None,
+        };
+        compare(vec![answer], digest.as_ref())
+    };
+    at_target.into_iter().flat_map(one).collect()
+}
+
+/// What each destination lacks, against the digest that it should have.
+fn compare(at_target: Vec<AtTarget>, wanted: Option<&Digest>) -> Vec<State> {
+    let state = |answer| match answer {
+        AtTarget::Failed(error) => State::Failed(error),
+        AtTarget::Nothing => State::Missing,
+        AtTarget::Digest(digest) if Some(&digest) == wanted => State::Present(digest),
+        AtTarget::Digest(_) => State::Different,
+    };
+    at_target.into_iter().map(state).collect()
+}

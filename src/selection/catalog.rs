@@ -1,0 +1,265 @@
+//! Which images a KubeOne cluster needs, known without a network.
+//!
+//! A catalog is a stream of YAML documents: one about Kubernetes, one for each KubeOne release. The program carries
+//! one, from the files beside this module; each file explains its schema at its head. A catalog of one's own is
+//! read by the same code.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::util::{input, yaml};
+
+mod minor;
+mod schema;
+mod select;
+
+pub use minor::Minor;
+pub use schema::{Changes, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
+pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};
+
+macro_rules! embed {
+    ($($file:literal),* $(,)?) => {
+        &[$(($file, include_str!(concat!("catalog/", $file)))),*]
+    };
+}
+
+/// The files of the embedded catalog, oldest release first. A new release is a new file and a line here.
+const EMBEDDED: &[(&str, &str)] = embed![
+    "kubernetes.yaml",
+    "kubeone-1.3.yaml",
+    "kubeone-1.4.yaml",
+    "kubeone-1.5.yaml",
+    "kubeone-1.6.yaml",
+    "kubeone-1.7.yaml",
+    "kubeone-1.8.yaml",
+    "kubeone-1.9.yaml",
+    "kubeone-1.10.yaml",
+    "kubeone-1.11.yaml",
+    "kubeone-1.12.yaml",
+    "kubeone-1.13.yaml",
+    "kubeone-1.14.yaml",
+];
+
+/// Largest catalog that is read, in bytes; the embedded one has 0.2 MiB.
+const FILE_MAX: u64 = 16 << 20;
+
+/// Why a text is not a catalog. Names the file, and where in it if the YAML is at fault.
+#[derive(Debug, Error)]
+pub enum CatalogError {
+    #[error("catalog {name}: cannot read it: {error}")]
+    File { name: String, error: std::io::Error },
+    #[error("catalog {name}: {error}")]
+    Yaml { name: String, error: yaml::Error },
+    #[error("catalog {name}, the document at line {line}: {why}")]
+    Rule { name: String, line: usize, why: String },
+    #[error("catalog {name}: there must be one document with `kubernetes` and no `kubeone`, not {count}")]
+    Kubernetes { name: String, count: usize },
+    #[error("catalog {name}: there is no KubeOne release in it")]
+    Empty { name: String },
+}
+
+/// The images of some KubeOne releases and of the versions of Kubernetes that they support.
+#[derive(Debug)]
+pub struct Catalog {
+    kubernetes: Kubernetes,
+    releases: BTreeMap<Minor, Entry>,
+}
+
+/// A KubeOne release of which only the head is known before it is needed: to parse all of them would be
+/// most of the program's start-up time.
+#[derive(Debug)]
+struct Entry {
+    kubernetes: Vec<Minor>,
+    document: Document,
+    release: OnceLock<Release>,
+}
+
+impl Catalog {
+    /// The catalog that the program carries.
+    pub fn embedded() -> Result<Self, CatalogError> {
+        let documents = EMBEDDED.iter().flat_map(|(file, text)| documents(file, text));
+        Self::of("embedded", documents.map(|(name, line, text)| Document { name, line, text: text.into() }))
+    }
+
+    /// The files of [`Catalog::embedded`] as one stream, which [`Catalog::from_yaml`] reads back.
+    pub fn embedded_yaml() -> String {
+        EMBEDDED.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("---\n")
+    }
+
+    /// A catalog of one's own.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no catalog; the message says where.
+    pub fn read(path: &Path) -> Result<Self, CatalogError> {
+        let name = path.display().to_string();
+        let text = input::read(path, FILE_MAX);
+        let text = text.map_err(|error| CatalogError::File { name: name.clone(), error })?;
+        Self::from_yaml(&text, &name)
+    }
+
+    /// A catalog from a stream of documents; `name` is what errors call it. All of it is checked at once, for
+    /// no tests have seen it before.
+    pub fn from_yaml(text: &str, name: &str) -> Result<Self, CatalogError> {
+        let owned = |(name, line, text): (_, _, &str)| Document { name, line, text: text.to_owned().into() };
+        let catalog = Self::of(name, documents(name, text).map(owned))?;
+        for entry in catalog.releases.values() {
+            entry.release()?;
+            if let Some(minor) = entry.kubernetes.iter().find(|m| !catalog.kubernetes.minors.contains_key(m))
+            {
+                return Err(entry
+                    .document
+                    .broken(format!("Kubernetes {minor} is not in the `kubernetes` document")));
+            }
+        }
+        Ok(catalog)
+    }
+
+    fn of(name: &str, documents: impl Iterator<Item = Document>) -> Result<Self, CatalogError> {
+        let (releases, kubernetes): (Vec<_>, Vec<_>) = documents.partition(Document::is_release);
+        let [kubernetes] = kubernetes.as_slice() else {
+            return Err(CatalogError::Kubernetes { name: name.to_owned(), count: kubernetes.len() });
+        };
+        let mut entries = BTreeMap::new();
+        for document in releases {
+            let (kubeone, entry) = Entry::new(document)?;
+            if let Some(twice) = entries.insert(kubeone, entry) {
+                return Err(twice.document.broken(format!("KubeOne {kubeone} has another document as well")));
+            }
+        }
+        if entries.is_empty() {
+            return Err(CatalogError::Empty { name: name.to_owned() });
+        }
+        Ok(Self { kubernetes: kubernetes.parse_checked(Kubernetes::check)?, releases: entries })
+    }
+
+    /// The images of kubeadm, by minor.
+    pub fn kubernetes(&self) -> &Kubernetes {
+        &self.kubernetes
+    }
+
+    /// The KubeOne releases it knows, ascending, with the minors of Kubernetes that each supports.
+    pub fn releases(&self) -> impl DoubleEndedIterator<Item = (Minor, &[Minor])> {
+        self.releases.iter().map(|(kubeone, entry)| (*kubeone, entry.kubernetes.as_slice()))
+    }
+
+    /// The names of all addons, of any release.
+    pub fn addons(&self) -> Result<BTreeSet<&str>, CatalogError> {
+        let mut names = BTreeSet::new();
+        for entry in self.releases.values() {
+            let release = entry.release()?;
+            let resources = release.base.0.iter().chain(&release.optional.0);
+            names.extend(resources.flat_map(|(_, resource)| resource.addons.iter().map(String::as_str)));
+        }
+        Ok(names)
+    }
+
+    /// One KubeOne release, parsed when first asked for.
+    pub fn release(&self, kubeone: Minor) -> Result<Option<&Release>, CatalogError> {
+        self.releases.get(&kubeone).map(Entry::release).transpose()
+    }
+}
+
+impl Entry {
+    fn new(document: Document) -> Result<(Minor, Self), CatalogError> {
+        /// All that is needed to choose among releases; unknown fields are for the full parse to judge.
+        #[derive(serde::Deserialize)]
+        struct Head {
+            kubeone: Minor,
+            kubernetes: Vec<Minor>,
+        }
+        let release = OnceLock::new();
+        let (kubeone, kubernetes) = match document.parse::<Head>(document.head()) {
+            Ok(head) => (head.kubeone, head.kubernetes),
+            // In another order than ours, or wrong: the whole document tells.
+            Err(_) => {
+                let whole = document.parse_checked(Release::check)?;
+                (whole.kubeone, release.get_or_init(|| whole).kubernetes.clone())
+            }
+        };
+        Ok((kubeone, Self { kubernetes, document, release }))
+    }
+
+    fn release(&self) -> Result<&Release, CatalogError> {
+        match self.release.get() {
+            Some(release) => Ok(release),
+            None => {
+                let parsed = self.document.parse_checked(Release::check)?;
+                Ok(self.release.get_or_init(|| parsed))
+            }
+        }
+    }
+}
+
+/// One document of a stream: the file it is from and the line it starts at there, counted from zero.
+#[derive(Debug)]
+struct Document {
+    name: String,
+    line: usize,
+    text: Cow<'static, str>,
+}
+
+impl Document {
+    fn is_release(&self) -> bool {
+        self.text.lines().any(|line| line.starts_with("kubeone:"))
+    }
+
+    /// What stands before the groups.
+    fn head(&self) -> &str {
+        let groups = ["\nbase:", "\noptional:"].iter().filter_map(|group| self.text.find(group)).min();
+        &self.text[..groups.map_or(self.text.len(), |newline| newline + 1)]
+    }
+
+    fn parse<T: DeserializeOwned>(&self, text: &str) -> Result<T, CatalogError> {
+        // Empty lines in front give errors the line of the file instead of the document's.
+        let text: Cow<'_, str> = match self.line {
+            0 => text.into(),
+            line => ("\n".repeat(line) + text).into(),
+        };
+        yaml::one(&text).map_err(|error| CatalogError::Yaml { name: self.name.clone(), error })
+    }
+
+    fn parse_checked<T: DeserializeOwned>(
+        &self,
+        check: fn(&T) -> Result<(), String>,
+    ) -> Result<T, CatalogError> {
+        let parsed = self.parse(&self.text)?;
+        check(&parsed).map_err(|why| self.broken(why))?;
+        Ok(parsed)
+    }
+
+    fn broken(&self, why: String) -> CatalogError {
+        CatalogError::Rule { name: self.name.clone(), line: self.line + 1, why }
+    }
+}
+
+/// Cuts a stream at its `---` lines into (name, line, text), leaving out what is empty but for comments.
+fn documents<'a>(name: &str, text: &'a str) -> impl Iterator<Item = (String, usize, &'a str)> {
+    let is_marker = |line: &str| {
+        line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut cuts = vec![(0, 0)];
+    let mut offset = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line) && offset > 0 {
+            cuts.push((number, offset));
+        }
+        offset += line.len();
+    }
+    let ends: Vec<_> = cuts.iter().skip(1).map(|&(_, start)| start).chain([text.len()]).collect();
+    let name = name.to_owned();
+    cuts.into_iter()
+        .zip(ends)
+        .map(move |((line, start), end)| (name.clone(), line, &text[start..end]))
+        .filter(move |(_, _, text)| {
+            text.lines().any(|l| !l.trim().is_empty() && !l.starts_with('#') && l.trim() != "---")
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! What the YAML documents of a catalog hold, and the rules that each must keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use semver::Version;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::{Group, Minor};
+use crate::image::reference::Reference;
+
+/// No minor has come near it; a typing error easily goes beyond.
+const PATCH_MAX: u64 = 199;
+
+/// The `kubernetes` document: what kubeadm needs beside the four images that are named after the version.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kubernetes {
+    #[serde(rename = "kubernetes")]
+    pub minors: BTreeMap<Minor, Patches>,
+}
+
+/// The patches of one minor of Kubernetes.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Patches {
+    /// The newest one known.
+    pub latest: Full,
+    /// Those that changed an image; the first, X.Y.0, names all three.
+    pub since: BTreeMap<Full, Changes>,
+}
+
+/// What a patch changed.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    pub coredns: Option<Reference>,
+    pub etcd: Option<Reference>,
+    pub pause: Option<Reference>,
+}
+
+impl Patches {
+    /// The images of `version`, which is of this minor, by the names that kubeadm has for them.
+    pub fn images(&self, version: &Version) -> impl Iterator<Item = (&'static str, &Reference)> {
+        let newest = |field: fn(&Changes) -> Option<&Reference>| {
+            self.since
+                .iter()
+                .rev()
+                .filter(|(since, _)| since.0 <= *version)
+                .find_map(|(_, changes)| field(changes))
+        };
+        [
+            ("etcd", newest(|c| c.etcd.as_ref())),
+            ("coredns", newest(|c| c.coredns.as_ref())),
+            ("pause", newest(|c| c.pause.as_ref())),
+        ]
+        .into_iter()
+        .filter_map(|(name, image)| Some((name, image?)))
+    }
+}
+
+/// A document of one KubeOne release.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    pub kubeone: Minor,
+    /// The patch release whose images these are.
+    pub patch: Full,
+    /// The day of that patch release, as YYYY-MM-DD.
+    pub released: String,
+    /// The minors of Kubernetes it supports, ascending.
+    pub kubernetes: Vec<Minor>,
+    /// The pause image it configures in containerd; releases before 1.7 leave that alone.
+    pub sandbox: Option<BTreeMap<Minor, Reference>>,
+    pub base: Resources,
+    pub optional: Resources,
+}
+
+impl Release {
+    /// The resources of a group; the control plane is kubeadm's and has none here.
+    pub fn resources(&self, group: Group) -> &[(String, Resource)] {
+        match group {
+            Group::Base => &self.base.0,
+            Group::Optional => &self.optional.0,
+            Group::ControlPlane => &[],
+        }
+    }
+}
+
+/// KubeOne's names of resources and what they are, in the order of the document.
+#[derive(Debug)]
+pub struct Resources(pub Vec<(String, Resource)>);
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// The addons that deploy it; none for an image that KubeOne lists all the same.
+    pub addons: Vec<String>,
+    pub image: Image,
+}
+
+#[derive(Debug)]
+pub enum Image {
+    Same(Reference),
+    /// Differs by minor of Kubernetes; `None` where KubeOne has none.
+    ByMinor(BTreeMap<Minor, Option<Reference>>),
+}
+
+impl Image {
+    pub fn of(&self, minor: Minor) -> Option<&Reference> {
+        match self {
+            Image::Same(reference) => Some(reference),
+            Image::ByMinor(images) => images.get(&minor)?.as_ref(),
+        }
+    }
+}
+
+impl Kubernetes {
+    /// The first rule that the document breaks.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (minor, patches) in &self.minors {
+            let first = patches.since.get(&Full(minor.patch(0)));
+            if !first.is_some_and(|c| c.coredns.is_some() && c.etcd.is_some() && c.pause.is_some()) {
+                return Err(format!(
+                    "{minor} lacks a `since` of {minor}.0 that names coredns, etcd and pause"
+                ));
+            }
+            // A query may ask for every patch up to it.
+            if patches.latest.0.patch > PATCH_MAX {
+                return Err(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
+            }
+            for Full(version) in patches.since.keys().chain([&patches.latest]) {
+                if Minor::of(version) != *minor {
+                    return Err(format!("{version} stands below {minor}"));
+                }
+                if *version > patches.latest.0 {
+                    return Err(format!("{version} is newer than the `latest` of {minor}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Release {
+    /// The first rule that the document breaks.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.kubernetes.is_empty() || !self.kubernetes.is_sorted_by(|a, b| a < b) {
+            return Err("`kubernetes` lists minors, each once and ascending".to_owned());
+        }
+        if Minor::of(&self.patch.0) != self.kubeone {
+            return Err(format!("`patch` {} is not of KubeOne {}", self.patch.0, self.kubeone));
+        }
+        let supported: BTreeSet<_> = self.kubernetes.iter().collect();
+        let names = |of: &str, minors: BTreeSet<&Minor>| {
+            if minors == supported {
+                Ok(())
+            } else {
+                Err(format!("{of} must name exactly the minors of `kubernetes`"))
+            }
+        };
+        if let Some(sandbox) = &self.sandbox {
+            names("`sandbox`", sandbox.keys().collect())?;
+        }
+        let mut seen = BTreeSet::new();
+        for (name, resource) in self.base.0.iter().chain(&self.optional.0) {
+            if let Image::ByMinor(images) = &resource.image {
+                names(&format!("the image of {name}"), images.keys().collect())?;
+            }
+            if !seen.insert(name) {
+                return Err(format!("{name} is in both groups"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A version of three numbers, with or without `v` in front, and no pre-release.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Full(pub Version);
+
+impl<'de> Deserialize<'de> for Full {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.strip_prefix('v').unwrap_or(&text).parse::<Version>() {
+            Ok(version) if version.pre.is_empty() && version.build.is_empty() => Ok(Self(version)),
+            _ => Err(D::Error::custom(format!("{text:?} is not a version such as 1.36.3"))),
+        }
+    }
+}
+
+/// Only in full: a reader, or a search for a host, should not have to know docker's defaults.
+fn written_in_full(text: &str) -> Result<Reference, String> {
+    let reference: Reference = text.parse().map_err(|e: crate::image::reference::NameError| e.to_string())?;
+    match reference.to_string() {
+        full if full == text => Ok(reference),
+        full => Err(format!("{text:?} is to be written in full, {full:?}")),
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        written_in_full(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Image {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Image;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an image reference, or one for each minor of Kubernetes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Image, E> {
+                written_in_full(text).map(Image::Same).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Image, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Image::ByMinor)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Resources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Resources;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from resources to their addons and image")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources, A::Error> {
+                let mut resources = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    resources.push(entry);
+                }
+                Ok(Resources(resources))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}

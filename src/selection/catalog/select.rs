@@ -1,0 +1,400 @@
+//! From what a user asks for to the images that it takes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::str::FromStr;
+
+use semver::Version;
+use thiserror::Error;
+
+use super::minor::enumerate;
+use super::{Catalog, CatalogError, Minor, Release};
+use crate::image::reference::{Collision, Reference, check_collisions};
+use crate::util::text::printable;
+
+/// The images that kubeadm names after the version.
+const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+
+/// KubeOne's division of images. Each group is exactly itself; ordered as a selection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// What KubeOne deploys by default: CNI, machine-controller, metrics-server and the like.
+    Base,
+    /// What depends on the cloud provider or is asked for by name.
+    Optional,
+    /// What kubeadm pulls, and the sandbox image of containerd.
+    ControlPlane,
+}
+
+impl Group {
+    pub const ALL: [Group; 3] = [Group::Base, Group::Optional, Group::ControlPlane];
+
+    /// As it is written on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Group::Base => "base",
+            Group::Optional => "optional",
+            Group::ControlPlane => "control-plane",
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is not a group of images; there are base, optional and control-plane")]
+pub struct UnknownGroup(String);
+
+impl FromStr for Group {
+    type Err = UnknownGroup;
+
+    fn from_str(text: &str) -> Result<Self, UnknownGroup> {
+        Group::ALL.into_iter().find(|g| g.as_str() == text).ok_or_else(|| UnknownGroup(text.to_owned()))
+    }
+}
+
+/// What a user asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// The union of these; empty means all.
+    pub groups: Vec<Group>,
+    /// `v1.29.4`, `1.28.8`, or a bare minor `1.34` for its newest known patch. Empty means every known patch of the
+    /// minors that the named KubeOne release supports, or the newest one if none is named.
+    pub kubernetes: Vec<String>,
+    /// `1.8`, `v1.8` or `1.8.3`, all of which are release 1.8. Without, each version of Kubernetes gets the newest
+    /// KubeOne release that supports it.
+    pub kubeone: Option<String>,
+    /// What to take of the groups base and optional; without, all.
+    pub only: Option<Only>,
+}
+
+/// The part of base and optional that a cluster deploys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Only {
+    /// The addons whose images to take.
+    pub addons: BTreeSet<String>,
+    /// Resources that are left out all the same.
+    pub without: BTreeSet<String>,
+    /// Those of `addons` that were named; where no release of the answer has one, a warning says so.
+    pub named: BTreeSet<String>,
+}
+
+/// The images that a query takes, each once: by group, by version, then in the catalog's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    pub images: Vec<SelectedImage>,
+    /// What the user should know about the answer, a sentence each.
+    pub warnings: Vec<String>,
+    /// The versions of Kubernetes, ascending.
+    pub kubernetes: Vec<Version>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectedImage {
+    pub reference: Reference,
+    /// Everything of the catalog that asked for it.
+    pub reasons: Vec<Reason>,
+    /// Who named it besides, such as `--image`.
+    pub named_by: Vec<String>,
+}
+
+/// Why an image is selected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    pub group: Group,
+    /// `CalicoCNI`, `kube-apiserver`, `etcd`, `sandbox` …
+    pub resource: String,
+    /// The addons that deploy it, of those asked for; none in the control plane.
+    pub addons: Vec<String>,
+    /// The KubeOne release that asks for it; none for what kubeadm asks for.
+    pub kubeone: Option<Minor>,
+    pub kubernetes: Version,
+}
+
+/// Why a query has no answer. The message names what would have one.
+#[derive(Debug, Error)]
+pub enum SelectError {
+    #[error("{text:?} is not a Kubernetes version such as 1.36.3, v1.36.3 or 1.36; known are {}", enumerate(.known))]
+    Version { text: String, known: Vec<Minor> },
+    #[error("Kubernetes {version} is a pre-release, and only releases have known images; known are {}", enumerate(.known))]
+    PreRelease { version: Version, known: Vec<Minor> },
+    #[error("Kubernetes {asked} is not known; known are {}", enumerate(.known))]
+    UnknownMinor { asked: String, known: Vec<Minor> },
+    #[error("{text:?} is not a KubeOne version such as 1.14, v1.14 or 1.14.2; known are {}", enumerate(.known))]
+    KubeoneVersion { text: String, known: Vec<Minor> },
+    #[error("KubeOne {release} is not known; known are {}", enumerate(.known))]
+    UnknownKubeone { release: Minor, known: Vec<Minor> },
+    #[error("KubeOne {release} supports Kubernetes {}, not {asked}", enumerate(.supported))]
+    Unsupported { release: Minor, asked: String, supported: Vec<Minor> },
+    #[error(
+        "no known KubeOne release supports Kubernetes {asked}, so only its control-plane images are known"
+    )]
+    NoRelease { asked: String },
+    #[error(transparent)]
+    Collision(#[from] Collision),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Catalog {
+    /// The images that `query` takes.
+    pub fn select(&self, query: &Query) -> Result<Selection, SelectError> {
+        let groups: BTreeSet<Group> = match query.groups.as_slice() {
+            [] => Group::ALL.into(),
+            some => some.iter().copied().collect(),
+        };
+        let mut warnings = Vec::new();
+        let named = match &query.kubeone {
+            Some(text) => Some(self.named_release(text, &mut warnings)?),
+            None => None,
+        };
+        let mut clusters = Vec::new();
+        for version in self.versions(query, named)? {
+            clusters.push(self.cluster(version, named, &groups)?);
+        }
+        if groups.contains(&Group::ControlPlane) {
+            warnings.extend(clusters.iter().filter_map(Cluster::warning));
+        }
+        let mut picked = Picked::default();
+        for &group in &groups {
+            for cluster in &clusters {
+                cluster.images(group, query.only.as_ref(), &mut picked);
+            }
+        }
+        if let Some(only) = &query.only
+            && groups.iter().any(|group| *group != Group::ControlPlane)
+        {
+            warnings.extend(only.named.iter().filter_map(|addon| unknown_addon(addon, &clusters)));
+        }
+        check_collisions(picked.images.iter().map(|image| &image.reference))?;
+        let kubernetes = clusters.into_iter().map(|cluster| cluster.version).collect();
+        Ok(Selection { images: picked.images, warnings, kubernetes })
+    }
+
+    /// All images of the clusters that `query` describes, by KubeOne's and kubeadm's names of the resources.
+    pub fn by_resource(&self, query: &Query) -> Result<BTreeMap<String, BTreeSet<Reference>>, SelectError> {
+        let whole = Query { groups: Vec::new(), only: None, ..query.clone() };
+        let mut resources = BTreeMap::<String, BTreeSet<Reference>>::new();
+        for image in self.select(&whole)?.images {
+            for reason in image.reasons {
+                resources.entry(reason.resource).or_default().insert(image.reference.clone());
+            }
+        }
+        Ok(resources)
+    }
+
+    /// The release that a user named, with a warning if the catalog holds another patch release of it.
+    fn named_release(&self, text: &str, warnings: &mut Vec<String>) -> Result<Minor, SelectError> {
+        let known = || self.releases.keys().copied().collect::<Vec<_>>();
+        let (release, patch) = parse(text)
+            .ok_or_else(|| SelectError::KubeoneVersion { text: text.to_owned(), known: known() })?;
+        let Some(entry) = self.releases.get(&release) else {
+            return Err(SelectError::UnknownKubeone { release, known: known() });
+        };
+        if let Some(asked) = patch {
+            let held = &entry.release()?.patch.0;
+            if asked != *held {
+                warnings.push(format!(
+                    "the catalog has KubeOne {release} as of {held}; KubeOne {asked} may deploy other versions of some images"
+                ));
+            }
+        }
+        Ok(release)
+    }
+
+    /// The versions of Kubernetes that are asked for.
+    fn versions(&self, query: &Query, named: Option<Minor>) -> Result<BTreeSet<Version>, SelectError> {
+        if !query.kubernetes.is_empty() {
+            return query.kubernetes.iter().map(|text| self.version(text, named)).collect();
+        }
+        let entry = match named {
+            Some(release) => self.releases.get(&release),
+            None => self.releases.values().next_back(),
+        };
+        let minors = entry.into_iter().flat_map(|entry| &entry.kubernetes);
+        let patches = minors.filter_map(|minor| Some((minor, self.kubernetes.minors.get(minor)?)));
+        Ok(patches
+            .flat_map(|(minor, patches)| (0..=patches.latest.0.patch).map(|patch| minor.patch(patch)))
+            .collect())
+    }
+
+    /// One version as a user writes it; a bare minor is its newest known patch.
+    fn version(&self, text: &str, named: Option<Minor>) -> Result<Version, SelectError> {
+        // The minors that would have an answer here.
+        let known = || match named.and_then(|release| self.releases.get(&release)) {
+            Some(entry) => entry.kubernetes.clone(),
+            None => self.kubernetes.minors.keys().copied().collect(),
+        };
+        if let Some(version) = pre_release(text) {
+            return Err(SelectError::PreRelease { version, known: known() });
+        }
+        let (minor, patch) =
+            parse(text).ok_or_else(|| SelectError::Version { text: text.to_owned(), known: known() })?;
+        let asked = || patch.as_ref().map_or_else(|| minor.to_string(), Version::to_string);
+        if let Some(release) = named
+            && !known().contains(&minor)
+        {
+            return Err(SelectError::Unsupported { release, asked: asked(), supported: known() });
+        }
+        match self.kubernetes.minors.get(&minor) {
+            Some(patches) => Ok(patch.unwrap_or_else(|| patches.latest.0.clone())),
+            None => Err(SelectError::UnknownMinor { asked: asked(), known: known() }),
+        }
+    }
+
+    /// What `version` is deployed by.
+    fn cluster(
+        &self,
+        version: Version,
+        named: Option<Minor>,
+        groups: &BTreeSet<Group>,
+    ) -> Result<Cluster<'_>, SelectError> {
+        let minor = Minor::of(&version);
+        let entry = match named {
+            Some(release) => self.releases.get(&release),
+            None => self.releases.values().rfind(|entry| entry.kubernetes.contains(&minor)),
+        };
+        let release = entry.map(|entry| entry.release()).transpose()?;
+        if release.is_none() && groups.iter().any(|group| *group != Group::ControlPlane) {
+            return Err(SelectError::NoRelease { asked: version.to_string() });
+        }
+        Ok(Cluster { patches: &self.kubernetes.minors[&minor], release, minor, version })
+    }
+}
+
+/// A version of Kubernetes with all that the catalog knows of it.
+struct Cluster<'a> {
+    version: Version,
+    minor: Minor,
+    patches: &'a super::Patches,
+    release: Option<&'a Release>,
+}
+
+impl Cluster<'_> {
+    fn warning(&self) -> Option<String> {
+        let (version, latest) = (&self.version, &self.patches.latest.0);
+        (version > latest).then(|| {
+            format!(
+                "Kubernetes {version} is newer than the catalog, which knows up to {latest}; \
+                 taking the etcd, CoreDNS and pause images of {latest}"
+            )
+        })
+    }
+
+    fn images(&self, group: Group, only: Option<&Only>, picked: &mut Picked) {
+        let reason = |resource: &str, addons: &[String], release: Option<&Release>| Reason {
+            group,
+            resource: resource.to_owned(),
+            addons: addons.to_vec(),
+            kubeone: release.map(|release| release.kubeone),
+            kubernetes: self.version.clone(),
+        };
+        if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
+            for (name, resource) in release.resources(group) {
+                if let Some(image) = resource.image.of(self.minor)
+                    && let Some(addons) = wanted(only, name, &resource.addons)
+                {
+                    picked.add(image, reason(name, &addons, self.release));
+                }
+            }
+        }
+        if group == Group::ControlPlane {
+            for name in VERSIONED {
+                picked.add(&versioned(name, &self.version), reason(name, &[], None));
+            }
+            for (name, image) in self.patches.images(&self.version) {
+                picked.add(image, reason(name, &[], None));
+            }
+            let sandbox = self.release.and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
+            if let Some(image) = sandbox {
+                picked.add(image, reason("sandbox", &[], self.release));
+            }
+        }
+    }
+}
+
+/// Those of `addons` for which the resource is wanted; `None` if it is not.
+fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<String>> {
+    let Some(only) = only else { return Some(addons.to_vec()) };
+    if only.without.contains(resource) {
+        return None;
+    }
+    let addons: Vec<String> = addons.iter().filter(|addon| only.addons.contains(*addon)).cloned().collect();
+    (!addons.is_empty()).then_some(addons)
+}
+
+fn unknown_addon(addon: &str, clusters: &[Cluster<'_>]) -> Option<String> {
+    let releases: BTreeSet<Minor> = clusters.iter().filter_map(|c| Some(c.release?.kubeone)).collect();
+    let known = clusters.iter().filter_map(|cluster| cluster.release).any(|release| {
+        let mut resources = release.base.0.iter().chain(&release.optional.0);
+        resources.any(|(_, resource)| resource.addons.iter().any(|name| name == addon))
+    });
+    let releases: Vec<Minor> = releases.into_iter().collect();
+    (!known).then(|| {
+        format!(
+            "the catalog knows no image of the addon {} for KubeOne {}: name its images by --image or --images-from",
+            printable(addon),
+            enumerate(&releases)
+        )
+    })
+}
+
+/// An image of Kubernetes itself, e.g. `registry.k8s.io/kube-proxy:v1.36.3`.
+fn versioned(name: &str, version: &Version) -> Reference {
+    format!("registry.k8s.io/{name}:v{version}")
+        .parse()
+        .expect("a release of three numbers makes a valid tag")
+}
+
+/// The images so far, each once.
+#[derive(Default)]
+struct Picked {
+    images: Vec<SelectedImage>,
+    places: HashMap<Reference, usize>,
+}
+
+impl Picked {
+    fn add(&mut self, reference: &Reference, reason: Reason) {
+        match self.places.get(reference) {
+            Some(&place) => self.images[place].reasons.push(reason),
+            None => {
+                self.places.insert(reference.clone(), self.images.len());
+                self.images.push(SelectedImage {
+                    reference: reference.clone(),
+                    reasons: vec![reason],
+                    named_by: Vec::new(),
+                });
+            }
+        }
+    }
+}
+
+/// `v1.29.4` or `1.29` → its minor, and the full version where there is one.
+fn parse(text: &str) -> Option<(Minor, Option<Version>)> {
+    let text = bare(text);
+    if let Ok(minor) = text.parse::<Minor>() {
+        return Some((minor, None));
+    }
+    let version: Version = text.parse().ok()?;
+    (version.pre.is_empty() && version.build.is_empty()).then(|| (Minor::of(&version), Some(version)))
+}
+
+fn pre_release(text: &str) -> Option<Version> {
+    let version: Version = bare(text).parse().ok()?;
+    (!version.pre.is_empty()).then_some(version)
+}
+
+/// The minor of a version as a user writes it.
+pub fn minor_of(text: &str) -> Option<Minor> {
+    parse(text).map(|(minor, _)| minor)
+}
+
+/// Without the `v` in front and the spaces that a list leaves around its items.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('v').unwrap_or(text)
+}

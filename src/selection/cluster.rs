@@ -1,0 +1,79 @@
+//! A KubeOne cluster: what its manifest says, and which addons KubeOne then deploys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::image::reference::Target;
+use crate::selection::kubernetes::Named;
+use crate::util::input;
+
+mod addons;
+pub mod local;
+mod manifest;
+mod template;
+
+pub use addons::{ByHand, Features, by_hand, is_always_embedded};
+
+/// Largest manifest, and largest file of an addon, that is read, in bytes.
+const FILE_MAX: u64 = 16 << 20;
+
+/// What a manifest says about images, with KubeOne's defaults where it says nothing.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The manifest's file, as messages call it.
+    pub name: String,
+    pub api: Api,
+    pub kubernetes: String,
+    /// What decides on the addons that are deployed unasked.
+    pub features: Features,
+    /// Addons that the manifest names, but for the former.
+    pub named: BTreeSet<String>,
+    /// KubeOne's names of images that are switched off within a deployed addon.
+    pub without: BTreeSet<String>,
+    /// The user's own addons.
+    pub directory: Option<PathBuf>,
+    /// How addons are filled in, by their names.
+    pub fillings: BTreeMap<String, Filling>,
+    /// `addons.globalParams`.
+    pub params: BTreeMap<String, String>,
+    /// `containerRuntime.containerd.sandboxImage`.
+    pub sandbox: Option<Named>,
+    pub registry: Option<OverwriteRegistry>,
+    /// What no catalog can know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What an entry of `addons.addons` says about the addon's manifests.
+#[derive(Debug, Default)]
+pub struct Filling {
+    pub params: BTreeMap<String, String>,
+    /// They are no templates.
+    pub plain: bool,
+}
+
+/// `registryConfiguration`.
+#[derive(Debug)]
+pub struct OverwriteRegistry {
+    pub target: Target,
+    pub insecure: bool,
+}
+
+/// The version of KubeOne's API that a manifest is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Api {
+    V1Beta1,
+    V1Beta2,
+    V1Beta3,
+}
+
+impl Cluster {
+    /// # Errors
+    /// The file cannot be read or is no KubeOne manifest; the message names the line where there is one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let text = input::read(path, FILE_MAX).with_context(|| format!("cannot read {name}"))?;
+        manifest::parse(&text, path)
+    }
+}

@@ -1,0 +1,95 @@
+//! Blobs as a registry knows them: whether and in which size they are there, mounts, and the start of uploads.
+
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Method, StatusCode};
+
+use super::answer::Purpose;
+use super::auth::Scopes;
+use super::download::whole_length;
+use super::retry::Patience;
+use super::{Registry, Start};
+use crate::error::{Error, Kind};
+use crate::image::manifest::Descriptor;
+use crate::image::reference::{Digest, Repository};
+
+impl Registry {
+    /// The size in bytes of a blob in `repository`, or `None` if it is not there.
+    ///
+    /// # Errors
+    /// The registry cannot be asked.
+    pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+        let action = format!("HEAD blob {digest} of {repository}");
+        let path = blob_path(repository, digest);
+        let call = self.call(Method::HEAD, Purpose::Blob, repository, path, action);
+        match self.ask(&call).await {
+            Ok(response) => {
+                let length =
+                    response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+                Ok(length)
+            }
+            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            // Redirected to storage that signs for GET alone.
+            Err(error) if matches!(error.kind, Kind::Storage | Kind::Unsupported) => {
+                self.blob_size_by_get(repository, digest).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The size of a blob by fetching its first byte.
+    async fn blob_size_by_get(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+        let action = format!("GET the size of blob {digest} of {repository}");
+        let path = blob_path(repository, digest);
+        let call = self.call(Method::GET, Purpose::Blob, repository, path, action);
+        match self.ask(&call.range(0, 0)).await {
+            Ok(response) => Ok(whole_length(&response)),
+            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts an upload, once, without another try: the blob as a whole has that.
+    ///
+    /// With `mount_from`, the same request offers to take the blob from that repository of this registry, which
+    /// may be `repository` itself and then only asks whether the blob is there (distribution-spec, "Mounting a
+    /// blob from another repository").
+    ///
+    /// # Errors
+    /// The registry takes no uploads here.
+    pub async fn start_upload(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        mount_from: Option<&Repository>,
+    ) -> Result<Start, Error> {
+        let action = match mount_from {
+            Some(from) if from != repository => {
+                format!("mount blob {} from {from} to {repository}", blob.digest)
+            }
+            _ => format!("start an upload to {repository}"),
+        };
+        let (path, scopes) = match mount_from {
+            Some(from) => {
+                let query = format!("?mount={}&from={from}", blob.digest);
+                let scopes = Scopes::push(repository.as_str());
+                let scopes =
+                    if from == repository { scopes } else { scopes.and(Scopes::pull(from.as_str())) };
+                (format!("/v2/{repository}/blobs/uploads/{query}"), scopes)
+            }
+            None => (format!("/v2/{repository}/blobs/uploads/"), Scopes::push(repository.as_str())),
+        };
+        let call = self.call(Method::POST, Purpose::Upload, repository, path, action.clone()).scopes(scopes);
+        let response = self.try_once(&call, &mut Patience::new(&self.policy)).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Start::There),
+            _ => {
+                self.uploads.note_started(response.headers());
+                Ok(Start::Session(self.location(response.url(), response.headers(), &action)?))
+            }
+        }
+    }
+}
+
+fn blob_path(repository: &Repository, digest: &Digest) -> String {
+    format!("/v2/{repository}/blobs/{digest}")
+}

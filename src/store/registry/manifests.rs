@@ -1,0 +1,210 @@
+//! Manifests: asked for, fetched and verified, put, byte for byte.
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Response};
+
+use super::answer::Purpose;
+use super::client::Call;
+use super::content_coding::{self, Decoder};
+use super::retry::{Attempt, Patience, Rule};
+use super::{Head, Registry, Stored};
+use crate::error::{Error, Kind, Remedy};
+use crate::image::manifest::{self, Content, Descriptor, Manifest};
+use crate::image::reference::{Algorithm, Digest, Location, TagOrDigest};
+
+impl Registry {
+    /// Which digest `location` has, by HEAD (distribution-spec, "Checking if content exists in the registry").
+    ///
+    /// # Errors
+    /// The registry cannot be reached or does not let us in. That something does not exist is no error.
+    pub async fn head_manifest(&self, location: &Location) -> Result<Head, Error> {
+        match self.ask(&self.manifest_call(Method::HEAD, location)).await {
+            Ok(response) => Ok(declared_digest(&response).map_or(Head::Mute, Head::Found)),
+            Err(error) => match error.kind {
+                Kind::NotFound => Ok(Head::Absent),
+                // Some do not do HEAD; some redirect it to storage that signs for GET alone.
+                Kind::Unsupported | Kind::Storage => Ok(Head::Mute),
+                // Why the request is bad would be in a body, and this answer has none.
+                Kind::Invalid if error.status == Some(400) => Ok(Head::Mute),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Fetches a manifest, verified: against the digest it is asked for by, and `size` where that is known.
+    ///
+    /// # Errors
+    /// It does not exist, is damaged, or is no manifest that can be mirrored.
+    pub async fn get_manifest(&self, location: &Location, size: Option<u64>) -> Result<Manifest, Error> {
+        let fetching = Fetching { registry: self, location, size, damaged: false };
+        self.retry(&mut Patience::new(&self.policy), fetching).await
+    }
+
+    async fn read_manifest(
+        &self,
+        response: Response,
+        location: &Location,
+        size: Option<u64>,
+    ) -> Result<Manifest, Error> {
+        let action = format!("GET manifest {location}");
+        let media_type =
+            response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
+        let encoded = content_coding::is_gzip(&response);
+        let mut bytes = self.read_manifest_bytes(response, &action).await?;
+        if encoded && bytes.starts_with(&[0x1f, 0x8b]) {
+            let decoded = Decoder::new().decode(&bytes, self.policy.manifest_max as u64);
+            bytes = decoded.map_err(|why| self.error(Kind::Invalid, action.clone(), why.to_owned()))?;
+        }
+        let algorithm = match &location.name {
+            TagOrDigest::Digest(digest) => digest.algorithm(),
+            TagOrDigest::Tag(_) => Algorithm::Sha256,
+        };
+        if let TagOrDigest::Digest(expected) = &location.name {
+            let actual = Digest::of(algorithm, &bytes);
+            if actual != *expected {
+                let why = format!("its bytes are not what was asked for: they have the digest {actual}");
+                return Err(self.error(Kind::Corrupt, action, why));
+            }
+        }
+        if let Some(size) = size.filter(|size| *size != bytes.len() as u64) {
+            let why = format!("it has {} bytes where its index says {size}", bytes.len());
+            return Err(self.error(Kind::Corrupt, action, why));
+        }
+        Manifest::parse(bytes, media_type.as_deref(), algorithm)
+            .map_err(|e| self.error(Kind::Invalid, action, e.to_string()))
+    }
+
+    pub(super) async fn read_manifest_bytes(&self, response: Response, action: &str) -> Result<Bytes, Error> {
+        let limit = self.policy.manifest_max;
+        self.read_body(response, limit, action).await.map_err(|error| match error.kind {
+            Kind::Invalid => error.with_remedy(Remedy::LargerManifests),
+            _ => error,
+        })
+    }
+
+    fn manifest_call<'a>(&self, method: Method, location: &'a Location) -> Call<'a> {
+        let action = format!("{method} manifest {location}");
+        let call =
+            self.call(method, Purpose::Manifest, &location.repository, manifest_path(location), action);
+        call.accept(manifest::ACCEPT)
+    }
+
+    /// Puts a manifest under a tag or its digest, byte for byte (distribution-spec, "Pushing Manifests").
+    ///
+    /// # Errors
+    /// The registry refuses it ([`Kind::BlobUnknown`] if it misses content), or says that it stored something else.
+    pub async fn put_manifest(&self, location: &Location, manifest: &Manifest) -> Result<Stored, Error> {
+        let media_type = HeaderValue::from_str(&manifest.media_type);
+        let media_type = media_type.expect("a known media type is a valid header value");
+        let path = manifest_path(location);
+        let action = format!("PUT manifest {location}");
+        let call = self.call(Method::PUT, Purpose::ManifestPut, &location.repository, path, action.clone());
+        let call = call.header(CONTENT_TYPE, media_type).body(manifest.bytes.clone());
+        let response = self.ask(&call).await.map_err(|error| explain_refusal(error, manifest))?;
+        match declared_digest(&response) {
+            Some(stored)
+                if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest =>
+            {
+                let why = format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest);
+                Err(self.error(Kind::Invalid, action, why))
+            }
+            _ => Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") }),
+        }
+    }
+}
+
+/// A manifest on its way, and all that is known of it.
+struct Fetching<'a> {
+    registry: &'a Registry,
+    location: &'a Location,
+    /// Bytes.
+    size: Option<u64>,
+    /// It came damaged: a cache on the way may be the culprit.
+    damaged: bool,
+}
+
+impl Attempt for Fetching<'_> {
+    type Done = Manifest;
+    const RULE: Rule = Rule::Manifest;
+
+    async fn make(&mut self, patience: &mut Patience) -> Result<Manifest, Error> {
+        let call = self.registry.manifest_call(Method::GET, self.location).past_caches(self.damaged);
+        let response = self.registry.ask_in_turn(&call, patience).await?;
+        let read = self.registry.read_manifest(response, self.location, self.size).await;
+        self.damaged |= read.as_ref().is_err_and(|error| error.kind == Kind::Corrupt);
+        read
+    }
+}
+
+fn manifest_path(location: &Location) -> String {
+    format!("/v2/{}/manifests/{}", location.repository, location.name.as_str())
+}
+
+/// Why a registry may not take a manifest as it is, where that can be told.
+fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
+    let remedy = match (&error.kind, &manifest.content) {
+        (Kind::Invalid | Kind::BlobUnknown(_), Content::Image(layers))
+            if layers.iter().any(Descriptor::is_foreign) =>
+        {
+            Remedy::ForeignLayers
+        }
+        (Kind::Unsupported | Kind::Invalid | Kind::NotFound, _) => {
+            Remedy::MediaType(manifest.media_type.clone())
+        }
+        _ => return error,
+    };
+    error.with_remedy(remedy)
+}
+
+fn declared_digest(response: &Response) -> Option<Digest> {
+    response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Side;
+    use crate::store::registry::Scheme;
+    use crate::store::registry::canned::Canned;
+
+    #[tokio::test]
+    async fn a_damaged_manifest_is_asked_for_once_more_past_caches() {
+        let bytes = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
+            "application/vnd.oci.image.index.v1+json"
+        );
+        let digest = Digest::of(Algorithm::Sha256, bytes.as_bytes());
+        let location = Location { repository: "a/b".parse().unwrap(), name: TagOrDigest::Digest(digest) };
+        for (heals, asked) in [(true, 2), (false, 2)] {
+            let good = bytes.clone();
+            let cache = Canned::start(move |head| {
+                let fresh = head.to_ascii_lowercase().contains("cache-control: no-cache");
+                let body = if fresh && heals { good.clone() } else { "damaged".to_owned() };
+                (200, String::new(), body)
+            })
+            .await;
+            let registry = Registry::for_test(Side::Source, &cache.host, Scheme::Http, 5);
+            let fetched = registry.get_manifest(&location, None).await;
+            assert_eq!((fetched.is_ok(), cache.count("GET")), (heals, asked));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_absent_costs_no_search_for_secrets() {
+        let absent = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"none for hunter2"}]}"#;
+        let empty = Canned::start(move |_| (404, String::new(), absent.to_owned())).await;
+        let registry = Registry::for_test(Side::Source, &empty.host, Scheme::Http, 0);
+        registry.redactor().learn("hunter2");
+        let location =
+            Location { repository: "a/b".parse().unwrap(), name: TagOrDigest::Tag("1".parse().unwrap()) };
+        for _ in 0..3 {
+            let error = registry.get_manifest(&location, None).await.unwrap_err();
+            assert_eq!(error.kind, Kind::NotFound);
+        }
+        assert_eq!(registry.redactor().searches(), 0);
+        let told = registry.get_manifest(&location, None).await.unwrap_err().to_string();
+        assert!(told.ends_with("404 MANIFEST_UNKNOWN none for ***"), "{told}");
+        assert_eq!(registry.redactor().searches(), 1);
+    }
+}

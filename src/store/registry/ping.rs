@@ -1,0 +1,236 @@
+//! The first word with a host: who says it, by which of the host's addresses, and what all others wait for.
+
+use std::sync::OnceLock;
+
+use reqwest::{Response, Url};
+use tokio::sync::watch;
+
+use super::Registry;
+use super::client::Call;
+use super::retry::{Attempt, Patience, Rule};
+use crate::error::{Cause, Error, Kind};
+
+/// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
+/// challenge is answered once and a dead host is waited for once.
+#[derive(Debug, Clone)]
+enum Contact {
+    Unknown,
+    Trying,
+    Known(Url),
+    Down(Error),
+}
+
+/// Whether a host is there, and by which address.
+#[derive(Debug)]
+pub(super) struct Ping {
+    contact: watch::Sender<Contact>,
+    /// The address by which it has answered something, so that how to reach it is settled.
+    answered: OnceLock<Url>,
+}
+
+impl Default for Ping {
+    fn default() -> Self {
+        Self { contact: watch::Sender::new(Contact::Unknown), answered: OnceLock::new() }
+    }
+}
+
+/// Whose turn it is.
+enum Turn<'a> {
+    Known(Url),
+    First(First<'a>),
+}
+
+/// Being the first to talk to a host. Dropped without a result, the next one is first.
+struct First<'a>(&'a watch::Sender<Contact>);
+
+impl First<'_> {
+    fn found(&self, base: &Url) {
+        self.0.send_replace(Contact::Known(base.clone()));
+    }
+
+    fn gave_up(&self, error: &Error) {
+        self.0.send_replace(Contact::Down(error.clone()));
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|contact| {
+            let trying = matches!(contact, Contact::Trying);
+            if trying {
+                *contact = Contact::Unknown;
+            }
+            trying
+        });
+    }
+}
+
+impl Ping {
+    /// The address by which the host is spoken to, once that is known.
+    pub(super) fn base(&self) -> Option<Url> {
+        match &*self.contact.borrow() {
+            Contact::Known(base) => Some(base.clone()),
+            Contact::Unknown | Contact::Trying | Contact::Down(_) => None,
+        }
+    }
+
+    /// Notes that the host has answered by `base`.
+    pub(super) fn note_answer(&self, base: &Url) {
+        let _ = self.answered.set(base.clone());
+    }
+
+    /// Waits until it is known whether the host is there, or until it is our turn to find out.
+    ///
+    /// # Errors
+    /// The host is down, as whoever was first has found out.
+    async fn turn(&self) -> Result<Turn<'_>, Error> {
+        let mut changes = self.contact.subscribe();
+        loop {
+            let became_first = self.contact.send_if_modified(|contact| {
+                let first = matches!(contact, Contact::Unknown);
+                if first {
+                    *contact = Contact::Trying;
+                }
+                first
+            });
+            if became_first {
+                return Ok(Turn::First(First(&self.contact)));
+            }
+            let contact = changes.borrow_and_update().clone();
+            match contact {
+                Contact::Known(base) => return Ok(Turn::Known(base)),
+                Contact::Down(error) => return Err(error),
+                Contact::Unknown | Contact::Trying => {
+                    // The sender lives in self: this cannot fail.
+                    let _ = changes.changed().await;
+                }
+            }
+        }
+    }
+}
+
+/// The first request to a host.
+struct FirstWord<'a> {
+    registry: &'a Registry,
+    first: &'a First<'a>,
+    call: &'a Call<'a>,
+}
+
+impl Attempt for FirstWord<'_> {
+    type Done = Response;
+    const RULE: Rule = Rule::Ping;
+
+    async fn make(&mut self, _: &mut Patience) -> Result<Response, Error> {
+        self.registry.try_bases(self.first, self.call).await
+    }
+}
+
+impl Registry {
+    /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
+    /// for its outcome.
+    pub(super) async fn try_once(&self, call: &Call<'_>, patience: &mut Patience) -> Result<Response, Error> {
+        // A host that is down says so for all; what each of them was doing is its own.
+        let turn = self.ping.turn().await.map_err(|error| Error { action: call.action.clone(), ..error })?;
+        let first = match turn {
+            Turn::Known(base) => return self.exchange(&base, call).await,
+            Turn::First(first) => first,
+        };
+        match self.retry(patience, FirstWord { registry: self, first: &first, call }).await {
+            // Whatever the answer is, it is one: the host is there.
+            Err(error) if error.status.is_none() => {
+                first.gave_up(&error);
+                Err(error)
+            }
+            answered => answered,
+        }
+    }
+
+    async fn try_bases(&self, first: &First<'_>, call: &Call<'_>) -> Result<Response, Error> {
+        let answered = self.ping.answered.get();
+        let mut trouble = None;
+        for base in answered.map_or(self.addresses.bases(), std::slice::from_ref) {
+            match self.exchange(base, call).await {
+                // Only a host that answers without TLS is asked without it; no other trouble is a reason to, such as a
+                // token service without TLS. What then goes wrong without TLS may pass.
+                Err(error) if speaks_no_tls(&error) && self.ping.answered.get().is_none() => {
+                    trouble = Some(error);
+                }
+                Err(error) if error.status.is_none() => return Err(error),
+                answered => {
+                    first.found(base);
+                    return answered;
+                }
+            }
+        }
+        Err(trouble.expect("there is at least one base, and it either answered or failed"))
+    }
+}
+
+/// Whether the host itself, and nobody on the way to it, answers without TLS.
+fn speaks_no_tls(error: &Error) -> bool {
+    error.status.is_none() && error.kind == Kind::Untrusted && matches!(error.cause, Cause::NoTls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Side;
+
+    fn down() -> Error {
+        Error {
+            side: Side::Source,
+            kind: Kind::Unreachable,
+            place: "r.example.com".to_owned(),
+            action: "GET".to_owned(),
+            cause: "it is down".into(),
+            remedy: None,
+            status: None,
+            redactor: std::sync::Arc::default(),
+        }
+    }
+
+    async fn first(ping: &Ping) -> First<'_> {
+        match ping.turn().await {
+            Ok(Turn::First(first)) => first,
+            Ok(Turn::Known(base)) => panic!("known at {base}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_others_wait_for_the_first_and_hear_what_it_has_found() {
+        let (ping, base) = (Ping::default(), Url::parse("https://r.example.com/").unwrap());
+        let one = first(&ping).await;
+        assert_eq!(ping.base(), None);
+        let find = async { one.found(&base) };
+        let (another, ()) = tokio::join!(ping.turn(), find);
+        assert!(matches!(another, Ok(Turn::Known(found)) if found == base));
+        drop(one);
+        assert_eq!(ping.base(), Some(base));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_down_is_down_for_all() {
+        let ping = Ping::default();
+        first(&ping).await.gave_up(&down());
+        assert!(matches!(ping.turn().await, Err(error) if error.kind == Kind::Unreachable));
+    }
+
+    #[tokio::test]
+    async fn the_next_one_is_first_where_the_first_was_cancelled() {
+        let ping = Ping::default();
+        let one = first(&ping).await;
+        let cancel = async { drop(one) };
+        let (another, ()) = tokio::join!(ping.turn(), cancel);
+        assert!(matches!(another, Ok(Turn::First(_))));
+    }
+
+    #[test]
+    fn only_a_host_that_answers_without_tls_is_spoken_to_without() {
+        let no_tls = Error { kind: Kind::Untrusted, cause: Cause::NoTls, ..down() };
+        assert!(speaks_no_tls(&no_tls));
+        let proxy = Error { kind: Kind::Invalid, ..no_tls.clone() };
+        let certificate = Error { cause: Cause::Certificate("expired".to_owned()), ..no_tls };
+        assert!(!speaks_no_tls(&proxy) && !speaks_no_tls(&certificate) && !speaks_no_tls(&down()));
+    }
+}

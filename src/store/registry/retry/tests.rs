@@ -1,0 +1,168 @@
+use super::*;
+use crate::error::Side;
+use crate::store::registry::Scheme;
+
+fn policy(retries: u32) -> Policy {
+    Policy { retries, timing: Timing::default(), manifest_max: 0 }
+}
+
+#[test]
+fn each_failure_of_each_kind_of_work_has_one_step() {
+    use Rule::*;
+    let limited = Kind::RateLimited(Some(Duration::from_secs(7)));
+    let table = [
+        (Request, Kind::Transient, false, Step::Wait),
+        (Request, Kind::Busy, true, Step::Wait),
+        (Request, Kind::Corrupt, false, Step::Wait),
+        (Ping, Kind::Unreachable, false, Step::Wait),
+        (Ping, Kind::Busy, true, Step::Stop),
+        (Ping, limited.clone(), true, Step::Stop),
+        (Manifest, Kind::Corrupt, false, Step::Once),
+        (Manifest, Kind::Busy, true, Step::Wait),
+        (Manifest, limited.clone(), true, Step::Wait),
+        (Download, Kind::Transient, false, Step::Wait),
+        (Download, Kind::Corrupt, false, Step::Wait),
+        (Download, limited, true, Step::Wait),
+    ];
+    for (rule, kind, answered, step) in table {
+        assert_eq!(rule.step(&kind, answered), step, "{rule:?} {kind:?} {answered}");
+    }
+}
+
+/// Fails in these ways, one after the other, and then succeeds; a rule by its number, as all else is alike.
+struct Failing<'a, const RULE: usize> {
+    registry: &'a Registry,
+    kinds: &'a [Kind],
+    tries: &'a mut usize,
+}
+
+const RULES: [Rule; 3] = [Rule::Request, Rule::Manifest, Rule::Download];
+
+impl<const R: usize> Attempt for Failing<'_, R> {
+    type Done = ();
+    const RULE: Rule = RULES[R];
+
+    async fn make(&mut self, _: &mut Patience) -> Result<(), Error> {
+        *self.tries += 1;
+        let kind = self.kinds.get(*self.tries - 1).cloned();
+        kind.map_or(Ok(()), |kind| Err(self.registry.error(kind, "GET".to_owned(), "no")))
+    }
+}
+
+/// Tries at a host that nobody asks anything, with pauses of a millisecond.
+async fn run<const R: usize>(retries: u32, kinds: &[Kind]) -> (usize, Result<(), Error>) {
+    let registry = Registry::for_test(Side::Source, "r.example.com", Scheme::Https, retries);
+    let mut tries = 0;
+    let attempt = Failing::<R> { registry: &registry, kinds, tries: &mut tries };
+    let result = registry.retry(&mut Patience::new(registry.policy()), attempt).await;
+    (tries, result)
+}
+
+#[tokio::test]
+async fn the_loop_ends_with_success_or_with_patience() {
+    let transient = vec![Kind::Transient; 9];
+    let (tries, result) = run::<0>(5, &transient[..3]).await;
+    assert!(tries == 4 && result.is_ok());
+    let (tries, result) = run::<0>(2, &transient).await;
+    assert!(tries == 3 && result.is_err());
+    let (tries, result) = run::<0>(2, &[Kind::NotFound]).await;
+    assert!(tries == 1 && result.is_err_and(|error| error.kind == Kind::NotFound));
+    let (tries, result) = run::<2>(2, &transient).await;
+    assert!(tries == 3 && result.is_err());
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_fetched_once_more_besides_all_patience() {
+    let (tries, result) = run::<1>(0, &[Kind::Corrupt]).await;
+    assert!(tries == 2 && result.is_ok());
+    let (tries, result) = run::<1>(9, &[Kind::Corrupt, Kind::Transient, Kind::Corrupt]).await;
+    assert!(tries == 3 && result.is_err_and(|error| error.kind == Kind::Corrupt));
+}
+
+#[test]
+fn only_what_may_pass_is_tried_again_and_only_so_often() {
+    let mut patience = Patience::new(&policy(2));
+    assert!(patience.next(&Kind::NotFound, false).is_none());
+    assert!(patience.next(&Kind::Transient, false).is_some());
+    assert!(patience.next(&Kind::Unreachable, false).is_some());
+    assert!(patience.next(&Kind::Transient, false).is_none());
+    patience.restore();
+    assert!(patience.next(&Kind::Transient, false).is_some());
+}
+
+#[test]
+fn a_storage_service_that_refuses_is_asked_three_times_at_most() {
+    let mut patience = Patience::new(&policy(9));
+    assert!(patience.next(&Kind::Storage, false).is_some() && patience.next(&Kind::Storage, false).is_some());
+    assert!(patience.next(&Kind::Storage, false).is_none());
+}
+
+#[test]
+fn a_servers_wish_is_kept_and_is_no_failed_try() {
+    let mut patience = Patience::new(&policy(0));
+    let seven = Kind::RateLimited(Some(Duration::from_secs(7)));
+    for _ in 0..100 {
+        assert_eq!(patience.next(&seven, false), Some(Duration::from_secs(7)));
+    }
+    let window = Kind::RateLimited(Some(Duration::from_secs(21_600)));
+    assert_eq!(patience.next(&window, false), None);
+    assert_eq!(patience.next(&Kind::RateLimited(Some(Duration::MAX)), false), None);
+}
+
+#[test]
+fn a_server_that_asks_for_no_pause_is_not_obeyed_for_ever() {
+    let mut patience = Patience::new(&policy(0));
+    let now = Kind::RateLimited(Some(Duration::ZERO));
+    let most = Timing::default().longest_wait.as_secs();
+    assert_eq!((0..9_999).take_while(|_| patience.next(&now, false).is_some()).count() as u64, most);
+}
+
+#[test]
+fn an_overloaded_host_that_is_alive_is_tried_more_often() {
+    let tries = |alive| {
+        let mut patience = Patience::new(&policy(2));
+        (0..999).filter(|_| patience.next(&Kind::Busy, alive).is_some()).count()
+    };
+    assert_eq!((tries(false), tries(true)), (2, 2 + 20));
+    // Once it is not any more, the usual tries are left.
+    let mut patience = Patience::new(&policy(2));
+    (0..5).for_each(|_| assert!(patience.next(&Kind::Busy, true).is_some()));
+    assert_eq!((0..999).filter(|_| patience.next(&Kind::Busy, false).is_some()).count(), 2);
+}
+
+#[test]
+fn pauses_grow_with_jitter_up_to_a_limit() {
+    let timing = Timing::default();
+    for failures in 1..40 {
+        let whole = timing.first_pause.saturating_mul(1 << (failures - 1).min(16)).min(timing.longest_pause);
+        let actual = pause(&timing, failures);
+        assert!(actual >= whole / 2 && actual <= whole, "{failures}: {actual:?}");
+    }
+    assert_ne!(pause(&timing, 9), pause(&timing, 9));
+}
+
+#[test]
+fn retry_after_is_read_in_both_forms() {
+    let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+    let read = |value| retry_after(value, now).map(|d| d.as_secs());
+    assert_eq!(read("7"), Some(7));
+    assert_eq!(read(" 0 "), Some(0));
+    assert_eq!(read("Sun, 06 Nov 1994 08:49:44 GMT"), Some(7));
+    assert_eq!(read("Sun, 06 Nov 1994 08:49:00 GMT"), None);
+    assert_eq!(read("99999999999999999999999"), Some(u64::from(u32::MAX)));
+    for nonsense in ["-1", "abc", "", "7.5", "0x7"] {
+        assert_eq!(read(nonsense), None, "{nonsense}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_retry_after_makes_the_parser_or_the_patience_fail(text in ".{0,60}|[0-9]{0,40}", tries in 0..9_u32) {
+        let wish = retry_after(&text, SystemTime::now());
+        let mut patience = Patience::new(&policy(tries));
+        for _ in 0..100 {
+            let pause = patience.next(&Kind::RateLimited(wish), false);
+            proptest::prop_assert!(pause.is_none_or(|pause| pause <= Timing::default().longest_wait));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Uploads in pieces, for targets that refuse large bodies (distribution-spec, "Pushing a blob in chunks").
+//!
+//! A registry takes a blob of any size in one body; a proxy before it may not. One PUT costs one request where
+//! pieces cost hundreds, so pieces are sent only to a target that has refused a whole, and then to the end of the run.
+//!
+//! A piece is held in memory until it is there. One that fails is sent again, once the session has said how far it is;
+//! only where it does not say so is the whole blob sent again.
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, Response, Url};
+
+use super::super::Registry;
+use super::super::answer::Purpose;
+use super::super::auth::Scopes;
+use super::super::client::At;
+use super::super::retry::Patience;
+use super::super::shim::Ask;
+use super::super::trial::Trial;
+use super::{IN_VAIN_MAX, with_digest};
+use crate::error::{Error, Kind};
+use crate::image::manifest::Descriptor;
+use crate::image::reference::Repository;
+use crate::store::BlobReader;
+
+/// A blob on its way into a session, piece by piece.
+struct Pieces<'a> {
+    target: &'a Registry,
+    repository: &'a Repository,
+    blob: &'a Descriptor,
+    /// The session's newest address.
+    location: Url,
+    /// Bytes that the session has.
+    sent: u64,
+    /// Restored by every piece that is taken.
+    patience: Patience,
+    /// Bytes sent to a target that was overloaded then.
+    in_vain: u64,
+}
+
+impl Registry {
+    /// Sends all of `blob` into an upload session, in pieces of `length` bytes.
+    pub(super) async fn upload_in_pieces(
+        &self,
+        repository: &Repository,
+        session: &Url,
+        blob: &Descriptor,
+        length: u64,
+        mut reader: BlobReader,
+        moved: impl Fn(u64) + Send + 'static,
+    ) -> Result<(), Trial> {
+        let mut pieces = Pieces {
+            target: self,
+            repository,
+            blob,
+            location: session.clone(),
+            sent: 0,
+            patience: Patience::new(&self.policy),
+            in_vain: 0,
+        };
+        while pieces.sent < blob.size {
+            let piece = reader.next_exactly(length.min(blob.size - pieces.sent) as usize).await?;
+            pieces.send(piece).await?;
+            moved(pieces.sent);
+        }
+        pieces.close().await
+    }
+}
+
+impl Pieces<'_> {
+    async fn send(&mut self, piece: Bytes) -> Result<(), Trial> {
+        let begin = self.sent;
+        let end = begin + piece.len() as u64;
+        while self.sent < end {
+            match self.patch(piece.slice((self.sent - begin) as usize..)).await {
+                Ok(location) => {
+                    self.location = location;
+                    self.sent = end;
+                }
+                Err(error) => self.recover(error, begin, end).await?,
+            }
+        }
+        self.patience.restore();
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), Trial> {
+        loop {
+            let doing = format!("PUT blob {} to {}", self.blob.digest, self.repository);
+            let url = with_digest(&self.location, &self.blob.digest);
+            match self.ask(Method::PUT, url, octets(), Some(Bytes::new()), doing).await {
+                Ok(_) => return Ok(()),
+                Err(error) => self.recover(error, self.sent, self.sent).await?,
+            }
+        }
+    }
+
+    async fn patch(&self, piece: Bytes) -> Result<Url, Error> {
+        let range = format!("{}-{}", self.sent, self.sent + piece.len() as u64 - 1);
+        let doing = format!("PATCH bytes {range} of blob {} to {}", self.blob.digest, self.repository);
+        let mut headers = octets();
+        headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits and a hyphen"));
+        let asked = self.ask(Method::PATCH, self.location.clone(), headers, Some(piece), doing.clone()).await;
+        let response = asked.map_err(|error| match error.status {
+            // Not of the session: the method itself is unknown here.
+            Some(405 | 501) => Error { kind: Kind::Unsupported, ..error },
+            _ => error,
+        })?;
+        self.target.location(response.url(), response.headers(), &doing)
+    }
+
+    /// Waits after a request that failed with `begin` to `end` on its way, and goes on from where the session says that
+    /// it is by then.
+    async fn recover(&mut self, error: Error, begin: u64, end: u64) -> Result<(), Trial> {
+        self.in_vain += end - begin;
+        let mut trouble = error.clone();
+        loop {
+            let meaning = match (&trouble.kind, trouble.status) {
+                (Kind::Transient, Some(502..=504)) if self.in_vain <= IN_VAIN_MAX => &Kind::Busy,
+                (kind, _) => kind,
+            };
+            let Some(pause) = self.patience.next(meaning, self.target.is_alive()) else {
+                return Err(if trouble.kind.may_pass() { Trial::Over(trouble) } else { Trial::Again(error) });
+            };
+            self.target.pause(pause, &trouble).await;
+            match self.ask_position(begin).await {
+                Ok(Some((position, location))) if (begin..=end).contains(&position) => {
+                    self.sent = position;
+                    self.location = location;
+                    return Ok(());
+                }
+                Err(another) if another.kind.may_pass() => trouble = another,
+                // It is gone, has lost what it had, or does not say.
+                Ok(_) | Err(_) => return Err(Trial::Again(error)),
+            }
+        }
+    }
+
+    /// How many bytes the session has, and its address now (distribution-spec, "Pushing a blob in chunks": `GET` of the
+    /// session). `None` if it does not say so.
+    async fn ask_position(&self, at_least: u64) -> Result<Option<(u64, Url)>, Error> {
+        let doing = format!("GET an upload to {}", self.repository);
+        let response =
+            self.ask(Method::GET, self.location.clone(), HeaderMap::new(), None, doing.clone()).await?;
+        let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
+        let Some(position) = range.and_then(|range| position_in(range, at_least)) else { return Ok(None) };
+        let location = if response.headers().contains_key(LOCATION) {
+            self.target.location(response.url(), response.headers(), &doing)?
+        } else {
+            self.location.clone()
+        };
+        Ok(Some((position, location)))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+        doing: String,
+    ) -> Result<Response, Error> {
+        let scopes = Scopes::push(self.repository.as_str());
+        let ask = Ask {
+            purpose: Purpose::Session,
+            method,
+            at: At::Url(url),
+            repository: self.repository,
+            scopes: &scopes,
+            headers,
+            body,
+            doing,
+        };
+        let mut patience = Patience::new(&self.target.policy);
+        self.target.ask_once(&ask, &mut patience).await
+    }
+}
+
+/// `0-4194303` or `bytes=0-4194303` → 4194304 bytes. An empty session says `0-0`, as one of a single byte would: no
+/// piece is so short that this could be meant where nothing was there before.
+fn position_in(range: &str, at_least: u64) -> Option<u64> {
+    let range = range.trim();
+    let (first, last) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    match (first, last) {
+        (0, 0) if at_least == 0 => Some(0),
+        (0, last) => last.checked_add(1),
+        _ => None,
+    }
+}
+
+fn octets() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_position_of_a_session_is_read_in_the_forms_that_registries_write_it() {
+        assert_eq!(position_in("0-4194303", 0), Some(4_194_304));
+        assert_eq!(position_in("bytes=0-9", 5), Some(10));
+        assert_eq!((position_in("0-0", 0), position_in("0-0", 1)), (Some(0), Some(1)));
+        for wrong in ["", "nonsense", "5-9", "0-", "-9", "0-18446744073709551615", "bytes 0-9"] {
+            assert_eq!(position_in(wrong, 0), None, "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_range_makes_the_parser_fail(text in ".{0,40}|[0-9]{0,24}-[0-9]{0,24}", least in 0..9_u64) {
+            let _ = position_in(&text, least);
+        }
+    }
+}

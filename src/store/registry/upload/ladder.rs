@@ -1,0 +1,385 @@
+//! One blob into one repository: the ladder from cheapest to dearest. Is it there? Can it be mounted? Else it is
+//! streamed.
+
+use reqwest::Url;
+
+use super::super::retry::Patience;
+use super::super::trial::Trial;
+use super::super::{Registry, Start};
+use super::IN_VAIN_MAX;
+use super::bodies::{Lesson, Way};
+use super::capabilities::{Observation, Opening};
+use super::gate::{Gate, Probe};
+use super::kept::Leftover;
+use crate::error::{Error, Kind, Side};
+use crate::events::Event;
+use crate::image::reference::Repository;
+use crate::store::{BlobOrder, Landed, Origin};
+use crate::util::text;
+
+/// Bodies of more bytes than this, which is nginx's own limit, may break off because they are too large.
+const SUSPICIOUS: u64 = 1 << 20;
+
+/// The putting of one blob, over all the tries that it takes.
+pub(crate) struct Ladder<'a> {
+    target: &'a Registry,
+    order: &'a BlobOrder,
+    /// An upload session that has got no byte yet, or only had its token refused.
+    session: Option<Url>,
+    /// The last try got so far as to send bytes.
+    sending: bool,
+    /// The mount was refused: it is not offered again.
+    refused: bool,
+    /// The target was seen to hold the blob in another size; whatever it says next is looked at.
+    suspect: bool,
+    /// How the last try asked for the upload.
+    opening: Opening,
+    /// How it sent the blob, if it came to that.
+    way: Option<Way>,
+    /// The others wait for the answer to this one.
+    probe: Option<(Wait, Probe<'a>)>,
+    chances: SecondChances,
+    setbacks: Setbacks,
+}
+
+/// What waits for the answer to a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Uploads,
+    Mounts,
+}
+
+/// What is worth exactly one more try, at once, besides all patience.
+#[derive(Default)]
+struct SecondChances {
+    /// A token that ran out on the way; by now it is renewed.
+    renewed: bool,
+    /// Bytes that were damaged on the way.
+    resent: bool,
+    /// A body that was refused for its size, where as large a one was taken before.
+    doubted: bool,
+}
+
+/// How often a blob could not be sent for a reason that another way of sending it may avoid.
+#[derive(Default)]
+struct Setbacks {
+    /// The connection was reset.
+    broken: u32,
+    lost_sessions: u32,
+    /// Bytes sent to a target that was overloaded then.
+    in_vain: u64,
+}
+
+impl<'a> Ladder<'a> {
+    pub(crate) fn new(target: &'a Registry, order: &'a BlobOrder) -> Self {
+        let mut ladder = Self {
+            target,
+            order,
+            session: None,
+            sending: false,
+            refused: false,
+            suspect: false,
+            opening: Opening::Plain,
+            way: None,
+            probe: None,
+            chances: SecondChances::default(),
+            setbacks: Setbacks::default(),
+        };
+        if order.may_send {
+            let leftover = target.uploads.kept().take(&order.repository, &order.blob.digest);
+            match leftover {
+                Some(Leftover::Session(session)) => {
+                    ladder.session = Some(session);
+                    ladder.refused = true;
+                }
+                Some(Leftover::Suspect) => ladder.suspect = true,
+                None => {}
+            }
+        }
+        ladder
+    }
+
+    /// One climb of the ladder; `None` asks for another one, because something was learned.
+    pub(crate) async fn attempt(
+        &mut self,
+        origin: &Origin,
+        past_caches: bool,
+    ) -> Result<Option<Landed>, Trial> {
+        let order = self.order;
+        self.way = None;
+        let open = || origin.open(&order.blob, past_caches);
+        let (start, reader) = if let Some(session) = self.session.take() {
+            (Start::Session(session), None)
+        } else {
+            self.opening = self.await_turn().await;
+            let hurries = self.target.uploads.capabilities().hurries(self.opening);
+            if self.opening == Opening::Plain && !order.may_send {
+                return Ok(Some(Landed::Refused));
+            }
+            let (start, reader) = if hurries && order.may_send {
+                let (start, reader) = tokio::join!(self.start(), open());
+                (start, Some(reader))
+            } else {
+                (self.start().await, None)
+            };
+            if start.is_ok() {
+                self.probe = None;
+            }
+            (start?, reader)
+        };
+        let session = match start {
+            Start::There => return self.settle().await,
+            Start::Session(session) => session,
+        };
+        self.refused |= self.opening == Opening::Mount;
+        if !order.may_send {
+            self.keep(Leftover::Session(session)).await;
+            return Ok(Some(Landed::Refused));
+        }
+        // Until the first byte is sent, another try may use it.
+        self.session = Some(session.clone());
+        self.sending = false;
+        let reader = match reader {
+            Some(reader) => reader?,
+            None => open().await?,
+        };
+        self.sending = true;
+        let (id, size) = (order.id, order.blob.size);
+        (order.listener)(Event::Started { transfer: id, what: order.what.clone(), size });
+        let listener = order.listener.clone();
+        let moved = move |position| listener(Event::Moved { transfer: id, position });
+        let way = self.target.uploads.bodies().way(size);
+        self.way = Some(way);
+        self.target.upload(&order.repository, &session, &order.blob, way, reader, moved).await?;
+        if self.suspect {
+            return self.settle().await;
+        }
+        Ok(Some(Landed::Streamed))
+    }
+
+    /// How to ask for the upload, once it is known that others need not answer first.
+    async fn await_turn(&mut self) -> Opening {
+        loop {
+            let opening = self.wish();
+            let uploads = &self.target.uploads;
+            let (wait, gate): (Wait, &'a Gate) = match opening {
+                Opening::Mount => (Wait::Mounts, &uploads.mounts),
+                Opening::Plain if !self.order.may_send => return opening,
+                Opening::Plain | Opening::Ask => (Wait::Uploads, &uploads.starts),
+            };
+            if self.probe.as_ref().is_some_and(|(held, _)| *held == wait) {
+                return opening;
+            }
+            // Nothing is waited for with something in hand that others wait for.
+            self.probe = None;
+            self.probe = gate.enter(&self.order.repository).await.map(|probe| (wait, probe));
+            if self.wish() == opening {
+                return opening;
+            }
+        }
+    }
+
+    fn wish(&self) -> Opening {
+        if self.order.must_send || self.suspect {
+            return Opening::Plain;
+        }
+        self.target.uploads.capabilities().opening(self.mount_from().is_some())
+    }
+
+    fn mount_from(&self) -> Option<&'a Repository> {
+        let known_in = self.order.known_in.as_ref().filter(|_| !self.refused);
+        known_in.filter(|known_in| **known_in != self.order.repository)
+    }
+
+    /// Starts the upload, with the question or the mount if that is still worth it.
+    async fn start(&self) -> Result<Start, Trial> {
+        let (repository, blob) = (&self.order.repository, &self.order.blob);
+        let from = match self.opening {
+            Opening::Plain => return self.start_plainly().await,
+            Opening::Ask => repository,
+            Opening::Mount => self.mount_from().unwrap_or(repository),
+        };
+        let result = self.target.start_upload(repository, blob, Some(from)).await;
+        let observation = match (self.opening, &result) {
+            // It would say so of anything just now.
+            (_, Err(error)) if error.kind == Kind::Busy => return self.start_plainly().await,
+            (_, Err(error)) if error.kind == Kind::Transient && error.status.is_some() => {
+                Observation::Unanswered
+            }
+            // The answer is an error, but it is an answer: an upload without a mount may still work.
+            (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
+                Observation::Objects
+            }
+            // No connection would come about for anything else either; no answer may be this question's fault.
+            (_, Err(error))
+                if matches!(error.kind, Kind::Unreachable | Kind::RateLimited(_) | Kind::Untrusted) =>
+            {
+                return result.map_err(Trial::Again);
+            }
+            (_, Err(_)) => Observation::Unanswered,
+            (Opening::Mount, Ok(start)) => Observation::Mounted(matches!(start, Start::There)),
+            (_, Ok(start)) => Observation::Asked { there: matches!(start, Start::There) },
+        };
+        self.target.uploads.observe(observation);
+        match result {
+            Ok(start) => Ok(start),
+            Err(_) => self.start_plainly().await,
+        }
+    }
+
+    /// A question to an overloaded host is asked again by itself: with the sending that follows, which is a gamble of
+    /// its own there, it would be won too seldom.
+    async fn start_plainly(&self) -> Result<Start, Trial> {
+        let mut patience = Patience::new(self.target.policy());
+        loop {
+            match self.target.start_upload(&self.order.repository, &self.order.blob, None).await {
+                Ok(start) => {
+                    self.target.uploads.observe(Observation::Accepts);
+                    return Ok(start);
+                }
+                Err(error) if error.kind == Kind::Busy => {
+                    match patience.next(&error.kind, self.target.is_alive()) {
+                        Some(pause) => self.target.pause(pause, &error).await,
+                        None => return Err(Trial::Over(error)),
+                    }
+                }
+                Err(error) => return Err(Trial::Again(error)),
+            }
+        }
+    }
+
+    /// The target says that it has the blob. What was there before this run is believed only in the right size
+    /// (a registry whose storage was damaged goes on saying that it has it).
+    async fn settle(&mut self) -> Result<Option<Landed>, Trial> {
+        let order = self.order;
+        let landed = if self.opening == Opening::Mount { Landed::Mounted } else { Landed::Found };
+        if landed == Landed::Mounted && order.trusted {
+            return Ok(Some(landed));
+        }
+        let size = self.target.blob_size(&order.repository, &order.blob.digest).await;
+        // The question has had its tries.
+        let size = size.map_err(Trial::Over)?;
+        if size == Some(order.blob.size) {
+            return Ok(Some(if self.suspect { Landed::Streamed } else { landed }));
+        }
+        if !self.suspect {
+            // Sent again it may heal; the look after that decides.
+            self.suspect = true;
+            if order.may_send {
+                return Ok(None);
+            }
+            self.keep(Leftover::Suspect).await;
+            return Ok(Some(Landed::Refused));
+        }
+        let (digest, expected) = (&order.blob.digest, order.blob.size);
+        let actual = size.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+        let why = format!(
+            "it holds a damaged copy of {digest}, {actual} instead of {expected} bytes; delete it there"
+        );
+        Err(self.target.error(Kind::Invalid, format!("check a blob of {}", order.repository), why).into())
+    }
+
+    /// Keeps what the bytes need once they may be sent.
+    async fn keep(&self, leftover: Leftover) {
+        let (repository, digest) = (&self.order.repository, &self.order.blob.digest);
+        let unwanted = self.target.uploads.kept().keep(repository, digest, leftover);
+        if let Some(Leftover::Session(session)) = unwanted {
+            self.target.cancel_upload(repository, &session).await;
+        }
+    }
+
+    /// The last try failed; another one may follow.
+    pub(crate) async fn failed(&mut self, error: &Error) {
+        if self.sending && error.kind != Kind::Unauthorized {
+            self.leave_session(error).await;
+        }
+    }
+
+    /// No other try will follow.
+    pub(crate) async fn give_up(&mut self, error: &Error) {
+        self.leave_session(error).await;
+    }
+
+    /// What the session holds by now is unknown, or wanted no more. A target that is in no trouble itself is told so,
+    /// to free what it keeps for it.
+    async fn leave_session(&mut self, error: &Error) {
+        if let Some(session) = self.session.take().filter(|_| error.side == Side::Source) {
+            self.target.cancel_upload(&self.order.repository, &session).await;
+        }
+    }
+
+    /// What an error means for the blob as a whole.
+    pub(crate) fn meaning(&mut self, error: &Error) -> Kind {
+        match (&error.kind, error.status) {
+            (Kind::SessionGone, _) => Kind::Transient,
+            (Kind::Transient, Some(502..=504)) => {
+                self.setbacks.in_vain += self.order.blob.size;
+                if self.setbacks.in_vain <= IN_VAIN_MAX { Kind::Busy } else { Kind::Transient }
+            }
+            (kind, _) => kind.clone(),
+        }
+    }
+
+    /// Whether it is worth another try at once: a target that refuses large bodies may take them in pieces, and one that
+    /// does not take pieces may take a whole. A refusal is at times lost, when the connection is reset while the body is
+    /// still on its way: two of those stand for one, and so do two lost sessions.
+    pub(crate) fn otherwise(&mut self, trial: &Trial) -> bool {
+        let error = trial.error();
+        if error.side != Side::Target {
+            return false;
+        }
+        let size = self.order.blob.size;
+        let tried = self.way.map_or(0, |way| way.body(size));
+        match error.kind {
+            Kind::Unauthorized => !std::mem::replace(&mut self.chances.renewed, true),
+            Kind::Corrupt if !std::mem::replace(&mut self.chances.resent, true) => true,
+            Kind::Unsupported | Kind::Corrupt => self.target.uploads.bodies().refuse_pieces(),
+            Kind::TooLarge if self.is_doubtful(tried) => true,
+            Kind::TooLarge => self.learn_body_limit(tried),
+            Kind::Transient if error.status.is_none() && size > SUSPICIOUS => {
+                let before = self.setbacks.broken;
+                self.setbacks.broken += match (self.way, trial) {
+                    (Some(Way::Whole), _) => 1,
+                    // It has been sent again by itself.
+                    (Some(Way::Pieces(_)), Trial::Over(_)) => 2,
+                    (Some(Way::Pieces(_)), Trial::Again(_)) | (None, _) => 0,
+                };
+                before < 2 && self.setbacks.broken >= 2 && self.learn_body_limit(tried)
+            }
+            Kind::SessionGone if self.way == Some(Way::Whole) => {
+                self.setbacks.lost_sessions += 1;
+                self.setbacks.lost_sessions == 2 && self.learn_pieces_only()
+            }
+            _ => false,
+        }
+    }
+
+    /// Once for each blob a refusal is not believed to be for the size, where as large a body was taken before.
+    fn is_doubtful(&mut self, tried: u64) -> bool {
+        self.target.uploads.bodies().has_taken(tried) && !std::mem::replace(&mut self.chances.doubted, true)
+    }
+
+    fn learn_body_limit(&self, tried: u64) -> bool {
+        let host = &self.target.host;
+        let lesson = self.target.uploads.bodies().refuse_size(tried);
+        match lesson {
+            Lesson::Pieces => tracing::warn!(
+                "{host} or a proxy before it has a body size limit (nginx: client_max_body_size); sending blobs in pieces"
+            ),
+            Lesson::Smaller(length) => {
+                tracing::info!("sending blobs to {host} in pieces of {}", text::bytes(length));
+            }
+            Lesson::Known | Lesson::NoWay => {}
+        }
+        lesson != Lesson::NoWay
+    }
+
+    fn learn_pieces_only(&self) -> bool {
+        let news = self.target.uploads.bodies().refuse_wholes() != Lesson::NoWay;
+        if news {
+            let host = &self.target.host;
+            tracing::warn!("{host} seems to take no blob in one request; sending blobs in pieces");
+        }
+        news
+    }
+}

@@ -1,0 +1,153 @@
+//! Uploads in one body that is as long as its manifest says (distribution-spec, "Pushing a blob monolithically").
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, Method, StatusCode, Url};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use super::super::Registry;
+use super::super::answer::Purpose;
+use super::super::auth::Scopes;
+use super::super::lock;
+use super::super::trial::Trial;
+use super::with_digest;
+use crate::error::Kind;
+use crate::image::manifest::Descriptor;
+use crate::image::reference::Repository;
+use crate::store::BlobReader;
+
+/// What an upload is waiting for, and since when; its watchdog looks at this.
+struct Meter(Mutex<(Waiting, Instant)>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Waiting {
+    /// The source: it has a watchdog of its own.
+    Source,
+    /// The target is to take the piece it was given.
+    Target,
+    /// The target has all and is to say that it is content.
+    Answer,
+}
+
+impl Meter {
+    fn set(&self, waiting: Waiting) {
+        *lock(&self.0) = (waiting, Instant::now());
+    }
+
+    /// Sleeps until the target has kept us waiting for too long.
+    async fn overdue(&self, stall: Duration, commit: Duration) -> &'static str {
+        loop {
+            let (waiting, since) = *lock(&self.0);
+            let (limit, what) = match waiting {
+                Waiting::Source => (stall, ""),
+                Waiting::Target => (stall, "it takes no more bytes"),
+                Waiting::Answer => (commit, "it got all bytes and does not answer"),
+            };
+            let until = since + limit;
+            if until > Instant::now() {
+                sleep_until(until).await;
+            } else if waiting == Waiting::Source {
+                tokio::time::sleep(stall).await;
+            } else {
+                return what;
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Sends all of `blob` into an upload session with one PUT.
+    pub(super) async fn upload_whole(
+        &self,
+        repository: &Repository,
+        session: &Url,
+        blob: &Descriptor,
+        reader: BlobReader,
+        moved: impl Fn(u64) + Send + 'static,
+    ) -> Result<(), Trial> {
+        let doing = format!("PUT blob {} to {repository}", blob.digest);
+        let url = with_digest(session, &blob.digest);
+        let (request, proof) = self.session_request(Method::PUT, &url, repository, &doing).await?;
+        self.wait_until_open().await;
+        let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
+        let source_trouble = Arc::new(Mutex::new(None));
+        let body = body(reader, blob.size, meter.clone(), source_trouble.clone(), moved);
+        let request =
+            request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
+        let timing = &self.policy.timing;
+        let sent = tokio::select! {
+            sent = request.body(body).send() => sent,
+            what = meter.overdue(timing.stall, timing.commit) => {
+                return Err(self.error(Kind::Transient, doing, what.to_owned()).into());
+            }
+        };
+        if let Some(trouble) = lock(&source_trouble).take() {
+            return Err(trouble);
+        }
+        let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        // What another host wants to see there is no matter of ours: it would be given the login for this one.
+        if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
+            self.renew_after(&Scopes::push(repository.as_str()), &proof, response.headers());
+        }
+        if response.status().is_success() {
+            self.note_served();
+            Ok(())
+        } else {
+            Err(self.failure(Purpose::Session, repository, doing, response).await.into())
+        }
+    }
+}
+
+/// A piece on its way out. The next one is read once the connection has let go of this one: else it would take in
+/// several of them, for each of many uploads.
+struct Departing {
+    bytes: Bytes,
+    _leave: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Departing {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The pieces of a blob as a request's body; what goes wrong at the source is left in `trouble`.
+fn body(
+    reader: BlobReader,
+    size: u64,
+    meter: Arc<Meter>,
+    trouble: Arc<Mutex<Option<Trial>>>,
+    moved: impl Fn(u64) + Send + 'static,
+) -> Body {
+    if size == 0 {
+        meter.set(Waiting::Answer);
+        return Body::from(Bytes::new());
+    }
+    let room = Arc::new(Semaphore::new(1));
+    Body::wrap_stream(futures_util::stream::try_unfold((reader, moved), move |(mut reader, moved)| {
+        let (meter, trouble, room) = (meter.clone(), trouble.clone(), room.clone());
+        async move {
+            let leave = room.acquire_owned().await.expect("the semaphore is never closed");
+            meter.set(Waiting::Source);
+            match reader.next().await {
+                Ok(piece) => {
+                    let all = reader.is_done();
+                    meter.set(if all { Waiting::Answer } else { Waiting::Target });
+                    moved(reader.position());
+                    Ok(piece.map(|bytes| {
+                        (Bytes::from_owner(Departing { bytes, _leave: leave }), (reader, moved))
+                    }))
+                }
+                Err(trial) => {
+                    let error = trial.error().clone();
+                    *lock(&trouble) = Some(trial);
+                    Err(error)
+                }
+            }
+        }
+    }))
+}

@@ -1,0 +1,6 @@
+//! What is of no room in particular: texts, input that is bounded, YAML, open files.
+
+pub mod input;
+pub mod open_files;
+pub mod text;
+pub mod yaml;
