@@ -103,6 +103,8 @@ struct Blob<E> {
     needs: Vec<Need<E>>,
     /// None of the needs before this one waits.
     first_waiting: usize,
+    /// A source has turned up since it was begun to be sent.
+    has_new_source: bool,
 }
 
 #[derive(Debug)]
@@ -225,7 +227,7 @@ impl<E: Clone> Ledger<E> {
                     Some(by) => BlobState::Held { by: *by, ours: false },
                     None => BlobState::Wanted,
                 };
-                self.blobs.push(Blob { state, needs: Vec::new(), first_waiting: 0 });
+                self.blobs.push(Blob { state, needs: Vec::new(), first_waiting: 0, has_new_source: false });
                 (id, true)
             }
         }
@@ -369,7 +371,8 @@ impl<E: Clone> Ledger<E> {
     /// A further source has the blob.
     pub(crate) fn new_source(&mut self, id: BlobId) -> Vec<Step<E>> {
         let blob = &mut self.blobs[id.index()];
-        if matches!(blob.state, BlobState::Lost(_)) {
+        blob.has_new_source = !matches!(blob.state, BlobState::Lost(_));
+        if !blob.has_new_source {
             blob.state = BlobState::Wanted;
             self.lost.remove(&id);
             return self.wake(id);
@@ -408,6 +411,8 @@ impl<E: Clone> Ledger<E> {
         if !need.deliveries.iter().any(|delivery| self.waits(*delivery, ticket.blob)) {
             return Turn::Pass(self.abandon(ticket, at));
         }
+        self.blobs[ticket.blob.index()].has_new_source = false;
+        let blob = &self.blobs[ticket.blob.index()];
         Turn::Go(match blob.state {
             BlobState::Held { by, ours } if !must_send => How::Mount { from: by, ours },
             _ => How::Send { must: must_send },
@@ -488,6 +493,10 @@ impl<E: Clone> Ledger<E> {
         if failure.no_source && !matches!(blob.state, BlobState::Held { .. }) {
             need.state = NeedState::Waiting;
             blob.first_waiting = blob.first_waiting.min(at);
+            if blob.has_new_source {
+                blob.state = BlobState::Wanted;
+                return self.wake(ticket.blob);
+            }
             blob.state = BlobState::Lost(Box::new(failure));
             self.lost.insert(ticket.blob);
             return if more_to_come { Vec::new() } else { self.no_more_sources() };

@@ -147,6 +147,19 @@ fn a_lost_blob_waits_for_the_source_of_an_image_that_is_not_resolved_yet() {
 }
 
 #[test]
+fn a_source_that_turns_up_while_another_fails_is_tried() {
+    let mut book = Book::new();
+    let (a, base) = (book.repository("a"), book.blob(1));
+    let ticket = Ticket { blob: base, repository: a };
+    let (first, _) = book.admit(a, &[base]);
+    assert_eq!(book.0.begin(ticket), Turn::Go(How::Send { must: false }));
+    assert_eq!(book.0.new_source(base), []);
+    assert_eq!(book.0.failed(ticket, lasting("gone", true), false), [Step::Send(ticket)]);
+    assert_eq!(book.0.begin(ticket), Turn::Go(How::Send { must: false }));
+    assert_eq!(book.0.failed(ticket, lasting("gone", true), false), [Step::Fail(first, "gone")]);
+}
+
+#[test]
 fn what_may_pass_is_tried_again_for_an_image_that_comes_later() {
     let mut book = Book::new();
     let (a, base) = (book.repository("a"), book.blob(1));
