@@ -47,7 +47,7 @@ pub enum Outcome {
     },
     /// It was there already.
     Present(Extent),
-    Failed(Error),
+    Failed(Box<Error>),
     /// Not tried, because the run ended before.
     Left(String),
 }

@@ -35,7 +35,7 @@ use crate::store::registry::{Error, Kind, REQUESTS_PER_HOST, Side};
 use crate::store::{BlobOrder, Landed, Target, copy_blob};
 
 /// What images on their way may occupy, roughly, in bytes: beyond it no source is asked for more.
-const ON_THEIR_WAY_MAX: usize = 32 << 20;
+const ON_THEIR_WAY_MAX: usize = 8 << 20;
 /// Most things that are under way until the target is seen to take blobs.
 const UNTIL_FIRST_BLOB: usize = 8;
 /// What an image occupies besides its manifests, roughly, and what they occupy once read, for each byte of theirs.
@@ -273,7 +273,7 @@ impl Run {
             State::Failed(error) => {
                 let repository = self.repository_of(delivery);
                 self.refusals.no_answer(&error, repository);
-                Outcome::Failed(error)
+                Outcome::Failed(Box::new(error))
             }
             State::Missing | State::Partial(_) | State::Different => return self.refusals.answered(),
         };
@@ -289,7 +289,7 @@ impl Run {
                 Step::Send(ticket) => self.enter(ticket),
                 Step::Mount(ticket) => self.lanes.add_mount(ticket),
                 Step::Publish(delivery) => self.lanes.add_publication(delivery),
-                Step::Fail(delivery, error) => self.settle(delivery, Outcome::Failed(error)),
+                Step::Fail(delivery, error) => self.settle(delivery, Outcome::Failed(Box::new(error))),
             }
         }
     }
@@ -480,7 +480,7 @@ impl Run {
                         let repository = self.repository_of(delivery);
                         self.refusals.note(&error, repository, mark);
                     }
-                    self.settle(delivery, Outcome::Failed(error));
+                    self.settle(delivery, Outcome::Failed(Box::new(error)));
                 }
             },
         }
