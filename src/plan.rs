@@ -16,6 +16,7 @@ use crate::store::registry::Error;
 use crate::store::{Holds, Origin, Source};
 
 mod foreign;
+mod ids;
 mod ledger;
 mod platforms;
 mod referrers;
@@ -23,9 +24,8 @@ mod resolve;
 mod resolver;
 mod tree;
 
-pub(crate) use ledger::{
-    BlobId, DeliveryId, Failure, How, ImageId, Ledger, Part, RepositoryId, SourceId, Step, Ticket, Turn,
-};
+pub(crate) use ids::{BlobId, DeliveryId, ImageId, RepositoryId, SourceId};
+pub(crate) use ledger::{Failure, How, Ledger, Part, Step, Ticket, Turn};
 pub(crate) use resolve::{News, Resolution};
 pub(crate) use resolver::Found;
 

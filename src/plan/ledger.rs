@@ -4,44 +4,17 @@
 //! A tag is published only once all blobs of its image are in its repository and no manifest of it is on its way by
 //! another tag; a blob is sent to one repository and mounted into the others.
 
+mod publication;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use crate::image::reference::{Digest, Repository};
 use crate::store::Holds;
 
-/// How often an image's manifests are put again after the target has said that it lacks something they name.
-const ROUNDS_MAX: u32 = 2;
-
-macro_rules! ids {
-    ($($(#[$about:meta])* $name:ident),*) => {$(
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub(crate) struct $name(u32);
-
-        impl $name {
-            pub(crate) fn new(index: usize) -> Self {
-                Self(u32::try_from(index).expect("fewer than 2^32 of them fit into memory"))
-            }
-
-            pub(crate) fn index(self) -> usize {
-                self.0 as usize
-            }
-        }
-    )*};
-}
-ids! {
-    /// A blob of the run: one digest in one size.
-    BlobId,
-    /// One name at the target that an image is to have.
-    DeliveryId,
-    /// A repository of the target.
-    RepositoryId,
-    /// An image of the run, in the order in which they were asked for.
-    ImageId,
-    /// A place that blobs come from.
-    SourceId
-}
+pub(crate) use self::publication::Part;
+use self::publication::PartState;
+use super::ids::{BlobId, DeliveryId, RepositoryId};
 
 /// A blob and the repository that is to have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,13 +61,6 @@ pub(crate) struct Failure<E> {
     pub no_source: bool,
     /// The same would happen again.
     pub lasting: bool,
-}
-
-/// A manifest in a repository, or the list of what refers to one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
-    Manifest(Digest),
-    Referrers(Digest),
 }
 
 #[derive(Debug)]
@@ -157,13 +123,6 @@ enum DeliveryState {
     Ready,
     Putting,
     Settled,
-}
-
-#[derive(Debug)]
-enum PartState {
-    /// One delivery is putting it; these wait for that.
-    Putting(Vec<DeliveryId>),
-    There,
 }
 
 #[derive(Debug)]
@@ -524,91 +483,6 @@ impl<E: Clone> Ledger<E> {
             delivery.state = DeliveryState::Ready;
             steps.push(Step::Publish(id));
         }
-    }
-
-    /// Whether the manifests of a delivery can be put now; if not, a later step says when. Those below the root that
-    /// another delivery is putting are waited for.
-    pub(crate) fn begin_publication(&mut self, id: DeliveryId) -> bool {
-        let delivery = &mut self.deliveries[id.index()];
-        if delivery.state != DeliveryState::Ready {
-            return false;
-        }
-        let repository = delivery.repository;
-        for part in &delivery.parts {
-            if let Some(PartState::Putting(waiting)) = self.parts.get_mut(&(repository, part.clone())) {
-                waiting.push(id);
-                return false;
-            }
-        }
-        delivery.state = DeliveryState::Putting;
-        for part in &delivery.parts {
-            self.parts.entry((repository, part.clone())).or_insert_with(|| PartState::Putting(Vec::new()));
-        }
-        true
-    }
-
-    /// Whether this run has put a manifest into the repository of a delivery.
-    pub(crate) fn is_put(&self, id: DeliveryId, digest: &Digest) -> bool {
-        let at = (self.deliveries[id.index()].repository, Part::Manifest(digest.clone()));
-        matches!(self.parts.get(&at), Some(PartState::There))
-    }
-
-    /// The manifests of a delivery were put as far as `put` says; the caller says what becomes of it.
-    pub(crate) fn ended_publication(&mut self, id: DeliveryId, put: Vec<Digest>) -> Vec<Step<E>> {
-        let delivery = &mut self.deliveries[id.index()];
-        if delivery.state != DeliveryState::Putting {
-            return Vec::new();
-        }
-        delivery.state = DeliveryState::Ready;
-        let repository = delivery.repository;
-        let mut woken: Vec<DeliveryId> = Vec::new();
-        for part in delivery.parts.clone() {
-            if let Entry::Occupied(known) = self.parts.entry((repository, part))
-                && let PartState::Putting(_) = known.get()
-                && let PartState::Putting(waiting) = known.remove()
-            {
-                woken.extend(waiting);
-            }
-        }
-        for digest in put {
-            self.parts.insert((repository, Part::Manifest(digest)), PartState::There);
-        }
-        woken.into_iter().map(Step::Publish).collect()
-    }
-
-    /// The target lacks something that the delivery's manifests name: these blobs, or manifests below its root. It is
-    /// sent again, without asking first. `None` if that has been done often enough.
-    pub(crate) fn lacks(&mut self, id: DeliveryId, blobs: &[BlobId]) -> Option<Vec<Step<E>>> {
-        let delivery = &mut self.deliveries[id.index()];
-        if delivery.rounds >= ROUNDS_MAX || delivery.state != DeliveryState::Ready {
-            return None;
-        }
-        delivery.rounds += 1;
-        if blobs.is_empty() {
-            let repository = delivery.repository;
-            for part in &delivery.parts {
-                if let Entry::Occupied(known) = self.parts.entry((repository, part.clone()))
-                    && matches!(known.get(), PartState::There)
-                {
-                    known.remove();
-                }
-            }
-            return Some(vec![Step::Publish(id)]);
-        }
-        let repository = delivery.repository;
-        delivery.state = DeliveryState::Waits(blobs.iter().copied().collect());
-        let mut steps = Vec::new();
-        for blob in blobs {
-            let ticket = Ticket { blob: *blob, repository };
-            let at = self.need_at(ticket);
-            let need = &mut self.blobs[blob.index()].needs[at];
-            need.deliveries.push(id);
-            if !matches!(need.state, NeedState::Moving { .. }) {
-                need.state = NeedState::Moving { must_send: true };
-                steps.push(Step::Send(ticket));
-            }
-        }
-        Some(steps)
     }
 
     /// The delivery is done, or has failed; what follows for others comes from other events.

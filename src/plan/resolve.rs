@@ -3,7 +3,9 @@
 //! The target is asked first, for all names: what its manifests hold decides which blobs have to move at all. Each
 //! source has a queue of its own, so that one which is slow, or asks to wait, keeps nobody from the others.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+mod queue;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use self::queue::Queue;
 use super::referrers::{DEPTH_MAX, Places, Referrer, too_many};
 use super::resolver::{AtTarget, Found, Resolver};
 use super::{ImageId, Request, Rules, SourceId};
@@ -22,10 +25,6 @@ use crate::store::registry::REFERRERS_MAX;
 /// So long after the target's first answer its other ones are waited for before blobs move: a repository that takes
 /// its time, or fails for a while, costs a mount at the most.
 const LATECOMERS: Duration = Duration::from_secs(3);
-
-/// So long an image waits for those of its source that were asked for earlier. In their order the first repository that
-/// needs a blob is the same in each run, so that what an interrupted one has sent there is found by the next.
-const IN_ORDER: Duration = Duration::from_secs(1);
 
 /// What has been found out.
 #[derive(Debug)]
@@ -51,44 +50,6 @@ struct Image {
     at_target: Vec<AtTarget>,
     /// The image that it is about in the end, and by how many steps.
     about: Option<(ImageId, usize)>,
-}
-
-/// Images of one source.
-#[derive(Debug, Default)]
-struct Queue {
-    /// All that were not handed out, in the order in which they were asked for.
-    order: BTreeSet<ImageId>,
-    /// Those that the source can be asked about now.
-    waiting: BTreeSet<ImageId>,
-    under_way: usize,
-    /// What has been found, and when, of those that wait for earlier ones.
-    found: BTreeMap<ImageId, (Instant, Found)>,
-}
-
-impl Queue {
-    /// How many images take the room of one that is being asked about.
-    fn occupied(&self) -> usize {
-        self.under_way + self.found.len()
-    }
-
-    /// The next image that need not wait for those before it any more.
-    fn next(&mut self) -> Option<(ImageId, Found)> {
-        let first = *self.order.first()?;
-        let is_late = |(since, _): &(Instant, Found)| since.elapsed() >= IN_ORDER;
-        let next = if self.found.contains_key(&first) || self.found.values().any(is_late) {
-            self.found.pop_first()
-        } else {
-            None
-        };
-        let (id, (_, found)) = next?;
-        self.order.remove(&id);
-        Some((id, found))
-    }
-
-    /// When an image that has been found need not wait any more.
-    fn patience_ends(&self) -> Option<Instant> {
-        self.found.values().map(|(since, _)| *since + IN_ORDER).min()
-    }
 }
 
 #[derive(Debug)]
