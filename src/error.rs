@@ -104,6 +104,21 @@ impl Error {
         self.side == Side::Target && self.kind != Kind::Immutable
     }
 
+    /// Whether no connection came about: to the host's name, to its address, or by TLS. Whatever was asked for, it would
+    /// have failed.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        let no_way = matches!(
+            self.cause,
+            Cause::NoConnection(_)
+                | Cause::Dns { .. }
+                | Cause::Proxy { .. }
+                | Cause::Certificate(_)
+                | Cause::Tls(_)
+                | Cause::NoTls
+        );
+        self.status.is_none() && (no_way || matches!(self.kind, Kind::Unreachable | Kind::Untrusted))
+    }
+
     /// Where and why, without what was being done: the same for all that fail for one cause.
     pub fn reason(&self) -> String {
         let preposition = match self.side {

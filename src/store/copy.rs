@@ -66,13 +66,15 @@ pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Lande
         let (alive, origin) = (is_alive(target, &reading.sources[0], error), &reading.sources[0]);
         let meaning = put.meaning(error);
         let pause = match &trial {
-            Trial::Again(_) => patience.next(&meaning, alive),
-            Trial::Over(_) => None,
+            Trial::Again(_) if !put.is_spent() => patience.next(&meaning, alive),
+            Trial::Again(_) | Trial::Over(_) => None,
         };
         match (pause, error.side) {
             (Some(pause), Side::Source) => origin.source.rest(pause, error).await,
             (Some(pause), Side::Target) => target.rest(pause, error).await,
-            (None, _) if reading.turn_to_another_host(error) => patience = Patience::new(target.policy()),
+            (None, _) if !put.is_spent() && reading.turn_to_another_host(error) => {
+                patience = Patience::new(target.policy())
+            }
             (None, _) => {
                 put.give_up(error).await;
                 return Err(trial.into_error());
@@ -166,6 +168,15 @@ impl Put<'_> {
             Put::Registry(ladder) => ladder.meaning(error),
             #[cfg(test)]
             Put::Memory(_) => error.kind.clone(),
+        }
+    }
+
+    /// Whether so many bytes were sent in vain that no more are.
+    fn is_spent(&self) -> bool {
+        match self {
+            Put::Registry(ladder) => ladder.is_spent(),
+            #[cfg(test)]
+            Put::Memory(_) => false,
         }
     }
 

@@ -3,6 +3,7 @@
 mod contents;
 mod downloads;
 mod foreign;
+mod hosts;
 mod personas;
 mod pieces;
 mod referrers;

@@ -181,6 +181,10 @@ impl Registry {
             if !moved || !call.may_move() {
                 return Ok((response, own));
             }
+            if own {
+                // Wherever it points to, the host itself is there.
+                self.ping.note_word(base);
+            }
             url = self.next_hop(&url, &response, &call.action)?;
         }
         let why = format!("more than {HOPS_MAX} redirects");

@@ -10,12 +10,18 @@ use super::client::Call;
 use super::retry::{Attempt, Patience, Rule};
 use crate::error::{Cause, Error, Kind};
 
+/// Requests without any answer, one after the other, until all others no longer wait for their turn.
+const UNANSWERED_MAX: u32 = 3;
+
 /// What is known of a host's being there. The first request finds out, alone; all others wait for it, so that a
 /// challenge is answered once and a dead host is waited for once.
 #[derive(Debug, Clone)]
 enum Contact {
-    Unknown,
-    Trying,
+    /// So many requests got no answer over connections that came about, which says more of them than of the host.
+    Unknown(u32),
+    Trying(u32),
+    /// It takes connections and answers nothing: each request is on its own.
+    Mute,
     Known(Url),
     Down(Error),
 }
@@ -30,7 +36,7 @@ pub(super) struct Ping {
 
 impl Default for Ping {
     fn default() -> Self {
-        Self { contact: watch::Sender::new(Contact::Unknown), answered: OnceLock::new() }
+        Self { contact: watch::Sender::new(Contact::Unknown(0)), answered: OnceLock::new() }
     }
 }
 
@@ -38,30 +44,38 @@ impl Default for Ping {
 enum Turn<'a> {
     Known(Url),
     First(First<'a>),
+    Alone,
 }
 
 /// Being the first to talk to a host. Dropped without a result, the next one is first.
 struct First<'a>(&'a watch::Sender<Contact>);
 
 impl First<'_> {
-    fn found(&self, base: &Url) {
-        self.0.send_replace(Contact::Known(base.clone()));
+    fn gave_up(&self, error: &Error) {
+        self.end(|_| Contact::Down(error.clone()));
     }
 
-    fn gave_up(&self, error: &Error) {
-        self.0.send_replace(Contact::Down(error.clone()));
+    /// Got no answer: the next one may.
+    fn hand_on(&self) {
+        self.end(|unanswered| match unanswered + 1 {
+            UNANSWERED_MAX.. => Contact::Mute,
+            fewer => Contact::Unknown(fewer),
+        });
+    }
+
+    /// Ends the turn, unless an answer to whomever has ended it.
+    fn end(&self, next: impl FnOnce(u32) -> Contact) {
+        self.0.send_if_modified(|contact| {
+            let Contact::Trying(unanswered) = *contact else { return false };
+            *contact = next(unanswered);
+            true
+        });
     }
 }
 
 impl Drop for First<'_> {
     fn drop(&mut self) {
-        self.0.send_if_modified(|contact| {
-            let trying = matches!(contact, Contact::Trying);
-            if trying {
-                *contact = Contact::Unknown;
-            }
-            trying
-        });
+        self.end(Contact::Unknown);
     }
 }
 
@@ -70,13 +84,28 @@ impl Ping {
     pub(super) fn base(&self) -> Option<Url> {
         match &*self.contact.borrow() {
             Contact::Known(base) => Some(base.clone()),
-            Contact::Unknown | Contact::Trying | Contact::Down(_) => None,
+            Contact::Unknown(_) | Contact::Trying(_) | Contact::Mute | Contact::Down(_) => None,
         }
     }
 
-    /// Notes that the host has answered by `base`.
+    /// Notes that the host has answered by `base`, which settles how to reach it.
     pub(super) fn note_answer(&self, base: &Url) {
         let _ = self.answered.set(base.clone());
+    }
+
+    /// Notes that it has answered something, a redirect too, that is no challenge: nobody need wait any more.
+    pub(super) fn note_word(&self, base: &Url) {
+        self.contact.send_if_modified(|contact| {
+            let news = !matches!(contact, Contact::Known(_));
+            if news {
+                *contact = Contact::Known(base.clone());
+            }
+            news
+        });
+    }
+
+    fn is_known(&self) -> bool {
+        matches!(*self.contact.borrow(), Contact::Known(_))
     }
 
     /// Waits until it is known whether the host is there, or until it is our turn to find out.
@@ -87,11 +116,9 @@ impl Ping {
         let mut changes = self.contact.subscribe();
         loop {
             let became_first = self.contact.send_if_modified(|contact| {
-                let first = matches!(contact, Contact::Unknown);
-                if first {
-                    *contact = Contact::Trying;
-                }
-                first
+                let Contact::Unknown(unanswered) = *contact else { return false };
+                *contact = Contact::Trying(unanswered);
+                true
             });
             if became_first {
                 return Ok(Turn::First(First(&self.contact)));
@@ -99,8 +126,9 @@ impl Ping {
             let contact = changes.borrow_and_update().clone();
             match contact {
                 Contact::Known(base) => return Ok(Turn::Known(base)),
+                Contact::Mute => return Ok(Turn::Alone),
                 Contact::Down(error) => return Err(error),
-                Contact::Unknown | Contact::Trying => {
+                Contact::Unknown(_) | Contact::Trying(_) => {
                     // The sender lives in self: this cannot fail.
                     let _ = changes.changed().await;
                 }
@@ -112,7 +140,6 @@ impl Ping {
 /// The first request to a host.
 struct FirstWord<'a> {
     registry: &'a Registry,
-    first: &'a First<'a>,
     call: &'a Call<'a>,
 }
 
@@ -121,31 +148,35 @@ impl Attempt for FirstWord<'_> {
     const RULE: Rule = Rule::Ping;
 
     async fn make(&mut self, _: &mut Patience) -> Result<Response, Error> {
-        self.registry.try_bases(self.first, self.call).await
+        self.registry.try_bases(self.call).await
     }
 }
 
 impl Registry {
-    /// Makes the request once. Only the very first request to a host uses `patience`, because all others wait
-    /// for its outcome.
+    /// Makes the request once. Only the very first request to a host uses `patience`, and only for what says that the
+    /// host is not there, because all others wait for that.
     pub(super) async fn try_once(&self, call: &Call<'_>, patience: &mut Patience) -> Result<Response, Error> {
         // A host that is down says so for all; what each of them was doing is its own.
         let turn = self.ping.turn().await.map_err(|error| Error { action: call.action.clone(), ..error })?;
         let first = match turn {
             Turn::Known(base) => return self.exchange(&base, call).await,
+            Turn::Alone => return self.try_bases(call).await,
             Turn::First(first) => first,
         };
-        match self.retry(patience, FirstWord { registry: self, first: &first, call }).await {
-            // Whatever the answer is, it is one: the host is there.
-            Err(error) if error.status.is_none() => {
-                first.gave_up(&error);
-                Err(error)
+        let result = self.retry(patience, FirstWord { registry: self, call }).await;
+        if let Err(error) = &result
+            && !self.ping.is_known()
+        {
+            if error.is_out_of_reach() {
+                first.gave_up(error);
+            } else {
+                first.hand_on();
             }
-            answered => answered,
         }
+        result
     }
 
-    async fn try_bases(&self, first: &First<'_>, call: &Call<'_>) -> Result<Response, Error> {
+    async fn try_bases(&self, call: &Call<'_>) -> Result<Response, Error> {
         let answered = self.ping.answered.get();
         let mut trouble = None;
         for base in answered.map_or(self.addresses.bases(), std::slice::from_ref) {
@@ -157,7 +188,7 @@ impl Registry {
                 }
                 Err(error) if error.status.is_none() => return Err(error),
                 answered => {
-                    first.found(base);
+                    self.ping.note_word(base);
                     return answered;
                 }
             }
@@ -193,6 +224,7 @@ mod tests {
         match ping.turn().await {
             Ok(Turn::First(first)) => first,
             Ok(Turn::Known(base)) => panic!("known at {base}"),
+            Ok(Turn::Alone) => panic!("mute"),
             Err(error) => panic!("{error}"),
         }
     }
@@ -202,7 +234,7 @@ mod tests {
         let (ping, base) = (Ping::default(), Url::parse("https://r.example.com/").unwrap());
         let one = first(&ping).await;
         assert_eq!(ping.base(), None);
-        let find = async { one.found(&base) };
+        let find = async { ping.note_word(&base) };
         let (another, ()) = tokio::join!(ping.turn(), find);
         assert!(matches!(another, Ok(Turn::Known(found)) if found == base));
         drop(one);
@@ -214,6 +246,27 @@ mod tests {
         let ping = Ping::default();
         first(&ping).await.gave_up(&down());
         assert!(matches!(ping.turn().await, Err(error) if error.kind == Kind::Unreachable));
+    }
+
+    #[tokio::test]
+    async fn who_gets_no_answer_hands_the_turn_on_and_at_last_nobody_waits_for_a_turn() {
+        let ping = Ping::default();
+        for _ in 0..UNANSWERED_MAX {
+            first(&ping).await.hand_on();
+        }
+        assert!(matches!(ping.turn().await, Ok(Turn::Alone)));
+        let base = Url::parse("https://r.example.com/").unwrap();
+        ping.note_word(&base);
+        assert!(matches!(ping.turn().await, Ok(Turn::Known(_))));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_has_answered_is_not_down_for_what_its_answer_led_to() {
+        let (ping, base) = (Ping::default(), Url::parse("https://r.example.com/").unwrap());
+        let one = first(&ping).await;
+        ping.note_word(&base);
+        one.gave_up(&down());
+        assert!(ping.is_known());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! A request is tried again only for what may pass by itself ([`Kind::may_pass`]). Pauses double from half a
 //! second, with jitter so that many clients do not return at once. A pause that the server asks for is kept to
-//! the second and is no failed try: the server works, it is only busy.
+//! the second, is never shorter than one of our own, and is no failed try: the server works, it is only busy.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
@@ -84,11 +84,13 @@ pub struct Patience {
     /// Failures of an overloaded host that was alive.
     busy: u32,
     waited: Duration,
+    /// Pauses at a server's wish.
+    wishes: u32,
 }
 
 impl Patience {
     pub fn new(policy: &Policy) -> Self {
-        Self { policy: policy.clone(), failures: 0, busy: 0, waited: Duration::ZERO }
+        Self { policy: policy.clone(), failures: 0, busy: 0, waited: Duration::ZERO, wishes: 0 }
     }
 
     /// How long to wait before the next try after a failure of this kind; `None` if there is to be none. A host that
@@ -101,8 +103,11 @@ impl Patience {
         }
         if let Kind::RateLimited(Some(wish)) = kind {
             // One that asks for no pause at all, again and again, is not obeyed for ever either.
-            self.waited = self.waited.saturating_add((*wish).max(LEAST_WAIT));
-            return (self.waited <= self.policy.timing.longest_wait).then_some(*wish);
+            self.wishes += 1;
+            let own = pause(&self.policy.timing, self.wishes).min(BUSY_PAUSE_MAX);
+            let pause = own.max(*wish);
+            self.waited = self.waited.saturating_add(pause.max(LEAST_WAIT));
+            return (self.waited <= self.policy.timing.longest_wait).then_some(pause);
         }
         let retries = match kind {
             // A new redirect helps at once or not at all.
@@ -147,10 +152,10 @@ enum Step {
 }
 
 impl Rule {
-    fn step(self, kind: &Kind, answered: bool) -> Step {
+    fn step(self, kind: &Kind, out_of_reach: bool) -> Step {
         match (self, kind) {
-            // Whatever the answer is, it is one: the host is there.
-            (Self::Ping, _) if answered => Step::Stop,
+            // Whatever else it is, others need not wait for this request.
+            (Self::Ping, _) if !out_of_reach => Step::Stop,
             // A cache on the way may be the culprit.
             (Self::Manifest, Kind::Corrupt) => Step::Once,
             _ => Step::Wait,
@@ -190,7 +195,7 @@ impl Registry {
     ) -> Result<A::Done, Error> {
         let mut once = false;
         loop {
-            let step = A::RULE.step(&error.kind, error.status.is_some());
+            let step = A::RULE.step(&error.kind, error.is_out_of_reach());
             let pause = match step {
                 Step::Wait => patience.next(&error.kind, self.is_alive()),
                 Step::Once | Step::Stop => None,

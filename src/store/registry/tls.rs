@@ -292,7 +292,9 @@ impl Clients {
             .referer(false)
             .retry(reqwest::retry::never())
             .connect_timeout(self.connect)
-            .tcp_keepalive(Duration::from_secs(30));
+            .tcp_keepalive(Duration::from_secs(30))
+            // How long a transfer may stand still is for its own watchdog: on a thin line the kernel's is too early.
+            .tcp_user_timeout(None);
         let proxy = profile.proxy.as_ref().map(|proxy| proxy.host().to_owned());
         builder = builder.dns_resolver(Arc::new(Resolver { allowed: profile.allowed, proxy }));
         let open_files = open_files::raise();

@@ -39,6 +39,8 @@ use crate::store::BlobReader;
 const CANCEL_MAX: Duration = Duration::from_secs(2);
 /// So many bytes of a blob may be sent in vain to a target that is overloaded, beyond the usual tries.
 const IN_VAIN_MAX: u64 = 64 << 20;
+/// A blob may be sent in vain this many times, or [`IN_VAIN_MAX`] bytes of it if that is more, whatever the reason.
+const TIMES_IN_VAIN_MAX: u64 = 3;
 
 /// What is known of a registry as a target of uploads.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+use crate::image::reference::Repository;
 use crate::store::registry::credentials::Secret;
 use crate::store::registry::lock;
 
@@ -14,6 +15,8 @@ use crate::store::registry::lock;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 /// A token is renewed this long before it runs out, if it lives long enough for that.
 const LEEWAY: Duration = Duration::from_secs(30);
+/// Most scopes that are asked for because one challenge names them.
+const CHALLENGED_SCOPES_MAX: usize = 4;
 
 /// What a request needs to be allowed: `repository:library/alpine:pull`, one or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,16 +44,29 @@ impl Scopes {
         actions.split(',').all(|action| known.contains(&action))
     }
 
-    /// These and what a challenge asked for, if that is more.
+    /// These and what a challenge asked for, if that is more: to pull, and to push where that is wanted anyway. Other
+    /// repositories are among it, since proxies ask by names of their own.
     fn union(&self, asked: &str) -> Option<Scopes> {
-        let more: Vec<String> =
-            asked.split_ascii_whitespace().filter(|s| !self.covers(s)).map(str::to_owned).collect();
-        if more.is_empty() || more.len() > 16 {
-            return None;
-        }
+        let useful = asked.split_ascii_whitespace().filter_map(|scope| self.useful(scope));
+        let more: BTreeSet<String> =
+            useful.filter(|scope| !self.covers(scope)).take(CHALLENGED_SCOPES_MAX).collect();
         let mut all = self.clone();
         all.0.extend(more);
-        Some(all)
+        (all != *self).then_some(all)
+    }
+
+    /// What of `scope` a request may need that needs these.
+    fn useful(&self, scope: &str) -> Option<String> {
+        let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+        let name: Repository = name.parse().ok()?;
+        let pushes = self.0.iter().any(|known| known.ends_with(",push"));
+        let asked = |wanted| actions.split(',').any(|action| action == wanted);
+        match (asked("pull"), asked("push") && pushes) {
+            (true, true) => Some(format!("repository:{name}:pull,push")),
+            (true, false) => Some(format!("repository:{name}:pull")),
+            (false, true) => Some(format!("repository:{name}:push")),
+            (false, false) => None,
+        }
     }
 }
 
@@ -133,7 +149,10 @@ impl Tokens {
         if cells.get(&wanted).is_some_and(|cell| Arc::ptr_eq(cell, spent)) {
             cells.remove(&wanted);
         }
-        if let Some(more) = asked.and_then(|asked| wanted.union(asked)) {
+        // Not on top of what an earlier challenge has named: a host that thinks of a new one each time gets no longer list.
+        if !asked.is_some_and(|asked| asked.split_ascii_whitespace().all(|scope| wanted.covers(scope)))
+            && let Some(more) = asked.and_then(|asked| scopes.union(asked))
+        {
             widened.insert(scopes.clone(), more);
         }
     }
@@ -201,9 +220,29 @@ mod tests {
         let scopes = Scopes::push("a/b");
         assert_eq!(scopes.union("repository:a/b:pull,push,pull"), None);
         assert_eq!(scopes.union("repository:a/b:push"), None);
-        assert!(
-            scopes.union("repository:a/b:delete").is_some() && scopes.union("repository:c:pull").is_some()
-        );
+        assert_eq!(scopes.union("repository:c:pull"), Some(scopes.clone().and(Scopes::pull("c"))));
+    }
+
+    #[test]
+    fn a_challenge_widens_a_scope_by_what_a_request_may_need_and_no_further() {
+        let pull = Scopes::pull("a/b");
+        for none in [
+            "registry:catalog:*",
+            "repository:a/b:delete",
+            "repository:a/b:*",
+            "repository:c:push",
+            "repository:../c:pull",
+        ] {
+            assert_eq!(pull.union(none), None, "{none}");
+        }
+        let both = pull.clone().and(Scopes::pull("c"));
+        assert_eq!(pull.union("repository:c:pull,push,delete"), Some(both));
+        let tokens = Tokens::default();
+        for n in 0..50 {
+            let many: Vec<String> = (0..9).map(|m| format!("repository:x{n}/{m}:pull")).collect();
+            tokens.renew(&pull, &TokenCell::default(), Some(&many.join(" ")));
+        }
+        assert_eq!(tokens.cell(&pull).0.0.len(), 1 + CHALLENGED_SCOPES_MAX);
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 /// Mounts that were refused in a row, until no more are tried.
 const REFUSALS_MAX: u32 = 3;
+/// Questions that were not answered in a row, until nothing mentions a mount any more.
+const UNANSWERED_MAX: i32 = 3;
+/// Most failures that the good answers before them make up for.
+const CREDIT_MAX: i32 = 10;
 
 /// What the answer to the start of an upload shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +16,10 @@ pub(super) enum Observation {
     Mounted(bool),
     /// It answers an upload that mentions a mount with an error.
     Objects,
-    /// It gives no answer to it, or none that can be used.
+    /// It gives no answer to the offer of a mount, or none that can be used.
     Unanswered,
+    /// The same for the question whether it has a blob.
+    Unheard,
     /// It began an upload that does not mention one.
     Accepts,
 }
@@ -39,11 +45,17 @@ pub(super) struct Capabilities {
     objects: bool,
     mounts_proven: bool,
     refusals: u32,
+    /// In a row; below zero are good answers before, which make up for as many.
+    unanswered: i32,
 }
 
 impl Capabilities {
     pub(super) fn observe(&mut self, observation: Observation) {
-        self.accepts |= !matches!(observation, Observation::Objects | Observation::Unanswered);
+        self.accepts |=
+            !matches!(observation, Observation::Objects | Observation::Unanswered | Observation::Unheard);
+        if matches!(observation, Observation::Asked { .. } | Observation::Mounted(_)) {
+            self.unanswered = (self.unanswered.min(0) - 1).max(-CREDIT_MAX);
+        }
         match observation {
             Observation::Accepts => {}
             Observation::Asked { there } => self.lacks = !there,
@@ -52,13 +64,14 @@ impl Capabilities {
                 self.refusals = 0;
             }
             Observation::Mounted(false) | Observation::Unanswered => self.refusals += 1,
+            Observation::Unheard => self.unanswered += 1,
             Observation::Objects => self.objects = true,
         }
     }
 
     /// Whether what mentions a mount is sent at all.
     pub(super) fn mounts(&self) -> bool {
-        !self.objects && self.refusals < REFUSALS_MAX
+        !self.objects && self.refusals < REFUSALS_MAX && self.unanswered < UNANSWERED_MAX
     }
 
     /// Whether uploads need no longer wait for each other: until the target has taken one, its answer decides how
@@ -116,6 +129,18 @@ mod tests {
         seen.observe(Observation::Mounted(false));
         seen.observe(Observation::Mounted(false));
         assert!(seen.mounts());
+    }
+
+    #[test]
+    fn a_good_answer_forgets_those_that_did_not_come_and_makes_up_for_another() {
+        let mut seen = Capabilities::default();
+        for _ in 0..5 {
+            (0..3).for_each(|_| seen.observe(Observation::Asked { there: false }));
+            (0..5).for_each(|_| seen.observe(Observation::Unheard));
+            assert!(seen.mounts());
+        }
+        seen.observe(Observation::Unheard);
+        assert!(!seen.mounts());
     }
 
     #[test]

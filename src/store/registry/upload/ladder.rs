@@ -1,16 +1,19 @@
 //! One blob into one repository: the ladder from cheapest to dearest. Is it there? Can it be mounted? Else it is
 //! streamed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use reqwest::Url;
 
 use super::super::retry::Patience;
 use super::super::trial::Trial;
 use super::super::{Registry, Start};
-use super::IN_VAIN_MAX;
 use super::bodies::{Lesson, Way};
 use super::capabilities::{Observation, Opening};
 use super::gate::{Gate, Probe};
 use super::kept::Leftover;
+use super::{IN_VAIN_MAX, TIMES_IN_VAIN_MAX};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::image::reference::Repository;
@@ -40,6 +43,10 @@ pub(crate) struct Ladder<'a> {
     probe: Option<(Wait, Probe<'a>)>,
     chances: SecondChances,
     setbacks: Setbacks,
+    /// How far the last try came, in bytes.
+    position: Arc<AtomicU64>,
+    /// Bytes sent by tries that failed.
+    lost: u64,
 }
 
 /// What waits for the answer to a probe.
@@ -84,6 +91,8 @@ impl<'a> Ladder<'a> {
             probe: None,
             chances: SecondChances::default(),
             setbacks: Setbacks::default(),
+            position: Arc::default(),
+            lost: 0,
         };
         if order.may_send {
             let leftover = target.uploads.kept().take(&order.repository, &order.blob.digest);
@@ -147,7 +156,11 @@ impl<'a> Ladder<'a> {
         let (id, size) = (order.id, order.blob.size);
         (order.listener)(Event::Started { transfer: id, what: order.what.clone(), size });
         let listener = order.listener.clone();
-        let moved = move |position| listener(Event::Moved { transfer: id, position });
+        let reached = self.position.clone();
+        let moved = move |position| {
+            reached.store(position, Ordering::Relaxed);
+            listener(Event::Moved { transfer: id, position });
+        };
         let way = self.target.uploads.bodies().way(size);
         self.way = Some(way);
         self.target.upload(&order.repository, &session, &order.blob, way, reader, moved).await?;
@@ -200,12 +213,12 @@ impl<'a> Ladder<'a> {
             Opening::Mount => self.mount_from().unwrap_or(repository),
         };
         let result = self.target.start_upload(repository, blob, Some(from)).await;
+        let offers = self.opening == Opening::Mount;
+        let unanswered = if offers { Observation::Unanswered } else { Observation::Unheard };
         let observation = match (self.opening, &result) {
             // It would say so of anything just now.
             (_, Err(error)) if error.kind == Kind::Busy => return self.start_plainly().await,
-            (_, Err(error)) if error.kind == Kind::Transient && error.status.is_some() => {
-                Observation::Unanswered
-            }
+            (_, Err(error)) if error.kind == Kind::Transient && error.status.is_some() => unanswered,
             // The answer is an error, but it is an answer: an upload without a mount may still work.
             (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
                 Observation::Objects
@@ -216,7 +229,7 @@ impl<'a> Ladder<'a> {
             {
                 return result.map_err(Trial::Again);
             }
-            (_, Err(_)) => Observation::Unanswered,
+            (_, Err(_)) => unanswered,
             (Opening::Mount, Ok(start)) => Observation::Mounted(matches!(start, Start::There)),
             (_, Ok(start)) => Observation::Asked { there: matches!(start, Start::There) },
         };
@@ -290,9 +303,15 @@ impl<'a> Ladder<'a> {
 
     /// The last try failed; another one may follow.
     pub(crate) async fn failed(&mut self, error: &Error) {
+        self.lost += self.position.swap(0, Ordering::Relaxed);
         if self.sending && error.kind != Kind::Unauthorized {
             self.leave_session(error).await;
         }
+    }
+
+    /// Whether so many bytes were sent in vain, whatever for, that no more are.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.lost > IN_VAIN_MAX.max(self.order.blob.size.saturating_mul(TIMES_IN_VAIN_MAX))
     }
 
     /// No other try will follow.
