@@ -81,8 +81,20 @@ pub(crate) async fn mirror(
 /// What a task brings back.
 enum Done {
     /// Of a blob that counts against a source, which one and in which lane.
-    Brought(Ticket, Option<(SourceId, Lane)>, Lane, Mark, Result<Landed, Error>),
+    Brought(Brought),
     Published(DeliveryId, Mark, Published),
+}
+
+/// A blob that was brought, or was not.
+struct Brought {
+    ticket: Ticket,
+    /// What it counts against, if it does.
+    source: Option<(SourceId, Lane)>,
+    lane: Lane,
+    mark: Mark,
+    /// How many places it could be had from.
+    origins: usize,
+    result: Result<Landed, Error>,
 }
 
 /// An image whose manifests wait for its blobs.
@@ -326,12 +338,13 @@ impl Run {
             Lane::Small => self.small_under_way += 1,
         }
         let (target, listener) = (self.target.clone(), self.listener.clone());
-        let (id, size, mark) = (order.id, order.blob.size, self.refusals.begin());
+        let (id, size, origins) = (order.id, order.blob.size, order.sources.len());
+        let mark = self.refusals.begin();
         self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(ticket, source, lane, mark, result)
+            Done::Brought(Brought { ticket, source, lane, mark, origins, result })
         });
     }
 
@@ -389,14 +402,14 @@ impl Run {
 
     fn on_finished(&mut self, done: Result<Done, JoinError>) {
         match done {
-            Ok(Done::Brought(ticket, source, lane, mark, result)) => {
-                source.into_iter().for_each(|(source, lane)| self.lanes.ended(source, lane));
-                match lane {
+            Ok(Done::Brought(brought)) => {
+                brought.source.into_iter().for_each(|(source, lane)| self.lanes.ended(source, lane));
+                match brought.lane {
                     Lane::Large => self.large_under_way -= 1,
                     Lane::Small => self.small_under_way -= 1,
                 }
-                self.refusals.ended(mark);
-                self.on_brought(ticket, mark, result);
+                self.refusals.ended(brought.mark);
+                self.on_brought(brought);
             }
             Ok(Done::Published(delivery, mark, published)) => {
                 self.small_under_way -= 1;
@@ -416,7 +429,8 @@ impl Run {
         }
     }
 
-    fn on_brought(&mut self, ticket: Ticket, mark: Mark, result: Result<Landed, Error>) {
+    fn on_brought(&mut self, brought: Brought) {
+        let Brought { ticket, mark, origins, result, .. } = brought;
         let steps = match result {
             Ok(Landed::Refused) => return self.enter(ticket),
             Ok(landed) => {
@@ -426,6 +440,9 @@ impl Run {
             }
             Err(error) => {
                 let (no_source, lasting) = (error.side == Side::Source, !error.kind.may_pass());
+                if no_source && lasting {
+                    self.plan.rule_out(ticket.blob, origins);
+                }
                 let failure = Failure { error: error.clone(), no_source, lasting };
                 let more_to_come = !self.resolution.is_over();
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);

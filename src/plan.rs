@@ -228,6 +228,14 @@ impl Plan {
         numbers.map(|number| self.origins.all[*number as usize].0.clone()).collect()
     }
 
+    /// Does without the first `number` places to have a blob from, if there are others: they do not serve it.
+    pub(crate) fn rule_out(&mut self, id: BlobId, number: usize) {
+        let origins = &mut self.blobs[id.index()].origins;
+        if origins.len() > number {
+            origins.drain(..number);
+        }
+    }
+
     /// The source that a blob most likely comes from.
     pub(crate) fn source(&self, id: BlobId) -> SourceId {
         let first = *self.blob(id).origins.first().expect("a blob is planned with an origin");
