@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 use super::answer::Purpose;
 use super::auth::Scopes;
 use super::download::whole_length;
+use super::failure::is_web_page;
 use super::retry::Patience;
 use super::{Registry, Start};
 use crate::error::{Error, Kind};
@@ -19,7 +20,7 @@ impl Registry {
     /// The registry cannot be asked.
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
         let action = format!("HEAD blob {digest} of {repository}");
-        let path = blob_path(repository, digest);
+        let path = path(repository, digest);
         let call = self.call(Method::HEAD, Purpose::Blob, repository, path, action);
         match self.ask(&call).await {
             Ok(response) => {
@@ -39,7 +40,7 @@ impl Registry {
     /// The size of a blob by fetching its first byte.
     async fn blob_size_by_get(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
         let action = format!("GET the size of blob {digest} of {repository}");
-        let path = blob_path(repository, digest);
+        let path = path(repository, digest);
         let call = self.call(Method::GET, Purpose::Blob, repository, path, action);
         match self.ask(&call.range(0, 0)).await {
             Ok(response) => Ok(whole_length(&response)),
@@ -81,7 +82,7 @@ impl Registry {
         let call = self.call(Method::POST, Purpose::Upload, repository, path, action.clone()).scopes(scopes);
         let response = self.try_once(&call, &mut Patience::new(&self.policy)).await?;
         match response.status() {
-            StatusCode::CREATED => Ok(Start::There),
+            StatusCode::CREATED if !is_web_page(response.headers()) => Ok(Start::There),
             _ => {
                 self.uploads.note_started(response.headers());
                 Ok(Start::Session(self.location(response.url(), response.headers(), &action)?))
@@ -90,6 +91,7 @@ impl Registry {
     }
 }
 
-fn blob_path(repository: &Repository, digest: &Digest) -> String {
+/// The path of a blob in `repository`.
+pub(super) fn path(repository: &Repository, digest: &Digest) -> String {
     format!("/v2/{repository}/blobs/{digest}")
 }

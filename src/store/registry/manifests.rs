@@ -7,6 +7,7 @@ use reqwest::{Method, Response};
 use super::answer::Purpose;
 use super::client::Call;
 use super::content_coding::{self, Decoder};
+use super::failure::is_web_page;
 use super::retry::{Attempt, Patience, Rule};
 use super::{Head, Registry, Stored};
 use crate::error::{Error, Kind, Remedy};
@@ -102,14 +103,51 @@ impl Registry {
         let call = self.call(Method::PUT, Purpose::ManifestPut, &location.repository, path, action.clone());
         let call = call.header(CONTENT_TYPE, media_type).body(manifest.bytes.clone());
         let response = self.ask(&call).await.map_err(|error| explain_refusal(error, manifest))?;
-        match declared_digest(&response) {
-            Some(stored)
-                if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest =>
-            {
-                let why = format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest);
-                Err(self.error(Kind::Invalid, action, why))
+        self.check_stored(&response, location, manifest, action).await?;
+        Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") })
+    }
+
+    /// Believes that a manifest is stored where the answer to its PUT names its digest, and asks otherwise: any server
+    /// may answer anything with a success.
+    async fn check_stored(
+        &self,
+        response: &Response,
+        location: &Location,
+        manifest: &Manifest,
+        action: String,
+    ) -> Result<(), Error> {
+        let status = response.status();
+        let refuse = |why| {
+            let error = self.error(Kind::Invalid, action.clone(), why);
+            Err(Error { status: Some(status.as_u16()), ..error })
+        };
+        if is_web_page(response.headers()) {
+            return refuse(format!("it answers {} with a web page", status.as_u16()));
+        }
+        let declared = declared_digest(response).filter(|_| matches!(status.as_u16(), 200 | 201 | 204));
+        let stored = match declared {
+            Some(stored) => Some(stored),
+            None => self.digest_there(location).await?,
+        };
+        match stored {
+            Some(stored) if stored != Digest::of(stored.algorithm(), &manifest.bytes) => {
+                refuse(format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest))
             }
-            _ => Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") }),
+            Some(_) => Ok(()),
+            None => refuse(format!("it answers {} and has not stored it", status.as_u16())),
+        }
+    }
+
+    /// The digest of what `location` has by now, if anything: by the registry's word, or by the bytes.
+    async fn digest_there(&self, location: &Location) -> Result<Option<Digest>, Error> {
+        match self.head_manifest(location).await? {
+            Head::Found(digest) => Ok(Some(digest)),
+            Head::Absent => Ok(None),
+            Head::Mute => match self.get_manifest(location, None).await {
+                Ok(manifest) => Ok(Some(manifest.digest)),
+                Err(error) if error.kind == Kind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@
 mod bodies;
 mod capabilities;
 mod chunked;
+mod closing;
 mod gate;
 mod kept;
 mod ladder;

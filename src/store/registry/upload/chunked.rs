@@ -88,8 +88,9 @@ impl Pieces<'_> {
         loop {
             let doing = format!("PUT blob {} to {}", self.blob.digest, self.repository);
             let url = with_digest(&self.location, &self.blob.digest);
-            match self.ask(Method::PUT, url, octets(), Some(Bytes::new()), doing).await {
-                Ok(_) => return Ok(()),
+            let answer = self.ask(Method::PUT, url, octets(), Some(Bytes::new()), doing.clone()).await;
+            match self.target.judge_closing(self.repository, self.blob, doing, answer, true).await {
+                Ok(()) => return Ok(()),
                 Err(error) => self.recover(error, self.sent, self.sent).await?,
             }
         }

@@ -38,6 +38,11 @@ impl Meter {
         *lock(&self.0) = (waiting, Instant::now());
     }
 
+    /// Whether the target has been given all, read and verified.
+    fn is_done(&self) -> bool {
+        lock(&self.0).0 == Waiting::Answer
+    }
+
     /// Sleeps until the target has kept us waiting for too long.
     async fn overdue(&self, stall: Duration, commit: Duration) -> &'static str {
         loop {
@@ -89,16 +94,18 @@ impl Registry {
             return Err(trouble);
         }
         let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        let whole = meter.is_done();
         // What another host wants to see there is no matter of ours: it would be given the login for this one.
         if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
             self.renew_after(&Scopes::push(repository.as_str()), &proof, response.headers());
         }
-        if response.status().is_success() {
+        let answer = if response.status().is_success() {
             self.note_served();
-            Ok(())
+            Ok(response)
         } else {
-            Err(self.failure(Purpose::Session, repository, doing, response).await.into())
-        }
+            Err(self.failure(Purpose::Session, repository, doing.clone(), response).await)
+        };
+        Ok(self.judge_closing(repository, blob, doing, answer, whole).await?)
     }
 }
 
