@@ -101,6 +101,8 @@ pub enum Fault {
     AcceptOnly(u64),
     /// A chunked upload keeps only what came last.
     KeepLastPatchOnly,
+    /// The address of an upload stays what it was.
+    KeepAddress,
     /// A session instead of a mount, as if the registry knew no mounts.
     IgnoreMount,
     DropSession,

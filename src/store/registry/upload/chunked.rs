@@ -7,13 +7,13 @@
 //! only where it does not say so is the whole blob sent again.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
-use reqwest::{Method, Response, Url};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::auth::Scopes;
-use super::super::client::At;
+use super::super::client::{At, location_text};
 use super::super::retry::Patience;
 use super::super::shim::Ask;
 use super::super::trial::Trial;
@@ -107,6 +107,10 @@ impl Pieces<'_> {
             Some(405 | 501) => Error { kind: Kind::Unsupported, ..error },
             _ => error,
         })?;
+        // Not every registry gives another address each time.
+        if response.status() == StatusCode::ACCEPTED && location_text(response.headers()).is_none() {
+            return Ok(self.location.clone());
+        }
         self.target.location(response.url(), response.headers(), &doing)
     }
 
@@ -145,7 +149,7 @@ impl Pieces<'_> {
             self.ask(Method::GET, self.location.clone(), HeaderMap::new(), None, doing.clone()).await?;
         let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
         let Some(position) = range.and_then(|range| position_in(range, at_least)) else { return Ok(None) };
-        let location = if response.headers().contains_key(LOCATION) {
+        let location = if location_text(response.headers()).is_some() {
             self.target.location(response.url(), response.headers(), &doing)?
         } else {
             self.location.clone()
