@@ -138,8 +138,8 @@ async fn look_for_found(plan: &Plan, target: &Target, parallel: NonZeroUsize) ->
         let repository = plan.ledger.needs(id).next()?;
         let repository = plan.ledger.repository(repository);
         Some(async move {
-            let size = target.has(repository, &blob.descriptor()).await;
-            matches!(size, Ok(Some(size)) if size == blob.size).then_some(id)
+            let held = target.has(repository, &blob.descriptor()).await;
+            held.is_ok_and(|held| held.may_be(blob.size)).then_some(id)
         })
     });
     stream::iter(looks).buffer_unordered(parallel.get()).filter_map(ready).collect().await

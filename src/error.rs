@@ -52,8 +52,8 @@ pub enum Kind {
     Immutable,
     /// The upload session is gone; a new one may work.
     SessionGone,
-    /// The target lacks content that a manifest names, by its own word (`MANIFEST_BLOB_UNKNOWN`).
-    BlobUnknown(Option<Digest>),
+    /// The target lacks content that a manifest names, by its own word (`MANIFEST_BLOB_UNKNOWN`): this, where it says.
+    BlobUnknown(Vec<Digest>),
     /// Bytes that are not what their digest or size promises.
     Corrupt,
     /// A certificate that nobody here vouches for, or no TLS where TLS must be.

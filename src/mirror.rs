@@ -509,7 +509,7 @@ impl Run {
         let tree = &self.on_their_way.get(&self.deliveries[delivery.index()].image)?.tree;
         let is_unknown = |blob: &&BlobId| {
             let digest: &Digest = &self.plan.blob(**blob).digest;
-            unknown.iter().any(|unknown| unknown == digest)
+            unknown.contains(digest)
         };
         let blobs: Vec<BlobId> = tree.blobs.iter().filter(is_unknown).copied().collect();
         let steps = self.plan.ledger.lacks(delivery, &blobs)?;

@@ -26,7 +26,7 @@ use crate::image::reference::{Digest, Location, Repository};
 #[cfg(test)]
 use crate::store::registry::Side;
 use crate::store::registry::retry::Policy;
-use crate::store::registry::{Download, Error, Head, Kind, Ladder, Registry};
+use crate::store::registry::{Download, Error, Head, Held, Kind, Ladder, Registry};
 
 /// A place to read images from.
 #[derive(Debug, Clone)]
@@ -97,16 +97,22 @@ impl Source {
         }
     }
 
-    /// The manifest at `location`, verified: against the digest that it is asked for by, and `size` in bytes where that is
-    /// known.
+    /// The manifest at `location`, verified: against the digest that it is asked for by, and the descriptor that has
+    /// `pinned` it.
     ///
     /// # Errors
     /// It does not exist, is damaged, or is no manifest that can be mirrored.
-    pub(crate) async fn manifest(&self, location: &Location, size: Option<u64>) -> Result<Manifest, Error> {
+    pub(crate) async fn manifest(
+        &self,
+        location: &Location,
+        pinned: Option<&Descriptor>,
+    ) -> Result<Manifest, Error> {
         match self {
-            Source::Registry(registry) => registry.get_manifest(location, size).await,
+            Source::Registry(registry) => registry.get_manifest(location, pinned).await,
             #[cfg(test)]
-            Source::Memory(store) => store.manifest(Side::Source, location, size).await,
+            Source::Memory(store) => {
+                store.manifest(Side::Source, location, pinned.map(|pinned| pinned.size)).await
+            }
         }
     }
 
@@ -223,11 +229,17 @@ impl Target {
     ///
     /// # Errors
     /// As [`Source::manifest`] has them.
-    pub(crate) async fn manifest(&self, location: &Location, size: Option<u64>) -> Result<Manifest, Error> {
+    pub(crate) async fn manifest(
+        &self,
+        location: &Location,
+        pinned: Option<&Descriptor>,
+    ) -> Result<Manifest, Error> {
         match self {
-            Target::Registry(registry) => registry.get_manifest(location, size).await,
+            Target::Registry(registry) => registry.get_manifest(location, pinned).await,
             #[cfg(test)]
-            Target::Memory(store) => store.manifest(Side::Target, location, size).await,
+            Target::Memory(store) => {
+                store.manifest(Side::Target, location, pinned.map(|pinned| pinned.size)).await
+            }
         }
     }
 
@@ -247,22 +259,24 @@ impl Target {
         }
     }
 
-    /// The size in bytes that it has `blob` in, or `None` if it is not in `repository`.
+    /// What `repository` holds of `blob`.
     ///
     /// # Errors
     /// The place cannot be asked.
-    pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<u64>, Error> {
+    pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Held, Error> {
         match self {
-            Target::Registry(registry) => registry.blob_size(repository, &blob.digest).await,
+            Target::Registry(registry) => registry.held_blob(repository, &blob.digest).await,
             #[cfg(test)]
-            Target::Memory(store) => store.has(repository, &blob.digest).await,
+            Target::Memory(store) => {
+                Ok(store.has(repository, &blob.digest).await?.map_or(Held::Nothing, Held::Bytes))
+            }
         }
     }
 
     /// The putting of a blob, to be tried with one source after the other; [`copy_blob`] does that.
     fn put_blob<'a>(&'a self, order: &'a BlobOrder) -> Put<'a> {
         match self {
-            Target::Registry(registry) => Put::Registry(Ladder::new(registry, order)),
+            Target::Registry(registry) => Put::Registry(Box::new(Ladder::new(registry, order))),
             #[cfg(test)]
             Target::Memory(store) => Put::Memory(memory::Put::new(store, order)),
         }

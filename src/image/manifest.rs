@@ -289,17 +289,13 @@ impl Manifest {
 
     /// The list of referrers `known`, if there is one yet, with `descriptor` and without `lost`; `None` where what is
     /// there is no list.
-    pub fn listing(
-        known: Option<&Self>,
-        descriptor: &serde_json::Value,
-        lost: Option<&Digest>,
-    ) -> Option<Self> {
+    pub fn listing(known: Option<&Self>, descriptor: &serde_json::Value, lost: &[Digest]) -> Option<Self> {
         let mut json: serde_json::Value = match known {
             Some(known) => serde_json::from_slice(&known.bytes).ok()?,
             None => serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }),
         };
         let entries = json.get_mut("manifests")?.as_array_mut()?;
-        entries.retain(|entry| lost.is_none_or(|lost| entry["digest"] != lost.as_str()));
+        entries.retain(|entry| !lost.iter().any(|lost| entry["digest"] == lost.as_str()));
         if !entries.iter().any(|entry| entry["digest"] == descriptor["digest"]) {
             entries.push(descriptor.clone());
         }

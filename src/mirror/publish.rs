@@ -97,7 +97,9 @@ async fn put<'m>(
 /// Whether a refusal can be about what is not wanted; what is wanted is there already.
 fn is_for_absent_children(error: &Error, manifest: &Manifest) -> bool {
     match (&error.kind, &manifest.stand_in) {
-        (Kind::BlobUnknown(Some(digest)), StandIn::Index(trimmed)) => !trimmed.names(digest),
+        (Kind::BlobUnknown(lacking), StandIn::Index(trimmed)) if !lacking.is_empty() => {
+            lacking.iter().any(|digest| !trimmed.names(digest))
+        }
         (Kind::BlobUnknown(_) | Kind::NotFound | Kind::Invalid, _) => true,
         _ => false,
     }

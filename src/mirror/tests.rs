@@ -274,7 +274,7 @@ async fn what_the_target_lacks_after_all_is_sent_again() {
         match act {
             Act::PutManifest(..) if *lacked == 0 => {
                 *lacked += 1;
-                vec![Fault::Fail(Kind::BlobUnknown(Some(digest(77, 5_000))))]
+                vec![Fault::Fail(Kind::BlobUnknown(vec![digest(77, 5_000)]))]
             }
             _ => vec![],
         }

@@ -74,6 +74,10 @@ impl Resolver {
 
     async fn is_at(&self, location: &Location, digest: &Digest) -> bool {
         let _permit = self.permit_for_target().await;
-        matches!(self.target.resolve(location).await, Ok(Head::Found(there)) if there == *digest)
+        match self.target.resolve(location).await {
+            Ok(Head::Found(there)) => there == *digest,
+            Ok(Head::Mute) => self.target.manifest(location, None).await.is_ok(),
+            Ok(Head::Absent) | Err(_) => false,
+        }
     }
 }

@@ -222,7 +222,7 @@ impl Resolver {
     /// Whether the target has a blob in its right size, as a run would find out while it moves it.
     pub(super) async fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> bool {
         let _permit = self.permit_for_target().await;
-        matches!(self.target.has(repository, blob).await, Ok(Some(size)) if size == blob.size)
+        self.target.has(repository, blob).await.is_ok_and(|held| held.may_be(blob.size))
     }
 }
 

@@ -127,7 +127,7 @@ impl Resolver {
         let cell = self.fetched.cell(named);
         let fetch = || async {
             let _permit = self.permit_for(&source.store).await;
-            source.store.manifest(&at, Some(child.size)).await.map(Arc::new)
+            source.store.manifest(&at, Some(child)).await.map(Arc::new)
         };
         match cell.get_or_try_init(fetch).await {
             Ok(manifest) => Ok(manifest.clone()),

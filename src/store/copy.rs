@@ -129,7 +129,7 @@ impl Reading {
 
 /// The putting of one blob into one repository, over all the tries that it takes: what the kind of target knows of it.
 pub(super) enum Put<'a> {
-    Registry(Ladder<'a>),
+    Registry(Box<Ladder<'a>>),
     #[cfg(test)]
     Memory(memory::Put<'a>),
 }

@@ -268,7 +268,7 @@ impl Store {
         if let Some(lacking) = lacking {
             return Err(self.error(
                 Side::Target,
-                Kind::BlobUnknown(Some(lacking)),
+                Kind::BlobUnknown(vec![lacking]),
                 &act,
                 "content is lacking",
             ));

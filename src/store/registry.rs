@@ -26,6 +26,7 @@ mod shim;
 pub mod tls;
 mod trial;
 mod upload;
+mod warnings;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -47,6 +48,7 @@ use self::ping::Ping;
 use self::retry::{Attempt, Patience, Policy, Rule};
 use self::tls::Clients;
 use self::upload::Uploads;
+use self::warnings::Warnings;
 use crate::image::reference::{Digest, Host};
 
 /// What a HEAD of a manifest says.
@@ -57,6 +59,22 @@ pub enum Head {
     Absent,
     /// This registry does not answer the question; only a GET can.
     Mute,
+}
+
+/// What a registry holds of a blob, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Nothing,
+    /// All of it or a part: its size is not told.
+    Something,
+    Bytes(u64),
+}
+
+impl Held {
+    /// Whether it can be a blob of `size` bytes, as far as is told.
+    pub fn may_be(self, size: u64) -> bool {
+        self == Self::Something || self == Self::Bytes(size)
+    }
 }
 
 /// What a registry says of a manifest that it has taken.
@@ -99,6 +117,7 @@ pub struct Registry {
     ping: Ping,
     auth: Authenticator,
     observed: Observed,
+    warnings: Warnings,
     /// What it was seen to do with uploads.
     uploads: Uploads,
 }
@@ -124,6 +143,7 @@ impl Registry {
             gate: Gate::default(),
             ping: Ping::default(),
             observed: Observed::default(),
+            warnings: Warnings::default(),
             uploads: Uploads::default(),
         }
     }

@@ -6,7 +6,7 @@ use super::memory::{Act, Fault, Store};
 use super::*;
 use crate::image::manifest::{OCI_INDEX, OCI_MANIFEST};
 use crate::image::reference::{Algorithm, TagOrDigest};
-use crate::store::registry::Kind;
+use crate::store::registry::{Held, Kind};
 
 fn repository(name: &str) -> Repository {
     name.parse().unwrap()
@@ -47,12 +47,15 @@ async fn a_tag_is_resolved_to_the_manifest_that_was_put_under_it() {
     assert_eq!(source.manifest(&at, None).await.unwrap(), manifest);
     assert_eq!(target.manifest(&at, None).await.unwrap(), manifest);
     assert_eq!(store.digest_of(&at), Some(manifest.digest.clone()));
-    assert_eq!(source.manifest(&at, Some(1)).await.unwrap_err().kind, Kind::Corrupt);
+    assert_eq!(
+        source.manifest(&at, Some(&Descriptor::of_blob(manifest.digest.clone(), 1))).await.unwrap_err().kind,
+        Kind::Corrupt
+    );
     assert_eq!(source.manifest(&location("b", "1"), None).await.unwrap_err().kind, Kind::NotFound);
-    assert_eq!(target.has(&repository("a"), &config).await.unwrap(), Some(2));
+    assert_eq!(target.has(&repository("a"), &config).await.unwrap(), Held::Bytes(2));
     assert_eq!(
         (target.has(&repository("b"), &config).await.unwrap(), target.holds()),
-        (None, Holds::PerRepository)
+        (Held::Nothing, Holds::PerRepository)
     );
 }
 
@@ -69,7 +72,7 @@ async fn a_manifest_that_names_what_is_not_there_is_refused() {
     for (manifest, lacking) in [(&manifest, &config.digest), (&parse(&index), &manifest.digest)] {
         let strict = Target::Memory(Arc::new(Store::new("target")));
         let error = strict.put_manifest(&location("a", "1"), manifest, false).await.unwrap_err();
-        assert_eq!(error.kind, Kind::BlobUnknown(Some(lacking.clone())));
+        assert_eq!(error.kind, Kind::BlobUnknown(vec![lacking.clone()]));
         let lax = Target::Memory(Arc::new(Store::new("target").taking_unverified()));
         lax.put_manifest(&location("a", "1"), manifest, false).await.unwrap();
     }
@@ -106,13 +109,15 @@ async fn acts_are_noted_in_order_and_fail_as_scripted() {
     let config = store.add_blob(&repository("a"), "{}");
     let mut first = true;
     store.script(move |act| match act {
-        Act::PutManifest(..) if std::mem::take(&mut first) => vec![Fault::Fail(Kind::BlobUnknown(None))],
+        Act::PutManifest(..) if std::mem::take(&mut first) => {
+            vec![Fault::Fail(Kind::BlobUnknown(Vec::new()))]
+        }
         _ => Vec::new(),
     });
     let (at, manifest) = (location("a", "1"), image(&[&config], None));
     let target = Target::Memory(store.clone());
     let error = target.put_manifest(&at, &manifest, false).await.unwrap_err();
-    assert_eq!(error.kind, Kind::BlobUnknown(None));
+    assert_eq!(error.kind, Kind::BlobUnknown(Vec::new()));
     target.put_manifest(&at, &manifest, false).await.unwrap();
     let put = Act::PutManifest(at, manifest.digest);
     let noted: Vec<_> = store.journal().into_iter().map(|entry| (entry.act, entry.done)).collect();

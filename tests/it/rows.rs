@@ -1,5 +1,6 @@
 //! The reliability specification, a test for each of its rows, named with the row's id.
 
+mod attacks;
 mod contents;
 mod downloads;
 mod foreign;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use mirror_images::check::Check;
 use mirror_images::cli::Cli;
 use mirror_images::options::Options;
 use mirror_images::output::report::{Exit, Line, Report, Status};
@@ -233,16 +234,25 @@ impl Scene {
         self.mirror(|_| {})
     }
 
-    #[track_caller]
-    fn mirror(&self, policy: impl FnOnce(&mut Policy)) -> Report {
-        let options = self.options(policy);
+    /// What `--check` says.
+    pub fn check(&self) -> Check {
+        let (options, selection) = (self.options(|_| {}), self.selection());
+        self.net.block_on(mirror_images::check(&options, &selection, Arc::new(|_| {})))
+    }
+
+    fn selection(&self) -> Selection {
         let image = |text: &String| SelectedImage {
             reference: text.parse().expect("a reference"),
             reasons: Vec::new(),
             named_by: Vec::new(),
         };
         let images = self.references.iter().map(image).collect();
-        let selection = Selection { images, warnings: Vec::new(), kubernetes: Vec::new() };
+        Selection { images, warnings: Vec::new(), kubernetes: Vec::new() }
+    }
+
+    #[track_caller]
+    fn mirror(&self, policy: impl FnOnce(&mut Policy)) -> Report {
+        let (options, selection) = (self.options(policy), self.selection());
         let run = mirror_images::run(&options, &selection, Arc::new(|_| {}), std::future::pending());
         let report = self.net.block_on(async { tokio::time::timeout(self.budget, run).await });
         report.unwrap_or_else(|_| panic!("no end within {:?}\n{}", self.budget, self.journal().dump()))

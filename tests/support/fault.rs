@@ -51,6 +51,10 @@ pub enum Fault {
     HangUp(Cut),
     /// Reads so many bytes of the body, then resets.
     ResetAfterReading(u64),
+    /// Does what was asked for, then answers with an error of this status.
+    FailAfterwards(u16),
+    /// Does what was asked for and says so, with this status.
+    ChangeStatus(u16),
     /// Does what was asked for, then drops the connection.
     LoseAnswer(Cut),
     /// Closes the connection after the answer without having said so.
@@ -97,6 +101,8 @@ pub enum Fault {
     AcceptOnly(u64),
     /// A chunked upload keeps only what came last.
     KeepLastPatchOnly,
+    /// The address of an upload stays what it was.
+    KeepAddress,
     /// A session instead of a mount, as if the registry knew no mounts.
     IgnoreMount,
     DropSession,

@@ -8,13 +8,16 @@ use crate::error::{Answer, Code, Kind, Quote};
 use crate::image::reference::Digest;
 use crate::redact::Redactor;
 
+/// Most pieces of content that one answer is heard to miss.
+const UNKNOWN_MAX: usize = 1000;
+
 /// An error body as far as anyone keeps to the distribution-spec ("Error Codes").
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     codes: Vec<Code>,
     message: Quote,
-    unknown_blob: Option<Digest>,
+    unknown_blobs: Vec<Digest>,
     pub said: Option<Said>,
 }
 
@@ -47,26 +50,28 @@ impl Said {
 impl Refusal {
     /// Reads what can be read; anything that is not the specified JSON is quoted in short.
     pub(super) fn parse(status: StatusCode, body: &[u8], redactor: &Redactor) -> Self {
-        let refusal = |codes, message: String, unknown_blob| {
+        let refusal = |codes, message: String, unknown_blobs| {
             let said = Said::read(&message);
             let message = match message.trim() {
                 "" => status.canonical_reason().unwrap_or_default().to_owned(),
                 message => message.to_owned(),
             };
-            Self { status, codes, message: Quote::new(message, redactor), unknown_blob, said }
+            Self { status, codes, message: Quote::new(message, redactor), unknown_blobs, said }
         };
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
-            return refusal(Vec::new(), quote_other(&String::from_utf8_lossy(body)), None);
+            return refusal(Vec::new(), quote_other(&String::from_utf8_lossy(body)), Vec::new());
         };
         let errors = json.get("errors").and_then(|e| e.as_array()).map(Vec::as_slice).unwrap_or_default();
         let text = |error: &serde_json::Value, key: &str| {
             error.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned()
         };
         let code = |error: &serde_json::Value| Code::parse(&text(error, "code"));
-        let unknown_blob = errors
+        let unknown_blobs = errors
             .iter()
             .filter(|e| code(e) == Some(Code::ManifestBlobUnknown))
-            .find_map(|e| digest_in(e.get("detail")?));
+            .filter_map(|e| digest_in(e.get("detail")?))
+            .take(UNKNOWN_MAX)
+            .collect();
         let told: Vec<String> = errors
             .iter()
             .take(3)
@@ -80,7 +85,7 @@ impl Refusal {
         } else {
             told.join("; ")
         };
-        refusal(errors.iter().filter_map(code).collect(), message, unknown_blob)
+        refusal(errors.iter().filter_map(code).collect(), message, unknown_blobs)
     }
 
     /// The facts of it that an error keeps. `elsewhere` is the host that gave it, if not the registry itself.
@@ -138,7 +143,7 @@ pub(super) fn classify(purpose: Purpose, answer: &Refusal, retry_after: Option<D
         return match answer.status.as_u16() {
             // docker-registry answers 500 with this code for layers it will never take.
             500..=599 => Kind::Invalid,
-            _ => Kind::BlobUnknown(answer.unknown_blob.clone()),
+            _ => Kind::BlobUnknown(answer.unknown_blobs.clone()),
         };
     }
     if answer.has(Code::TagImmutable) {
@@ -229,7 +234,7 @@ mod tests {
             (Session, 413, "<html>".into(), Kind::TooLarge),
             (Session, 503, "<html>".into(), Kind::Transient),
             (Session, 416, String::new(), Kind::TooLarge),
-            (ManifestPut, 400, unknown.clone(), Kind::BlobUnknown(Some(digest))),
+            (ManifestPut, 400, unknown.clone(), Kind::BlobUnknown(vec![digest])),
             (ManifestPut, 500, unknown, Kind::Invalid),
             (ManifestPut, 400, code("MANIFEST_INVALID"), Kind::Invalid),
             (ManifestPut, 415, String::new(), Kind::Unsupported),

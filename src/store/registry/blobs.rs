@@ -6,44 +6,48 @@ use reqwest::{Method, StatusCode};
 use super::answer::Purpose;
 use super::auth::Scopes;
 use super::download::whole_length;
+use super::failure::is_web_page;
 use super::retry::Patience;
-use super::{Registry, Start};
+use super::{Held, Registry, Start};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
 
 impl Registry {
-    /// The size in bytes of a blob in `repository`, or `None` if it is not there.
+    /// What `repository` holds of a blob.
     ///
     /// # Errors
     /// The registry cannot be asked.
-    pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+    pub async fn held_blob(&self, repository: &Repository, digest: &Digest) -> Result<Held, Error> {
         let action = format!("HEAD blob {digest} of {repository}");
-        let path = blob_path(repository, digest);
+        let path = path(repository, digest);
         let call = self.call(Method::HEAD, Purpose::Blob, repository, path, action);
         match self.ask(&call).await {
             Ok(response) => {
-                let length =
-                    response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-                Ok(length)
+                match response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok()) {
+                    Some(length) => Ok(Held::Bytes(length)),
+                    None => self.held_blob_by_get(repository, digest).await,
+                }
             }
-            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            Err(error) if error.kind == Kind::NotFound => Ok(Held::Nothing),
             // Redirected to storage that signs for GET alone.
             Err(error) if matches!(error.kind, Kind::Storage | Kind::Unsupported) => {
-                self.blob_size_by_get(repository, digest).await
+                self.held_blob_by_get(repository, digest).await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The size of a blob by fetching its first byte.
-    async fn blob_size_by_get(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+    /// The same by fetching the first byte.
+    async fn held_blob_by_get(&self, repository: &Repository, digest: &Digest) -> Result<Held, Error> {
         let action = format!("GET the size of blob {digest} of {repository}");
-        let path = blob_path(repository, digest);
+        let path = path(repository, digest);
         let call = self.call(Method::GET, Purpose::Blob, repository, path, action);
         match self.ask(&call.range(0, 0)).await {
-            Ok(response) => Ok(whole_length(&response)),
-            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            Ok(response) => Ok(whole_length(&response).map_or(Held::Something, Held::Bytes)),
+            Err(error) if error.kind == Kind::NotFound => Ok(Held::Nothing),
+            // Nothing else has no first byte.
+            Err(error) if error.status == Some(416) => Ok(Held::Bytes(0)),
             Err(error) => Err(error),
         }
     }
@@ -81,7 +85,7 @@ impl Registry {
         let call = self.call(Method::POST, Purpose::Upload, repository, path, action.clone()).scopes(scopes);
         let response = self.try_once(&call, &mut Patience::new(&self.policy)).await?;
         match response.status() {
-            StatusCode::CREATED => Ok(Start::There),
+            StatusCode::CREATED if !is_web_page(response.headers()) => Ok(Start::There),
             _ => {
                 self.uploads.note_started(response.headers());
                 Ok(Start::Session(self.location(response.url(), response.headers(), &action)?))
@@ -90,6 +94,7 @@ impl Registry {
     }
 }
 
-fn blob_path(repository: &Repository, digest: &Digest) -> String {
+/// The path of a blob in `repository`.
+pub(super) fn path(repository: &Repository, digest: &Digest) -> String {
     format!("/v2/{repository}/blobs/{digest}")
 }

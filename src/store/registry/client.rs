@@ -90,9 +90,12 @@ impl Call<'_> {
         self
     }
 
-    /// Whether redirects are followed: only where nothing is sent.
-    fn may_move(&self) -> bool {
-        self.purpose != Purpose::Token && matches!(self.method, Method::GET | Method::HEAD)
+    /// Whether a redirect of this status is followed: what is sent is sent again only where the status says that the
+    /// method stays what it is (RFC 9110, sections 15.4.8 and 15.4.9).
+    fn may_follow(&self, status: StatusCode) -> bool {
+        let asks = matches!(self.method, Method::GET | Method::HEAD);
+        self.purpose != Purpose::Token
+            && (keeps_method(status) || asks && matches!(status.as_u16(), 301..=303))
     }
 }
 
@@ -177,8 +180,7 @@ impl Registry {
             if own {
                 self.ping.note_answer(base);
             }
-            let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            if !moved || !call.may_move() {
+            if !call.may_follow(response.status()) {
                 return Ok((response, own));
             }
             if own {
@@ -218,7 +220,11 @@ impl Registry {
         self.send_within(limit, request, &call.action).await
     }
 
-    fn next_hop(&self, from: &Url, response: &Response, action: &str) -> Result<Url, Error> {
+    /// Where a redirect leads.
+    ///
+    /// # Errors
+    /// It leads nowhere, or from HTTPS to plain HTTP.
+    pub(super) fn next_hop(&self, from: &Url, response: &Response, action: &str) -> Result<Url, Error> {
         let refuse = |why: &str| self.error(Kind::Invalid, action.to_owned(), why.to_owned());
         let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
         let location = location.ok_or_else(|| refuse("a redirect without a usable address"))?;
@@ -270,6 +276,7 @@ impl Registry {
         let error = match timeout(limit, request.send()).await {
             Ok(Ok(response)) => {
                 let host = text::printable(response.url().host_str().unwrap_or_default());
+                self.note_warnings(&host, response.headers());
                 tracing::debug!("{action}: {} by {host} in {:?}", response.status(), began.elapsed());
                 return Ok(response);
             }
@@ -311,7 +318,7 @@ impl Registry {
     /// An address that the host gave, relative to `from`, made safe: on HTTPS it stays on HTTPS.
     pub(super) fn location(&self, from: &Url, headers: &HeaderMap, action: &str) -> Result<Url, Error> {
         let refuse = |why: String| self.error(Kind::Invalid, action.to_owned(), why);
-        let text = headers.get(LOCATION).and_then(|l| l.to_str().ok());
+        let text = location_text(headers);
         let text = text.ok_or_else(|| refuse("the answer names no upload location".to_owned()))?;
         let mut url = from.join(text).map_err(|_| refuse("the upload location is no address".to_owned()))?;
         if from.scheme() == "https" && url.scheme() == "http" {
@@ -330,6 +337,16 @@ impl Registry {
             _ => Err(refuse("the upload location is not on the web".to_owned())),
         }
     }
+}
+
+/// Whether a redirect of this status is for the same request with the same body.
+pub(super) fn keeps_method(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
+}
+
+/// The address in the headers of an answer. An empty one names nothing.
+pub(super) fn location_text(headers: &HeaderMap) -> Option<&str> {
+    headers.get(LOCATION).and_then(|l| l.to_str().ok()).map(str::trim).filter(|l| !l.is_empty())
 }
 
 pub(super) fn sensitive(secret: &Secret) -> HeaderValue {

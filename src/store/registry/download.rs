@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
+use reqwest::header::CONTENT_RANGE;
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
@@ -14,6 +14,7 @@ use super::Registry;
 use super::answer::Purpose;
 use super::client::At;
 use super::content_coding::{self, Decoder};
+use super::failure::is_web_page;
 use super::retry::{Attempt, Patience, Rule, SLOWEST};
 use super::trial::Trial;
 use crate::error::{Error, Kind};
@@ -217,8 +218,7 @@ impl Download {
         if self.decoder.is_some() {
             return Ok(());
         }
-        let html =
-            response.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+        let html = is_web_page(response.headers());
         match response.content_length() {
             Some(length) if length != self.size && html => {
                 let why = "it is a web page, perhaps from a proxy or a login portal on the way".to_owned();

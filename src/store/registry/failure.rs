@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
@@ -143,6 +143,12 @@ impl Registry {
             }
         }
     }
+}
+
+/// Whether an answer is for people: a page of maintenance, of a login portal, of a proxy.
+pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    media_type.is_some_and(|media_type| media_type.starts_with(b"text/html"))
 }
 
 /// How long the server wants to be left alone. A date is read by the clock of who gave it, where the answer shows that

@@ -7,10 +7,11 @@ use reqwest::{Method, Response};
 use super::answer::Purpose;
 use super::client::Call;
 use super::content_coding::{self, Decoder};
+use super::failure::is_web_page;
 use super::retry::{Attempt, Patience, Rule};
 use super::{Head, Registry, Stored};
-use crate::error::{Error, Kind, Remedy};
-use crate::image::manifest::{self, Content, Descriptor, Manifest};
+use crate::error::{Code, Error, Kind, Remedy};
+use crate::image::manifest::{self, Content, Descriptor, Manifest, ManifestError};
 use crate::image::reference::{Algorithm, Digest, Location, TagOrDigest};
 
 impl Registry {
@@ -32,12 +33,17 @@ impl Registry {
         }
     }
 
-    /// Fetches a manifest, verified: against the digest it is asked for by, and `size` where that is known.
+    /// Fetches a manifest, verified: against the digest it is asked for by, or that the answer names, and against the
+    /// descriptor that has `pinned` it, whose media type it gets.
     ///
     /// # Errors
     /// It does not exist, is damaged, or is no manifest that can be mirrored.
-    pub async fn get_manifest(&self, location: &Location, size: Option<u64>) -> Result<Manifest, Error> {
-        let fetching = Fetching { registry: self, location, size, damaged: false };
+    pub async fn get_manifest(
+        &self,
+        location: &Location,
+        pinned: Option<&Descriptor>,
+    ) -> Result<Manifest, Error> {
+        let fetching = Fetching { registry: self, location, pinned, damaged: false };
         self.retry(&mut Patience::new(&self.policy), fetching).await
     }
 
@@ -45,11 +51,12 @@ impl Registry {
         &self,
         response: Response,
         location: &Location,
-        size: Option<u64>,
+        pinned: Option<&Descriptor>,
     ) -> Result<Manifest, Error> {
         let action = format!("GET manifest {location}");
         let media_type =
             response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).map(str::to_owned);
+        let declared = declared_digest(&response);
         let encoded = content_coding::is_gzip(&response);
         let mut bytes = self.read_manifest_bytes(response, &action).await?;
         if encoded && bytes.starts_with(&[0x1f, 0x8b]) {
@@ -67,12 +74,34 @@ impl Registry {
                 return Err(self.error(Kind::Corrupt, action, why));
             }
         }
+        let size = pinned.map(|pinned| pinned.size);
         if let Some(size) = size.filter(|size| *size != bytes.len() as u64) {
             let why = format!("it has {} bytes where its index says {size}", bytes.len());
             return Err(self.error(Kind::Corrupt, action, why));
         }
-        Manifest::parse(bytes, media_type.as_deref(), algorithm)
-            .map_err(|e| self.error(Kind::Invalid, action, e.to_string()))
+        let proven = match (&location.name, declared) {
+            (TagOrDigest::Digest(_), _) => Some(true),
+            (TagOrDigest::Tag(_), declared) => {
+                declared.map(|declared| Digest::of(declared.algorithm(), &bytes) == declared)
+            }
+        };
+        // What an index says of its parts is pinned with it; a header is not.
+        let pinned = pinned
+            .and_then(|pinned| Manifest::parse(bytes.clone(), Some(&pinned.media_type), algorithm).ok());
+        let parsed = pinned.map_or_else(|| Manifest::parse(bytes, media_type.as_deref(), algorithm), Ok);
+        let (kind, why) = match (parsed, proven) {
+            (Ok(manifest), Some(true) | None) => return Ok(manifest),
+            (Err(error @ ManifestError::SchemaOne), _) => (Kind::Invalid, error.to_string()),
+            (Err(error), Some(true)) => (Kind::Invalid, error.to_string()),
+            (Err(error @ (ManifestError::NotJson(_) | ManifestError::WebPage)), _) => {
+                (Kind::Corrupt, error.to_string())
+            }
+            (Err(error), None) => (Kind::Invalid, error.to_string()),
+            (Ok(_) | Err(_), Some(false)) => {
+                (Kind::Corrupt, "its bytes do not have the digest that the answer names".to_owned())
+            }
+        };
+        Err(self.error(kind, action, why))
     }
 
     pub(super) async fn read_manifest_bytes(&self, response: Response, action: &str) -> Result<Bytes, Error> {
@@ -101,15 +130,57 @@ impl Registry {
         let action = format!("PUT manifest {location}");
         let call = self.call(Method::PUT, Purpose::ManifestPut, &location.repository, path, action.clone());
         let call = call.header(CONTENT_TYPE, media_type).body(manifest.bytes.clone());
-        let response = self.ask(&call).await.map_err(|error| explain_refusal(error, manifest))?;
-        match declared_digest(&response) {
-            Some(stored)
-                if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest =>
-            {
-                let why = format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest);
-                Err(self.error(Kind::Invalid, action, why))
+        let answer = match self.ask(&call).await {
+            // The bytes have the digest here: they were damaged on the way.
+            Err(error) if error.has(Code::DigestInvalid) => self.ask(&call).await,
+            answer => answer,
+        };
+        let response = answer.map_err(|error| explain_refusal(error, manifest))?;
+        self.check_stored(&response, location, manifest, action).await?;
+        Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") })
+    }
+
+    /// Believes that a manifest is stored where the answer to its PUT names its digest, and asks otherwise: any server
+    /// may answer anything with a success.
+    async fn check_stored(
+        &self,
+        response: &Response,
+        location: &Location,
+        manifest: &Manifest,
+        action: String,
+    ) -> Result<(), Error> {
+        let status = response.status();
+        let refuse = |why| {
+            let error = self.error(Kind::Invalid, action.clone(), why);
+            Err(Error { status: Some(status.as_u16()), ..error })
+        };
+        if is_web_page(response.headers()) {
+            return refuse(format!("it answers {} with a web page", status.as_u16()));
+        }
+        let declared = declared_digest(response).filter(|_| matches!(status.as_u16(), 200 | 201 | 204));
+        let stored = match declared {
+            Some(stored) => Some(stored),
+            None => self.digest_there(location).await?,
+        };
+        match stored {
+            Some(stored) if stored != Digest::of(stored.algorithm(), &manifest.bytes) => {
+                refuse(format!("it stored other bytes than it was sent: {stored} for {}", manifest.digest))
             }
-            _ => Ok(Stored { lists_referrers: response.headers().contains_key("oci-subject") }),
+            Some(_) => Ok(()),
+            None => refuse(format!("it answers {} and has not stored it", status.as_u16())),
+        }
+    }
+
+    /// The digest of what `location` has by now, if anything: by the registry's word, or by the bytes.
+    async fn digest_there(&self, location: &Location) -> Result<Option<Digest>, Error> {
+        match self.head_manifest(location).await? {
+            Head::Found(digest) => Ok(Some(digest)),
+            Head::Absent => Ok(None),
+            Head::Mute => match self.get_manifest(location, None).await {
+                Ok(manifest) => Ok(Some(manifest.digest)),
+                Err(error) if error.kind == Kind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
         }
     }
 }
@@ -118,8 +189,8 @@ impl Registry {
 struct Fetching<'a> {
     registry: &'a Registry,
     location: &'a Location,
-    /// Bytes.
-    size: Option<u64>,
+    /// How an index describes it.
+    pinned: Option<&'a Descriptor>,
     /// It came damaged: a cache on the way may be the culprit.
     damaged: bool,
 }
@@ -131,7 +202,7 @@ impl Attempt for Fetching<'_> {
     async fn make(&mut self, patience: &mut Patience) -> Result<Manifest, Error> {
         let call = self.registry.manifest_call(Method::GET, self.location).past_caches(self.damaged);
         let response = self.registry.ask_in_turn(&call, patience).await?;
-        let read = self.registry.read_manifest(response, self.location, self.size).await;
+        let read = self.registry.read_manifest(response, self.location, self.pinned).await;
         self.damaged |= read.as_ref().is_err_and(|error| error.kind == Kind::Corrupt);
         read
     }
@@ -144,6 +215,7 @@ fn manifest_path(location: &Location) -> String {
 /// Why a registry may not take a manifest as it is, where that can be told.
 fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
     let remedy = match (&error.kind, &manifest.content) {
+        _ if error.has(Code::DigestInvalid) => return error,
         (Kind::Invalid | Kind::BlobUnknown(_), Content::Image(layers))
             if layers.iter().any(Descriptor::is_foreign) =>
         {

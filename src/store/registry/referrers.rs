@@ -107,19 +107,22 @@ impl Registry {
         if known.as_ref().is_some_and(|known| known.names(&manifest.digest)) {
             return Ok(());
         }
-        let list = |lost: Option<&Digest>| {
+        let list = |lost: &[Digest]| {
             Manifest::listing(known.as_ref(), &descriptor, lost).ok_or_else(|| {
                 let why = "what is there is no list of referrers".to_owned();
                 self.error(Kind::Invalid, format!("add to the list {location}"), why)
             })
         };
-        let error = match self.put_manifest(&location, &list(None)?).await {
+        let error = match self.put_manifest(&location, &list(&[])?).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
         // What was listed may be gone by now, and registries differ in whether they mind.
-        let Kind::BlobUnknown(Some(lost)) = &error.kind else { return Err(error) };
-        let again = self.put_manifest(&location, &list(Some(lost))?).await;
+        let lost = match &error.kind {
+            Kind::BlobUnknown(lost) if !lost.is_empty() => lost,
+            _ => return Err(error),
+        };
+        let again = self.put_manifest(&location, &list(lost)?).await;
         again.map(drop).map_err(|error| Error { kind: Kind::Invalid, ..error })
     }
 
@@ -154,6 +157,9 @@ impl Registry {
             return Err(self.error(Kind::Invalid, action.to_owned(), Cause::NoList(what)));
         }
         let bytes = self.read_manifest_bytes(response, action).await?;
+        if is_null(&bytes) {
+            return Ok(Vec::new());
+        }
         let index = Manifest::parse(bytes, media_type.as_deref(), Algorithm::Sha256);
         index.map(entries).map_err(|e| self.error(Kind::Invalid, action.to_owned(), e.to_string()))
     }
@@ -187,6 +193,12 @@ fn tag_of(repository: &Repository, subject: &Digest) -> Location {
     let length = text.len().min(subject.as_str().find(':').unwrap_or(0) + 1 + 64);
     let tag = text[..length].parse().expect("an algorithm and hexadecimal digits make a tag");
     Location { repository: repository.clone(), name: TagOrDigest::Tag(tag) }
+}
+
+/// Whether a list is null, as Go writes one that it has not made.
+fn is_null(list: &[u8]) -> bool {
+    let json = serde_json::from_slice::<serde_json::Value>(list);
+    json.is_ok_and(|json| json.get("manifests").is_some_and(serde_json::Value::is_null))
 }
 
 fn entries(index: Manifest) -> Vec<Descriptor> {

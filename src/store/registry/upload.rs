@@ -5,6 +5,7 @@
 mod bodies;
 mod capabilities;
 mod chunked;
+mod closing;
 mod gate;
 mod kept;
 mod ladder;
@@ -41,6 +42,13 @@ const CANCEL_MAX: Duration = Duration::from_secs(2);
 const IN_VAIN_MAX: u64 = 64 << 20;
 /// A blob may be sent in vain this many times, or [`IN_VAIN_MAX`] bytes of it if that is more, whatever the reason.
 const TIMES_IN_VAIN_MAX: u64 = 3;
+
+/// A session that a blob is sent into.
+struct Session {
+    url: Url,
+    /// Where the request that closes it was redirected to.
+    moved: Option<Url>,
+}
 
 /// What is known of a registry as a target of uploads.
 #[derive(Debug, Default)]
@@ -89,24 +97,31 @@ impl Registry {
     ///
     /// # Errors
     /// The source's error if reading failed, else the target's. A refused token is renewed: the caller may try
-    /// the same session again.
+    /// the same session again. Returns where else the blob is to be sent, if the target says so.
     async fn upload(
         &self,
         repository: &Repository,
-        session: &Url,
+        session: &Session,
         blob: &Descriptor,
         way: Way,
         reader: BlobReader,
         moved: impl Fn(u64) + Send + 'static,
-    ) -> Result<(), Trial> {
+    ) -> Result<Option<Url>, Trial> {
         match way {
-            Way::Whole => self.upload_whole(repository, session, blob, reader, moved).await?,
+            Way::Whole => {
+                let closing = with_digest(&session.url, &blob.digest);
+                let url = session.moved.as_ref().unwrap_or(&closing);
+                let moved = self.upload_whole(repository, url, blob, reader, moved).await?;
+                if moved.is_some() {
+                    return Ok(moved);
+                }
+            }
             Way::Pieces(length) => {
-                self.upload_in_pieces(repository, session, blob, length, reader, moved).await?;
+                self.upload_in_pieces(repository, &session.url, blob, length, reader, moved).await?;
             }
         }
         self.uploads.bodies().note_taken(way, blob.size);
-        Ok(())
+        Ok(None)
     }
 
     /// Whether it has begun an upload, or said that it has a blob.

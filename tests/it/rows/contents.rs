@@ -79,14 +79,18 @@ fn e03_a_tag_that_moves_meanwhile_gives_one_image_and_never_a_mix() {
 }
 
 #[test]
-fn e03_a_digest_in_a_header_is_a_hint_and_the_bytes_are_what_counts() {
+fn e03_a_digest_that_head_tells_is_a_hint_and_the_bytes_are_what_counts() {
     let images = two(900);
     let scene = Scene::new(&images);
     let lie = format!("sha256:{}", "0".repeat(64));
-    let ops = on(Op::ManifestHead).or(Op::ManifestGet).repo("group/first");
-    scene.source.fault(ops.then(Fault::SetHeader("Docker-Content-Digest", lie)));
+    let lying = |op| on(op).repo("group/first").then(Fault::SetHeader("Docker-Content-Digest", lie.clone()));
+    scene.source.fault(lying(Op::ManifestHead));
     scene.run().done();
     scene.run().done();
+    // Of the very bytes that come with it, it is none.
+    let scene = Scene::new(&images);
+    scene.source.fault(lying(Op::ManifestGet));
+    scene.run().failed_alone("group/first");
 }
 
 #[test]

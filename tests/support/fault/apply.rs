@@ -123,6 +123,9 @@ async fn after(
     match fault {
         Fault::DelayHeaders(time) => tokio::time::sleep(*time).await,
         Fault::StallHeaders => std::future::pending().await,
+        Fault::KeepAddress => with_store(host, |store| store.keep_address(&call.reference)),
+        Fault::FailAfterwards(status) => *reply = Answer::new(*status).reply(),
+        Fault::ChangeStatus(status) => reply.status = *status,
         Fault::LoseAnswer(how) => return Err(hang_up(control, *how)),
         Fault::CloseAfterAnswer => control.close_after_answer(),
         Fault::Raw(bytes) => raw(control, reply, bytes.clone()),

@@ -24,6 +24,7 @@ pub struct Redirect {
 enum Target {
     Cdn(String),
     Url(String),
+    Host(String),
 }
 
 impl Fault {
@@ -32,10 +33,21 @@ impl Fault {
         Redirect::new(Target::Cdn(cdn.url()))
     }
 
+    /// To the same path at another host.
+    pub fn redirect_to_host(url: &str) -> Redirect {
+        Redirect::new(Target::Host(url.to_owned()))
+    }
+
     /// To any URL or path, which may be a trap.
     pub fn redirect_to(url: &str) -> Redirect {
         Redirect::new(Target::Url(url.to_owned()))
     }
+}
+
+/// The same path and query elsewhere.
+fn there(url: &str, call: &Call) -> String {
+    let query = call.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
+    format!("{url}{}{query}", call.path)
 }
 
 impl Redirect {
@@ -68,6 +80,7 @@ impl Redirect {
     pub(super) fn reply(&self, host: &Host, call: &Call) -> Reply {
         let location = match &self.target {
             Target::Url(url) => url.clone(),
+            Target::Host(url) => there(url, call),
             Target::Cdn(base) => match self.sign(host, call) {
                 Some(signature) => format!(
                     "{base}/storage/{}?X-Amz-Expires=1200&X-Amz-Signature={signature}",

@@ -157,6 +157,15 @@ impl Store {
         });
     }
 
+    /// The address before the last step is the one that counts.
+    pub fn keep_address(&self, id: &str) {
+        self.write(|state| {
+            if let Some(Some(session)) = state.sessions.get_mut(id) {
+                session.step -= 1;
+            }
+        });
+    }
+
     pub fn drop_sessions(&self) {
         self.write(|state| state.sessions.values_mut().for_each(|slot| *slot = None));
     }

@@ -32,19 +32,23 @@ fn a_call_is_built_from_its_parts() {
 }
 
 #[test]
-fn only_what_sends_nothing_follows_redirects() {
+fn what_is_sent_follows_only_redirects_that_keep_the_method() {
     let (registry, repository) = (registry(), repository());
     let table = [
-        (Method::GET, Purpose::Blob, true),
-        (Method::HEAD, Purpose::Manifest, true),
-        (Method::PUT, Purpose::ManifestPut, false),
-        (Method::PATCH, Purpose::Session, false),
-        (Method::POST, Purpose::Upload, false),
-        (Method::GET, Purpose::Token, false),
+        (Method::GET, Purpose::Blob, [true, true]),
+        (Method::HEAD, Purpose::Manifest, [true, true]),
+        (Method::PUT, Purpose::ManifestPut, [false, true]),
+        (Method::PATCH, Purpose::Session, [false, true]),
+        (Method::POST, Purpose::Upload, [false, true]),
+        (Method::GET, Purpose::Token, [false, false]),
     ];
-    for (method, purpose, may_move) in table {
+    for (method, purpose, follows) in table {
         let call = registry.call(method, purpose, &repository, "/v2/".to_owned(), String::new());
-        assert_eq!(call.may_move(), may_move, "{purpose:?}");
+        let may_follow = |statuses: &[u16]| {
+            statuses.iter().all(|status| call.may_follow(StatusCode::from_u16(*status).unwrap()))
+        };
+        assert_eq!([&[301, 302, 303][..], &[307, 308]].map(may_follow), follows, "{purpose:?}");
+        assert!(!may_follow(&[200]) && !may_follow(&[304]), "{purpose:?}");
     }
 }
 

@@ -7,13 +7,13 @@
 //! only where it does not say so is the whole blob sent again.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
-use reqwest::{Method, Response, Url};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::auth::Scopes;
-use super::super::client::At;
+use super::super::client::{At, location_text};
 use super::super::retry::Patience;
 use super::super::shim::Ask;
 use super::super::trial::Trial;
@@ -88,8 +88,9 @@ impl Pieces<'_> {
         loop {
             let doing = format!("PUT blob {} to {}", self.blob.digest, self.repository);
             let url = with_digest(&self.location, &self.blob.digest);
-            match self.ask(Method::PUT, url, octets(), Some(Bytes::new()), doing).await {
-                Ok(_) => return Ok(()),
+            let answer = self.ask(Method::PUT, url, octets(), Some(Bytes::new()), doing.clone()).await;
+            match self.target.judge_closing(self.repository, self.blob, doing, answer, true).await {
+                Ok(()) => return Ok(()),
                 Err(error) => self.recover(error, self.sent, self.sent).await?,
             }
         }
@@ -106,6 +107,10 @@ impl Pieces<'_> {
             Some(405 | 501) => Error { kind: Kind::Unsupported, ..error },
             _ => error,
         })?;
+        // Not every registry gives another address each time.
+        if response.status() == StatusCode::ACCEPTED && location_text(response.headers()).is_none() {
+            return Ok(self.location.clone());
+        }
         self.target.location(response.url(), response.headers(), &doing)
     }
 
@@ -144,7 +149,7 @@ impl Pieces<'_> {
             self.ask(Method::GET, self.location.clone(), HeaderMap::new(), None, doing.clone()).await?;
         let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
         let Some(position) = range.and_then(|range| position_in(range, at_least)) else { return Ok(None) };
-        let location = if response.headers().contains_key(LOCATION) {
+        let location = if location_text(response.headers()).is_some() {
             self.target.location(response.url(), response.headers(), &doing)?
         } else {
             self.location.clone()

@@ -8,12 +8,12 @@ use reqwest::Url;
 
 use super::super::retry::Patience;
 use super::super::trial::Trial;
-use super::super::{Registry, Start};
+use super::super::{Held, Registry, Start};
 use super::bodies::{Lesson, Way};
 use super::capabilities::{Observation, Opening};
 use super::gate::{Gate, Probe};
 use super::kept::Leftover;
-use super::{IN_VAIN_MAX, TIMES_IN_VAIN_MAX};
+use super::{IN_VAIN_MAX, Session, TIMES_IN_VAIN_MAX};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::image::reference::Repository;
@@ -23,12 +23,17 @@ use crate::util::text;
 /// Bodies of more bytes than this, which is nginx's own limit, may break off because they are too large.
 const SUSPICIOUS: u64 = 1 << 20;
 
+/// Most redirects of a blob that is on its way: for each of them it is read again from its source.
+const MOVES_MAX: u32 = 3;
+
 /// The putting of one blob, over all the tries that it takes.
 pub(crate) struct Ladder<'a> {
     target: &'a Registry,
     order: &'a BlobOrder,
     /// An upload session that has got no byte yet, or only had its token refused.
     session: Option<Url>,
+    /// Where its closing request was redirected to.
+    moved: Option<Url>,
     /// The last try got so far as to send bytes.
     sending: bool,
     /// The mount was refused: it is not offered again.
@@ -73,6 +78,8 @@ struct Setbacks {
     /// The connection was reset.
     broken: u32,
     lost_sessions: u32,
+    /// The request that was to close the upload was redirected.
+    moves: u32,
     /// Bytes sent to a target that was overloaded then.
     in_vain: u64,
 }
@@ -83,6 +90,7 @@ impl<'a> Ladder<'a> {
             target,
             order,
             session: None,
+            moved: None,
             sending: false,
             refused: false,
             suspect: false,
@@ -163,11 +171,29 @@ impl<'a> Ladder<'a> {
         };
         let way = self.target.uploads.bodies().way(size);
         self.way = Some(way);
-        self.target.upload(&order.repository, &session, &order.blob, way, reader, moved).await?;
+        let into = Session { url: session.clone(), moved: self.moved.take() };
+        let elsewhere = self.target.upload(&order.repository, &into, &order.blob, way, reader, moved).await?;
+        if elsewhere.is_some() {
+            return self.turn(session, elsewhere);
+        }
         if self.suspect {
             return self.settle().await;
         }
         Ok(Some(Landed::Streamed))
+    }
+
+    /// Sends the blob again to where the target wants it, a few times at most.
+    fn turn(&mut self, session: Url, elsewhere: Option<Url>) -> Result<Option<Landed>, Trial> {
+        self.setbacks.moves += 1;
+        if self.setbacks.moves > MOVES_MAX {
+            let (digest, repository) = (&self.order.blob.digest, &self.order.repository);
+            let doing = format!("PUT blob {digest} to {repository}");
+            let why = format!("more than {MOVES_MAX} redirects");
+            return Err(self.target.error(Kind::Invalid, doing, why).into());
+        }
+        self.session = Some(session);
+        self.moved = elsewhere;
+        Ok(None)
     }
 
     /// How to ask for the upload, once it is known that others need not answer first.
@@ -269,10 +295,10 @@ impl<'a> Ladder<'a> {
         if landed == Landed::Mounted && order.trusted {
             return Ok(Some(landed));
         }
-        let size = self.target.blob_size(&order.repository, &order.blob.digest).await;
+        let held = self.target.held_blob(&order.repository, &order.blob.digest).await;
         // The question has had its tries.
-        let size = size.map_err(Trial::Over)?;
-        if size == Some(order.blob.size) {
+        let held = held.map_err(Trial::Over)?;
+        if held.may_be(order.blob.size) {
             return Ok(Some(if self.suspect { Landed::Streamed } else { landed }));
         }
         if !self.suspect {
@@ -285,7 +311,10 @@ impl<'a> Ladder<'a> {
             return Ok(Some(Landed::Refused));
         }
         let (digest, expected) = (&order.blob.digest, order.blob.size);
-        let actual = size.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+        let actual = match held {
+            Held::Bytes(size) => format!("{size} bytes"),
+            Held::Nothing | Held::Something => "nothing".to_owned(),
+        };
         let why = format!(
             "it holds a damaged copy of {digest}, {actual} instead of {expected} bytes; delete it there"
         );

@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::auth::Scopes;
+use super::super::client::keeps_method;
 use super::super::lock;
 use super::super::trial::Trial;
-use super::with_digest;
 use crate::error::Kind;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
+use crate::util::text;
 
 /// What an upload is waiting for, and since when; its watchdog looks at this.
 struct Meter(Mutex<(Waiting, Instant)>);
@@ -36,6 +37,11 @@ enum Waiting {
 impl Meter {
     fn set(&self, waiting: Waiting) {
         *lock(&self.0) = (waiting, Instant::now());
+    }
+
+    /// Whether the target has been given all, read and verified.
+    fn is_done(&self) -> bool {
+        lock(&self.0).0 == Waiting::Answer
     }
 
     /// Sleeps until the target has kept us waiting for too long.
@@ -60,18 +66,18 @@ impl Meter {
 }
 
 impl Registry {
-    /// Sends all of `blob` into an upload session with one PUT.
+    /// Sends all of `blob` to `url`, which closes an upload session, with one PUT. Returns where else it is to be sent, if
+    /// the answer says so.
     pub(super) async fn upload_whole(
         &self,
         repository: &Repository,
-        session: &Url,
+        url: &Url,
         blob: &Descriptor,
         reader: BlobReader,
         moved: impl Fn(u64) + Send + 'static,
-    ) -> Result<(), Trial> {
+    ) -> Result<Option<Url>, Trial> {
         let doing = format!("PUT blob {} to {repository}", blob.digest);
-        let url = with_digest(session, &blob.digest);
-        let (request, proof) = self.session_request(Method::PUT, &url, repository, &doing).await?;
+        let (request, proof) = self.session_request(Method::PUT, url, repository, &doing).await?;
         self.wait_until_open().await;
         let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
         let source_trouble = Arc::new(Mutex::new(None));
@@ -89,16 +95,26 @@ impl Registry {
             return Err(trouble);
         }
         let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        let whole = meter.is_done();
+        self.note_warnings(
+            &text::printable(response.url().host_str().unwrap_or_default()),
+            response.headers(),
+        );
         // What another host wants to see there is no matter of ours: it would be given the login for this one.
         if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
             self.renew_after(&Scopes::push(repository.as_str()), &proof, response.headers());
         }
-        if response.status().is_success() {
-            self.note_served();
-            Ok(())
-        } else {
-            Err(self.failure(Purpose::Session, repository, doing, response).await.into())
+        if keeps_method(response.status()) {
+            return Ok(Some(self.next_hop(response.url(), &response, &doing)?));
         }
+        let answer = if response.status().is_success() {
+            self.note_served();
+            Ok(response)
+        } else {
+            Err(self.failure(Purpose::Session, repository, doing.clone(), response).await)
+        };
+        self.judge_closing(repository, blob, doing, answer, whole).await?;
+        Ok(None)
     }
 }
 
