@@ -142,7 +142,7 @@ impl Run {
         let deliveries = requests.iter().map(|request| request.destinations.len()).sum();
         listener(Event::Planned { bytes: 0, deliveries });
         Self {
-            plan: Plan::new(target.holds(), rules),
+            plan: Plan::new(&target, rules),
             resolution: Resolution::new(requests, target.clone(), rules, limits.small),
             target,
             limits,

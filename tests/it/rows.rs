@@ -2,6 +2,7 @@
 
 mod contents;
 mod downloads;
+pub(crate) mod engine;
 mod foreign;
 mod personas;
 mod pieces;
