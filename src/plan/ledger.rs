@@ -103,6 +103,8 @@ struct Blob<E> {
     needs: Vec<Need<E>>,
     /// None of the needs before this one waits.
     first_waiting: usize,
+    /// A repository of the target was found to hold it.
+    held_before: bool,
 }
 
 #[derive(Debug)]
@@ -225,7 +227,8 @@ impl<E: Clone> Ledger<E> {
                     Some(by) => BlobState::Held { by: *by, ours: false },
                     None => BlobState::Wanted,
                 };
-                self.blobs.push(Blob { state, needs: Vec::new(), first_waiting: 0 });
+                let held_before = matches!(state, BlobState::Held { .. });
+                self.blobs.push(Blob { state, needs: Vec::new(), first_waiting: 0, held_before });
                 (id, true)
             }
         }
@@ -242,6 +245,16 @@ impl<E: Clone> Ledger<E> {
             BlobState::Held { by, .. } => Some(by),
             BlobState::Wanted | BlobState::Moving | BlobState::Lost(_) => None,
         }
+    }
+
+    /// Whether the target was found to hold the blob, by an earlier run or by other means.
+    pub(crate) fn was_held_before(&self, blob: BlobId) -> bool {
+        self.blobs[blob.index()].held_before
+    }
+
+    /// The repository that a delivery is for.
+    pub(crate) fn repository_of(&self, id: DeliveryId) -> RepositoryId {
+        self.deliveries[id.index()].repository
     }
 
     /// The repositories that are to have the blob.
@@ -262,6 +275,7 @@ impl<E: Clone> Ledger<E> {
         self.held.entry(key).or_insert(repository);
         let Some(id) = id else { return (None, Vec::new()) };
         let blob = &mut self.blobs[id.index()];
+        blob.held_before = true;
         if !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
             return (None, Vec::new());
         }

@@ -4,6 +4,7 @@
 use mirror_images::output::report::Exit;
 
 use crate::scene::{Scene, parameter};
+use crate::support::content::Child;
 use crate::support::fault::any;
 use crate::support::registry::Auth;
 use crate::support::{Blob, Content, Fault, Image, Kind, Net, Op, on};
@@ -108,7 +109,7 @@ pub fn endless(manifests: usize) -> Image {
         let bytes = format!("{{\"schemaVersion\":2,\"config\":{config},\"layers\":[{}]}}", layers.join(","));
         Image::raw("application/vnd.oci.image.manifest.v1+json", bytes, vec![], vec![])
     });
-    Image::index(Kind::Oci, children.map(crate::support::content::Child::plain).collect())
+    Image::index(Kind::Oci, children.map(Child::plain).collect())
 }
 
 #[test]
@@ -147,5 +148,42 @@ fn what_another_path_of_the_target_has_is_mounted_and_not_sent() {
         let from: Vec<String> = mounts.iter().filter_map(|mount| parameter(mount, "from")).collect();
         assert_eq!(from.len(), 6, "{from:?}");
         assert_eq!(scene.journal().requests("source"), 0);
+    }
+}
+
+#[test]
+fn a_manifest_that_is_taken_and_damaged_all_the_same_is_found_out_before_it_gets_a_tag() {
+    let index = |seed: u64| {
+        let child = |n| {
+            Child::platform(
+                ["linux/amd64", "linux/arm64"][n],
+                Image::generated(Kind::Oci, seed + n as u64, &[900]),
+            )
+        };
+        Image::index(Kind::Oci, vec![child(0), child(1)])
+    };
+    let images = [("quay.io/group/first:1", index(10)), ("quay.io/group/second:1", index(20))];
+    for damaged in [images[0].1.children[1].digest(), images[0].1.digest()] {
+        let scene = Scene::new(&images).retries(1);
+        scene.run().done();
+        assert_eq!(
+            scene.journal().count("target", Op::ManifestHead),
+            2,
+            "a fresh target costs no question more"
+        );
+        // As after a disk that was full: blobs are there, and manifests are not.
+        for (reference, image) in &images {
+            let (repository, _) = crate::scene::place_of(reference);
+            image
+                .manifests()
+                .iter()
+                .for_each(|manifest| scene.target.delete_manifest(&repository, &manifest.digest));
+        }
+        scene.journal().clear();
+        scene.target.fault(on(Op::ManifestHead).tag(&damaged).then(Fault::Status(500)));
+        let cause = scene.run().failed_alone("group/first");
+        assert!(cause.contains(&format!("delete group/first@{damaged} there")), "{cause}");
+        scene.journal().clear();
+        scene.heal();
     }
 }
