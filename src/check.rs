@@ -96,7 +96,7 @@ pub(crate) async fn check(
     listener: &Listener,
 ) -> Check {
     let mut resolution = Resolution::new(requests, target.clone(), rules, parallel);
-    let mut plan = Plan::new(target.holds(), rules);
+    let mut plan = Plan::new(&target, rules);
     let mut manifests = Manifests::default();
     let mut lines: HashMap<ImageId, Vec<Line>> = HashMap::new();
     while let Some(news) = resolution.next(true).await {

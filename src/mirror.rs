@@ -11,7 +11,7 @@ mod publish;
 mod refusals;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -146,6 +146,9 @@ struct Run {
     /// Bytes of the images that were copied, each counted whole.
     bytes_of_copied: u64,
     refusals: Refusals,
+    /// What the target had before this run: repositories, and blobs.
+    old_repositories: HashSet<RepositoryId>,
+    old_blobs: HashSet<BlobId>,
     interrupted: bool,
 }
 
@@ -154,7 +157,7 @@ impl Run {
         let deliveries = requests.iter().map(|request| request.destinations.len()).sum();
         listener(Event::Planned { bytes: 0, deliveries });
         Self {
-            plan: Plan::new(target.holds(), rules),
+            plan: Plan::new(&target, rules),
             resolution: Resolution::new(requests, target.clone(), rules, limits.small),
             target,
             limits,
@@ -173,6 +176,8 @@ impl Run {
             totals: Totals::default(),
             bytes_of_copied: 0,
             refusals: Refusals::default(),
+            old_repositories: HashSet::new(),
+            old_blobs: HashSet::new(),
             interrupted: false,
         }
     }
@@ -227,6 +232,7 @@ impl Run {
             }
             News::Held(repository, blobs) => {
                 let repository = self.plan.ledger.repository_id(&repository);
+                self.old_repositories.insert(repository);
                 for (digest, size) in blobs {
                     let (spared, steps) = self.plan.ledger.held_before(&digest, size, repository);
                     spared.into_iter().for_each(|blob| self.announce(blob, false));
@@ -384,13 +390,22 @@ impl Run {
         let to_put = |level: &Vec<Arc<Manifest>>| level.iter().filter(|m| !is_put(m)).cloned().collect();
         // The root is put in any case, under its name.
         let levels = below.iter().map(to_put).chain([root.clone()]).collect();
+        let blobs = &on_its_way.tree.blobs;
+        let from_before = blobs.iter().any(|blob| self.is_old(*blob))
+            || self.old_repositories.contains(&self.plan.ledger.repository_of(delivery));
         let request = self.resolution.request(image).clone();
         let (target, mark) = (self.target.clone(), self.refusals.begin());
         self.small_under_way += 1;
         self.tasks.spawn(async move {
             let (location, refers) = (&request.destinations[name], request.refers_to.is_some());
-            Done::Published(delivery, mark, put_manifests(&target, location, levels, refers).await)
+            let published = put_manifests(&target, location, levels, refers, from_before).await;
+            Done::Published(delivery, mark, published)
         });
+    }
+
+    /// Whether the target had the blob before this run.
+    fn is_old(&self, blob: BlobId) -> bool {
+        self.old_blobs.contains(&blob) || self.plan.ledger.was_held_before(blob)
     }
 
     /// An image whose last blob has landed gets its name, whatever has become of the others.
@@ -436,6 +451,10 @@ impl Run {
             Ok(landed) => {
                 self.refusals.took();
                 self.count(landed, ticket.blob);
+                if landed == Landed::Found {
+                    self.old_repositories.insert(ticket.repository);
+                    self.old_blobs.insert(ticket.blob);
+                }
                 self.plan.ledger.landed(ticket)
             }
             Err(error) => {

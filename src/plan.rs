@@ -13,7 +13,7 @@ use crate::image::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository};
 use crate::store::registry::Error;
-use crate::store::{Holds, Origin, Source};
+use crate::store::{Origin, Source, Target};
 
 mod foreign;
 mod ids;
@@ -192,6 +192,8 @@ impl Origins {
 pub(crate) struct Plan {
     pub ledger: Ledger<Error>,
     rules: Rules,
+    /// The target's name: images may come from other repositories there.
+    place: String,
     blobs: Vec<PlannedBlob>,
     origins: Origins,
 }
@@ -209,8 +211,14 @@ pub(crate) struct Admitted {
 }
 
 impl Plan {
-    pub(crate) fn new(holds: Holds, rules: Rules) -> Self {
-        Self { ledger: Ledger::new(holds), rules, blobs: Vec::new(), origins: Origins::default() }
+    pub(crate) fn new(target: &Target, rules: Rules) -> Self {
+        Self {
+            ledger: Ledger::new(target.holds()),
+            rules,
+            place: target.place().to_owned(),
+            blobs: Vec::new(),
+            origins: Origins::default(),
+        }
     }
 
     pub(crate) fn blob(&self, id: BlobId) -> &PlannedBlob {
@@ -276,11 +284,17 @@ impl Plan {
         steps: &mut Vec<Step<Error>>,
     ) -> Vec<BlobId> {
         let repository = request.source.place(&request.reference.location()).repository;
+        let is_at_target = request.source.store.place() == self.place;
         let mut blobs = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let include_foreign = self.rules.include_foreign;
         let manifests = levels.iter().flatten();
         for descriptor in manifests.flat_map(|manifest| blobs_of(manifest, include_foreign)) {
+            if is_at_target && !descriptor.is_foreign() {
+                let holder = self.ledger.repository_id(&repository);
+                let (_, next) = self.ledger.held_before(&descriptor.digest, descriptor.size, holder);
+                steps.extend(next);
+            }
             let (id, is_new) = self.ledger.blob_id(&descriptor.digest, descriptor.size);
             if is_new {
                 let digest = descriptor.digest.clone();

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::image::reference::{Host, Repository};
+use crate::image::reference::{Host, Location, Repository};
 use crate::util::text;
 
 /// What helps against an [`super::Error`].
@@ -64,6 +64,8 @@ pub enum Remedy {
     ForeignLayers,
     /// The target may not take manifests of this media type.
     MediaType(String),
+    /// A manifest was taken, and its copy there is damaged all the same.
+    DeleteManifest(Location),
     /// An index within an index that names what is not wanted.
     NestedIndex,
     /// A digest is pinned, of an index that names what is not wanted.
@@ -131,6 +133,11 @@ impl fmt::Display for Remedy {
             Self::MediaType(media_type) => {
                 write!(f, "the target may not accept {media_type}; nothing is converted silently")
             }
+            Self::DeleteManifest(location) => write!(
+                f,
+                "its copy there is damaged, and is not replaced by being pushed: delete {location} there, or its file \
+                 in the registry's storage, and run again"
+            ),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
                  there: take all platforms",

@@ -76,6 +76,14 @@ pub enum Content {
     Image(Vec<Descriptor>),
 }
 
+impl Content {
+    /// How many descriptors there are.
+    pub fn descriptors(&self) -> usize {
+        let (Content::Index(all) | Content::Image(all)) = self;
+        all.len()
+    }
+}
+
 /// A manifest or index: its bytes, their digest, their type, and what they name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {

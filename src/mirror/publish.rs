@@ -8,7 +8,7 @@ use crate::error::Remedy;
 use crate::image::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::image::reference::{Digest, Location, TagOrDigest};
 use crate::store::Target;
-use crate::store::registry::{Error, Kind};
+use crate::store::registry::{Error, Head, Kind};
 
 /// Manifests that were put, and what kept the others from it.
 #[derive(Default)]
@@ -24,12 +24,15 @@ pub(super) struct Published {
 /// Puts manifests level by level; the last one, the root, gets the name of `location` and with it the tag. Those of one
 /// level go together.
 ///
-/// What `refers` to an image is made findable by it.
+/// What `refers` to an image is made findable by it. What may be there `from_before` is confirmed after its being put,
+/// and before anything names it: a registry that ran out of room may have kept damaged files, and take them for the
+/// manifests that it is sent (distribution before 3.0).
 pub(super) async fn put_manifests(
     target: &Target,
     location: &Location,
     levels: Vec<Vec<Arc<Manifest>>>,
     refers: bool,
+    from_before: bool,
 ) -> Published {
     let mut published = Published::default();
     let last = levels.len().saturating_sub(1);
@@ -39,7 +42,11 @@ pub(super) async fn put_manifests(
             let name =
                 if is_root { location.name.clone() } else { TagOrDigest::Digest(manifest.digest.clone()) };
             let at = Location { repository: location.repository.clone(), name };
-            put(target, &at, manifest, refers && is_root).await
+            if from_before && (!is_root || manifest.stand_in == StandIn::None) {
+                put_and_confirm(target, &at, manifest, refers && is_root).await
+            } else {
+                put(target, &at, manifest, refers && is_root).await
+            }
         });
         for (result, wanted) in join_all(puts).await.into_iter().zip(level) {
             match result {
@@ -63,6 +70,36 @@ pub(super) async fn put_manifests(
         }
     }
     published
+}
+
+/// Puts `manifest` by its digest, looks whether it is there, and gives it its tag, if any, only then.
+async fn put_and_confirm<'m>(
+    target: &Target,
+    at: &Location,
+    manifest: &'m Arc<Manifest>,
+    refers: bool,
+) -> Result<&'m Arc<Manifest>, Error> {
+    let name = TagOrDigest::Digest(manifest.digest.clone());
+    let by_digest = Location { repository: at.repository.clone(), name };
+    if manifest.stand_in != StandIn::None {
+        // What is put may be another index, with another digest.
+        return put(target, at, manifest, refers).await;
+    }
+    let is_tagged = *at != by_digest;
+    put(target, &by_digest, manifest, refers && !is_tagged).await?;
+    match target.resolve(&by_digest).await {
+        // A registry may answer a HEAD wrongly, or not at all.
+        Ok(Head::Found(_) | Head::Mute) => {}
+        Ok(Head::Absent) => {
+            let got = target.manifest(&by_digest, None).await;
+            got.map_err(|error| error.with_remedy(Remedy::DeleteManifest(by_digest)))?;
+        }
+        Err(error) if error.status == Some(500) => {
+            return Err(Error { kind: Kind::Corrupt, ..error }.with_remedy(Remedy::DeleteManifest(by_digest)));
+        }
+        Err(error) => return Err(error),
+    }
+    if is_tagged { put(target, at, manifest, refers).await } else { Ok(manifest) }
 }
 
 /// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.

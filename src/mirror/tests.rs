@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::image::manifest::Manifest;
-use crate::image::reference::{Algorithm, Location, Repository};
+use crate::image::reference::{Algorithm, Location, Repository, TagOrDigest};
 use crate::plan::Place;
 use crate::store::Source;
 use crate::store::memory::{Act, Fault, Store};
@@ -323,6 +323,40 @@ async fn a_target_that_refuses_everything_is_given_up_soon() {
     assert!(finished.gave_up.is_some());
     let asked = target.journal().iter().filter(|entry| matches!(entry.act, Act::Has(..))).count();
     assert!(asked <= 150, "{asked}");
+}
+
+/// Puts something that refers to `subject` into a store.
+fn referrer(store: &Store, repository: &str, number: usize, subject: &Manifest) -> Manifest {
+    let config = store.add_blob(&repository.parse().unwrap(), bytes(number, 0));
+    let json = serde_json::json!({
+        "schemaVersion": 2,
+        "config": { "digest": config.digest.as_str(), "size": config.size },
+        "layers": [],
+        "subject": { "digest": subject.digest.as_str(), "size": subject.bytes.len() },
+    });
+    let manifest = Manifest::parse(json.to_string().into(), None, Algorithm::Sha256).unwrap();
+    let name = TagOrDigest::Digest(manifest.digest.clone());
+    store.add_manifest(&Location { repository: repository.parse().unwrap(), name }, &manifest);
+    manifest
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_a_thousand_things_that_refer_to_an_image_are_taken_however_they_refer_to_it() {
+    let (source, target) = (store("source"), store("target"));
+    image(&source, "a", "1", &[(1, 10)]);
+    let root = Source::Memory(source.clone()).manifest(&location("a", "1"), None).await.unwrap();
+    for subject in 0..3 {
+        let direct = referrer(&source, "a", 10 + subject, &root);
+        (0..400).for_each(|n| _ = referrer(&source, "a", 1_000 * (subject + 1) + n, &direct));
+    }
+    let rules = Rules { referrers: true, ..Rules::default() };
+    let limits = Limits::for_images(NonZeroUsize::new(10).unwrap());
+    let listener: Listener = Arc::new(|_| {});
+    let requests = vec![request(&source, "a", "1")];
+    let end = std::future::pending();
+    let finished = mirror(requests, Target::Memory(target), rules, limits, listener, end).await;
+    let (copied, failed) = outcomes(&finished);
+    assert_eq!((copied.len(), failed.len()), (1 + 3 + 800, 1));
 }
 
 #[tokio::test(start_paused = true)]

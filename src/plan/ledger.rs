@@ -71,6 +71,8 @@ struct Blob<E> {
     first_waiting: usize,
     /// A source has turned up since it was begun to be sent.
     has_new_source: bool,
+    /// A repository of the target was found to hold it.
+    held_before: bool,
 }
 
 #[derive(Debug)]
@@ -186,7 +188,9 @@ impl<E: Clone> Ledger<E> {
                     Some(by) => BlobState::Held { by: *by, ours: false },
                     None => BlobState::Wanted,
                 };
-                self.blobs.push(Blob { state, needs: Vec::new(), first_waiting: 0, has_new_source: false });
+                let held_before = matches!(state, BlobState::Held { .. });
+                let needs = Vec::new();
+                self.blobs.push(Blob { state, needs, first_waiting: 0, has_new_source: false, held_before });
                 (id, true)
             }
         }
@@ -203,6 +207,16 @@ impl<E: Clone> Ledger<E> {
             BlobState::Held { by, .. } => Some(by),
             BlobState::Wanted | BlobState::Moving | BlobState::Lost(_) => None,
         }
+    }
+
+    /// Whether the target was found to hold the blob, by an earlier run or by other means.
+    pub(crate) fn was_held_before(&self, blob: BlobId) -> bool {
+        self.blobs[blob.index()].held_before
+    }
+
+    /// The repository that a delivery is for.
+    pub(crate) fn repository_of(&self, id: DeliveryId) -> RepositoryId {
+        self.deliveries[id.index()].repository
     }
 
     /// The repositories that are to have the blob.
@@ -223,6 +237,7 @@ impl<E: Clone> Ledger<E> {
         self.held.entry(key).or_insert(repository);
         let Some(id) = id else { return (None, Vec::new()) };
         let blob = &mut self.blobs[id.index()];
+        blob.held_before = true;
         if !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
             return (None, Vec::new());
         }

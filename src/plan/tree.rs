@@ -19,6 +19,10 @@ const DEPTH_MAX: usize = 8;
 /// Most manifests that one image may consist of, and their bytes.
 const MANIFESTS_MAX: usize = 2000;
 const BYTES_MAX: u64 = 64 << 20;
+/// Most descriptors in all of them.
+const DESCRIPTORS_MAX: usize = 100_000;
+/// Bytes of manifests that are fetched at a time until their descriptors are counted; a single one may have more.
+const BATCH: u64 = 4 << 20;
 
 /// Bytes of manifests that are remembered, in the hope that another tag names them too.
 const REMEMBERED_MAX: u64 = 16 << 20;
@@ -79,6 +83,7 @@ impl Resolver {
         let mut seen = HashSet::from([root.digest.clone()]);
         let mut levels = vec![vec![Arc::new(root)]];
         let mut bytes = 0;
+        let mut descriptors = levels[0][0].content.descriptors();
         loop {
             let above = levels.last().expect("the root's level is there");
             let mut children: Vec<&Descriptor> = Vec::new();
@@ -98,17 +103,31 @@ impl Resolver {
                 return Ok(order(levels));
             }
             bytes = children.iter().fold(bytes, |sum: u64, child| sum.saturating_add(child.size));
+            let invalid = |why| source.store.error(Kind::Invalid, format!("GET manifest {location}"), why);
             if levels.len() >= DEPTH_MAX || seen.len() > MANIFESTS_MAX || bytes > BYTES_MAX {
-                let why = format!(
+                return Err(invalid(format!(
                     "its indexes are nested deeper than {DEPTH_MAX}, or name over {MANIFESTS_MAX} manifests or {} of \
                      them",
                     text::bytes(BYTES_MAX)
-                );
-                return Err(source.store.error(Kind::Invalid, format!("GET manifest {location}"), why));
+                )));
             }
-            let fetched = join_all(children.into_iter().map(|c| self.fetch_child(source, location, c))).await;
-            let prepared = fetched.into_iter().map(|child| Ok(platforms.prepare_inner(child?)));
-            levels.push(prepared.collect::<Result<_, _>>()?);
+            let mut level = Vec::with_capacity(children.len());
+            for batch in batches(&children) {
+                if descriptors > DESCRIPTORS_MAX {
+                    break;
+                }
+                let fetched = batch.iter().map(|child| self.fetch_child(source, location, child));
+                for child in join_all(fetched).await {
+                    let child = child?;
+                    descriptors += child.content.descriptors();
+                    level.push(platforms.prepare_inner(child));
+                }
+            }
+            if descriptors > DESCRIPTORS_MAX {
+                let why = format!("its manifests name over {DESCRIPTORS_MAX} manifests and blobs");
+                return Err(invalid(why));
+            }
+            levels.push(level);
         }
     }
 
@@ -137,6 +156,21 @@ impl Resolver {
             }
         }
     }
+}
+
+/// Manifests that can be fetched at a time, in order.
+fn batches<'a, 'd>(children: &'a [&'d Descriptor]) -> Vec<&'a [&'d Descriptor]> {
+    let mut batches = Vec::new();
+    let (mut first, mut bytes) = (0, 0_u64);
+    for (at, child) in children.iter().enumerate() {
+        if at > first && bytes.saturating_add(child.size) > BATCH {
+            batches.push(&children[first..at]);
+            (first, bytes) = (at, 0);
+        }
+        bytes = bytes.saturating_add(child.size);
+    }
+    batches.push(&children[first..]);
+    batches
 }
 
 /// Moves every manifest behind all that it names: breadth-first levels put one that is named at two depths too late.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::program::{Ended, Program};
+use crate::rows::engine::endless;
 use crate::stage::{CONTROL_PLANE, Stage, lines_of};
-use crate::support::{Content, Image, Keep, Kind, Net};
+use crate::support::{Content, Image, Keep, Kind, Net, Op};
 
 const MIB: u64 = 1 << 20;
 
@@ -24,7 +26,16 @@ fn stage_with_layers(sizes: &[u64]) -> Stage {
 
 /// Runs the program and returns the most memory that it ever occupied, in bytes.
 fn peak_of_run(stage: &Stage, parallel: &str) -> u64 {
-    let running = stage.program().args(&["-p", parallel, "-q"]).start();
+    let (ended, peak) = peak_of(stage.program().args(&["-p", parallel, "-q"]));
+    let ended = ended.expect(0);
+    assert!(ended.stdout.contains("8 copied"), "{}", ended.stdout);
+    assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
+    peak
+}
+
+/// How a program ended, and the most memory that it ever occupied, in bytes.
+fn peak_of(program: Program) -> (Ended, u64) {
+    let running = program.start();
     let status = format!("/proc/{}/status", running.child.id());
     let watcher = std::thread::spawn(move || {
         let mut peak = 0;
@@ -35,10 +46,8 @@ fn peak_of_run(stage: &Stage, parallel: &str) -> u64 {
         }
         peak
     });
-    let ended = running.wait().expect(0);
-    assert!(ended.stdout.contains("8 copied"), "{}", ended.stdout);
-    assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
-    watcher.join().expect("the watcher does not panic")
+    let ended = running.wait();
+    (ended, watcher.join().expect("the watcher does not panic"))
 }
 
 fn peak_in(status: &str) -> Option<u64> {
@@ -61,4 +70,22 @@ fn thirty_two_images_in_flight_take_less_than_a_third_more_than_ten() {
     let (ten, many) = (peak("10"), peak("32"));
     assert!(many < 64 * MIB, "{many} bytes");
     assert!(many * 3 < ten * 4, "{ten} bytes with 10, {many} bytes with 32");
+}
+
+/// 57 MB of manifests with 560,000 blobs.
+#[test]
+fn an_image_of_endless_manifests_takes_less_than_150_mib_and_no_question_about_its_blobs() {
+    let net = Net::new();
+    let mut content = Content::new();
+    content.add("group/app", "1", &endless(14));
+    let source = net.registry("source").content(&content).start();
+    let target = net.registry("target").start();
+    let mirror = format!("--source-mirror=quay.io={}", source.url());
+    for flag in ["--check", "--retries=0"] {
+        let (ended, peak) =
+            peak_of(Program::new(&[&target.host(), &mirror, "--image=quay.io/group/app:1", flag]));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(peak < 150 * MIB, "{flag}: {peak} bytes");
+    }
+    assert_eq!(net.journal().count("target", Op::BlobHead), 0);
 }

@@ -3,6 +3,7 @@
 mod attacks;
 mod contents;
 mod downloads;
+pub(crate) mod engine;
 mod foreign;
 mod hosts;
 mod personas;

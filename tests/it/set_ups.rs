@@ -216,6 +216,46 @@ fn r7_a_target_that_lost_a_file_gets_it_again() {
     assert_mirrored(&stage.net, &target.url(), &of_etcd);
 }
 
+/// docker-registry before 3.0 takes a manifest whose file it has, though the file is empty.
+#[test]
+fn r7_a_target_whose_disk_was_full_is_not_said_to_be_whole() {
+    if !require("docker-registry") {
+        return;
+    }
+    let net = Net::new();
+    let child = Image::generated(Kind::Oci, 7, &[4_000]);
+    let (single, honest) = (Image::generated(Kind::Oci, 8, &[900]), Image::generated(Kind::Oci, 9, &[900]));
+    let platform = crate::support::content::Child::platform("linux/amd64", child.clone());
+    let mut content = Content::new();
+    content.add("group/index", "1", &Image::index(Kind::Oci, vec![platform]));
+    content.add("group/single", "1", &single).add("group/good", "1", &honest);
+    let source = net.registry("source").content(&content).start();
+    let target = DockerRegistry::start(&Setup::default()).unwrap();
+    let mirror = |more: &[&str]| mirror_all(&content, &source.url(), &target.host(), more);
+    mirror(&[]).expect(0);
+    for repository in ["group/index", "group/single", "group/good"] {
+        std::fs::remove_dir_all(target.repositories().join(repository).join("_manifests")).unwrap();
+    }
+    let damaged = [("group/index", child.digest()), ("group/single", single.digest())];
+    damaged.iter().for_each(|(_, digest)| cut(&target.blob_file(digest), 0));
+    let again = mirror(&["--retries=1"]).expect(1);
+    let failed = again.sources_by_result()["failed"].join(" ");
+    assert!(failed.contains("group/index:1") && failed.contains("group/single:1"), "{failed}");
+    assert_eq!(again.number("copied"), 1, "{}", again.stdout);
+    for (repository, digest) in &damaged {
+        assert!(again.stdout.contains(&format!("delete {repository}@{digest} there")), "{}", again.stdout);
+    }
+    let checked = mirror(&["--check", "--retries=1"]).expect(1);
+    assert_eq!(checked.number("there"), 1, "{}", checked.stdout);
+    damaged.iter().for_each(|(_, digest)| std::fs::remove_file(target.blob_file(digest)).unwrap());
+    mirror(&[]).expect(0);
+    assert_mirrored(&net, &target.url(), &wanted(&content));
+    // A child that is damaged below a tag that is right.
+    cut(&target.blob_file(&child.digest()), 0);
+    let checked = mirror(&["--check", "--retries=1"]).expect(1);
+    assert_eq!(checked.number("there"), 2, "{}", checked.stdout);
+}
+
 /// A docker-registry behind nginx with TLS.
 fn behind_nginx(net: &Net, registry: &DockerRegistry, more: &str) -> Nginx {
     let identity = net.ca().issue(&["127.0.0.1".to_owned()]);

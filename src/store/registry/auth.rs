@@ -37,9 +37,7 @@ struct TokenQuestion<'a> {
 impl Registry {
     /// What to show the host, as far as it has said what it wants to see.
     pub(super) async fn proof(&self, call: &Call<'_>) -> Result<Proof, Error> {
-        if let Some(refusal) = self.auth.refusal() {
-            return Err(Error { action: call.action.clone(), ..refusal });
-        }
+        self.may_ask(call)?;
         match self.auth.challenge() {
             None => Ok(Proof::Nothing),
             Some(Challenge::Basic) => Ok(match self.login(call).await? {
@@ -54,6 +52,12 @@ impl Registry {
                 Ok(Proof::Token(token.header(), cell.clone()))
             }
         }
+    }
+
+    /// Fails what a target that has refused the login for good would not let in.
+    pub(super) fn may_ask(&self, call: &Call<'_>) -> Result<(), Error> {
+        let refusal = self.auth.refusal();
+        refusal.map_or(Ok(()), |refusal| Err(Error { action: call.action.clone(), ..refusal }))
     }
 
     /// The error of a request that was not let in although all was shown that there is.

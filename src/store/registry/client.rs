@@ -145,6 +145,14 @@ impl Registry {
         let mut introduction = Introduction::default();
         loop {
             let proof = self.proof(call).await?;
+            let turn = match proof.login() {
+                Some(login) => self.auth.turn_to_show(login).await,
+                None => None,
+            };
+            if turn.is_some() {
+                // Those before may have heard the last word.
+                self.may_ask(call)?;
+            }
             let (response, own) = self.follow(base, call, proof.header()).await?;
             if response.status() != StatusCode::UNAUTHORIZED || !own {
                 if let Some(login) = proof.login().filter(|_| own) {

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::{Mutex as Turns, MutexGuard as Turn};
+
 use super::challenge::{Challenge, Useless};
 use super::token::{Scopes, TokenCell, Tokens};
 use crate::error::{Error, Side};
@@ -43,6 +45,10 @@ pub(in crate::store::registry) struct Introduction {
     renewed: bool,
 }
 
+/// How often a target refuses a login that has opened nothing yet until it is given up. A few repositories may be kept
+/// from everybody, and a wrong password that is shown more often locks accounts.
+const REFUSALS_MAX: usize = 4;
+
 /// What one host has taught so far about getting in.
 #[derive(Debug)]
 pub(in crate::store::registry) struct Authenticator {
@@ -55,6 +61,10 @@ pub(in crate::store::registry) struct Authenticator {
     accepted: Mutex<Vec<Login>>,
     /// Logins that were refused here: they are not tried again, so that no account gets locked.
     refused: Mutex<Vec<Login>>,
+    /// How often a target has refused logins that had opened nothing by then.
+    doubts: Mutex<Vec<(Login, usize)>>,
+    /// Held by the one request that shows a login which is in doubt.
+    doubtful: Turns<()>,
     /// Origins of logins that were told to the user.
     told: Mutex<BTreeSet<String>>,
     /// What a target said when it refused the login: nothing else will come of it.
@@ -71,6 +81,8 @@ impl Authenticator {
             tokens: Tokens::default(),
             accepted: Mutex::default(),
             refused: Mutex::default(),
+            doubts: Mutex::default(),
+            doubtful: Turns::default(),
             told: Mutex::default(),
             refusal: Mutex::default(),
         }
@@ -136,6 +148,10 @@ impl Authenticator {
                 *lock(&self.challenge) = Some(challenge);
                 Ok(())
             }
+            (Proof::Login(_, login), _) if self.side == Side::Target => {
+                self.doubt(login);
+                Err(None)
+            }
             (Proof::Login(_, login), _) if self.may_go_on_without(login) => {
                 introduction.introduced = true;
                 Ok(())
@@ -149,6 +165,37 @@ impl Authenticator {
         let mut accepted = lock(&self.accepted);
         if !accepted.contains(login) {
             accepted.push(login.clone());
+        }
+    }
+
+    /// Waits for the turn to show `login` to a target where it was refused and has opened nothing yet: what one
+    /// repository refuses, the next one may take, and a wrong password is not shown a hundred times at once.
+    pub(crate) async fn turn_to_show(&self, login: &Login) -> Option<Turn<'_, ()>> {
+        if !self.is_in_doubt(login) {
+            return None;
+        }
+        let turn = self.doubtful.lock().await;
+        self.is_in_doubt(login).then_some(turn)
+    }
+
+    fn is_in_doubt(&self, login: &Login) -> bool {
+        let doubted = lock(&self.doubts).iter().any(|(known, _)| known == login);
+        doubted && !lock(&self.accepted).contains(login)
+    }
+
+    /// A target has refused `login`, which may be for the sake of one repository.
+    fn doubt(&self, login: &Login) {
+        let count = {
+            let mut doubts = lock(&self.doubts);
+            let at = doubts.iter().position(|(known, _)| known == login).unwrap_or_else(|| {
+                doubts.push((login.clone(), 0));
+                doubts.len() - 1
+            });
+            doubts[at].1 += 1;
+            doubts[at].1
+        };
+        if count >= REFUSALS_MAX {
+            self.refuse(login);
         }
     }
 
@@ -243,13 +290,18 @@ mod tests {
             if accepted {
                 authenticator.accept(&login());
             }
-            let told = authenticator.unauthorized(
-                &mut Introduction::default(),
-                &Scopes::pull("a"),
-                &proof(),
-                Ok(Challenge::Basic),
-            );
-            assert_eq!(told.is_ok(), goes_on, "{side:?} {accepted}");
+            let refused = || {
+                authenticator.unauthorized(
+                    &mut Introduction::default(),
+                    &Scopes::pull("a"),
+                    &proof(),
+                    Ok(Challenge::Basic),
+                )
+            };
+            assert_eq!(refused().is_ok(), goes_on, "{side:?} {accepted}");
+            // What one repository of a target refuses, the next one may take.
+            assert_eq!(authenticator.is_refused(&login()), !accepted && side == Side::Source);
+            (1..REFUSALS_MAX).for_each(|_| _ = refused());
             assert_eq!(authenticator.is_refused(&login()), !accepted);
         }
     }
