@@ -276,7 +276,7 @@ fn a_check_finds_what_is_there_where_nobody_answers_head() {
     for registry in [&scene.source, &scene.target] {
         registry.fault(on(Op::ManifestHead).then(Fault::Status(405)));
     }
-    let check = scene.check();
+    let check = scene.flag("--check").check();
     assert_eq!((check.there, check.partial), (1, 0), "{check}");
 }
 
