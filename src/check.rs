@@ -111,7 +111,7 @@ pub(crate) async fn check(
                 let states = admitted.deliveries.iter().zip(&request.destinations);
                 let told = states.map(|((_, state), location)| Line::new(&request, location, state, &target));
                 lines.insert(image, told.collect());
-                listener(Event::Resolving { done: lines.len(), total: resolution.images().count() });
+                listener(Event::Resolving { done: lines.len(), total: resolution.total() });
             }
             News::Joined(_) => {}
             News::Held(repository, blobs) => {

@@ -279,7 +279,7 @@ impl Run {
         }
         self.take(admitted.steps);
         self.resolved += 1;
-        let total = self.resolution.images().count();
+        let total = self.resolution.total();
         (self.listener)(Event::Resolving { done: self.resolved, total });
     }
 

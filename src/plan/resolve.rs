@@ -133,6 +133,11 @@ impl Resolution {
         (depth, about, id)
     }
 
+    /// How many images there are, with those that have joined.
+    pub(crate) fn total(&self) -> usize {
+        self.images.len()
+    }
+
     /// All that was asked for, and what has joined it.
     pub(crate) fn images(&self) -> impl Iterator<Item = ImageId> + use<> {
         (0..self.images.len()).map(ImageId::new)
