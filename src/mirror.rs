@@ -92,7 +92,7 @@ struct Brought {
     source: Option<(SourceId, Lane)>,
     lane: Lane,
     mark: Mark,
-    /// How many places it could be had from.
+    /// How many places it could be had from when it was begun.
     origins: usize,
     result: Result<Landed, Error>,
 }
@@ -344,7 +344,8 @@ impl Run {
             Lane::Small => self.small_under_way += 1,
         }
         let (target, listener) = (self.target.clone(), self.listener.clone());
-        let (id, size, origins) = (order.id, order.blob.size, order.sources.len());
+        let (id, size) = (order.id, order.blob.size);
+        let origins = self.plan.blob(ticket.blob).number_of_origins();
         let mark = self.refusals.begin();
         self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;

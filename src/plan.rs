@@ -151,12 +151,27 @@ pub(crate) struct PlannedBlob {
     pub size: u64,
     /// Where it can be had; the next one where one fails.
     origins: Vec<u32>,
+    /// So many of them, from the first, do not serve it.
+    ruled_out: usize,
 }
 
 impl PlannedBlob {
     /// As a manifest describes it, as far as that matters to whoever moves it.
     pub(crate) fn descriptor(&self) -> Descriptor {
         Descriptor::of_blob(self.digest.clone(), self.size)
+    }
+
+    /// How many places it can be had from, as far as is known.
+    pub(crate) fn number_of_origins(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Those that are worth asking: all of them where none served it, since one may have got it meanwhile.
+    fn hopeful(&self) -> &[u32] {
+        match &self.origins[self.ruled_out..] {
+            [] => &self.origins,
+            others => others,
+        }
     }
 }
 
@@ -232,21 +247,19 @@ impl Plan {
 
     /// Where a blob can be had, best first.
     pub(crate) fn origins(&self, id: BlobId) -> Vec<Origin> {
-        let numbers = self.blob(id).origins.iter();
+        let numbers = self.blob(id).hopeful().iter();
         numbers.map(|number| self.origins.all[*number as usize].0.clone()).collect()
     }
 
-    /// Does without the first `number` places to have a blob from, if there are others: they do not serve it.
+    /// Does without the first `number` places to have a blob from, as soon as there are others: they do not serve it.
     pub(crate) fn rule_out(&mut self, id: BlobId, number: usize) {
-        let origins = &mut self.blobs[id.index()].origins;
-        if origins.len() > number {
-            origins.drain(..number);
-        }
+        let blob = &mut self.blobs[id.index()];
+        blob.ruled_out = blob.ruled_out.max(number);
     }
 
     /// The source that a blob most likely comes from.
     pub(crate) fn source(&self, id: BlobId) -> SourceId {
-        let first = *self.blob(id).origins.first().expect("a blob is planned with an origin");
+        let first = *self.blob(id).hopeful().first().expect("a blob is planned with an origin");
         self.origins.all[first as usize].1
     }
 
@@ -298,7 +311,12 @@ impl Plan {
             let (id, is_new) = self.ledger.blob_id(&descriptor.digest, descriptor.size);
             if is_new {
                 let digest = descriptor.digest.clone();
-                self.blobs.push(PlannedBlob { digest, size: descriptor.size, origins: Vec::new() });
+                self.blobs.push(PlannedBlob {
+                    digest,
+                    size: descriptor.size,
+                    origins: Vec::new(),
+                    ruled_out: 0,
+                });
                 news.push(id);
             }
             if !seen.insert(id) {

@@ -12,7 +12,7 @@ use crate::image::manifest::Manifest;
 use crate::image::reference::{Algorithm, Location, Repository, TagOrDigest};
 use crate::plan::Place;
 use crate::store::Source;
-use crate::store::memory::{Act, Fault, Store};
+use crate::store::memory::{Act, Entry, Fault, Store};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -247,6 +247,8 @@ async fn a_blob_that_one_source_has_lost_comes_from_another() {
     });
     let finished = run(vec![request(&first, "a", "1"), request(&second, "b", "1")], &target).await;
     assert_eq!(outcomes(&finished), (vec!["target/a:1", "target/b:1"], vec![]));
+    let opens = |entry: &Entry| matches!(&entry.act, Act::Open(_, d) if *d == digest(77, 5_000));
+    assert_eq!(first.journal().iter().filter(|entry| opens(entry)).count(), 1, "it does not have it");
 }
 
 #[tokio::test(start_paused = true)]
