@@ -374,6 +374,7 @@ impl Run {
             known_in,
             trusted,
             must_send: how == How::Send { must: true },
+            likely_absent: self.resolution.has_found_nothing(),
             // A large blob that is not mounted after all waits for its turn among the large ones.
             may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,
             listener: self.listener.clone(),

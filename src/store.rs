@@ -85,6 +85,15 @@ impl Source {
         }
     }
 
+    /// So many requests are going to be made at once: makes ready for them, so that none waits for that on its way.
+    pub(crate) fn expect(&self, requests: usize) {
+        match self {
+            Source::Registry(registry) => registry.expect(requests),
+            #[cfg(test)]
+            Source::Memory(_) => {}
+        }
+    }
+
     /// Which digest `location` has there.
     ///
     /// # Errors
@@ -210,6 +219,15 @@ impl Target {
             Target::Registry(_) => Holds::PerRepository,
             #[cfg(test)]
             Target::Memory(store) => store.holds(),
+        }
+    }
+
+    /// So many requests are going to be made at once: makes ready for them, so that none waits for that on its way.
+    pub(crate) fn expect(&self, requests: usize) {
+        match self {
+            Target::Registry(registry) => registry.expect(requests),
+            #[cfg(test)]
+            Target::Memory(_) => {}
         }
     }
 

@@ -26,6 +26,9 @@ use crate::store::registry::REFERRERS_MAX;
 /// its time, or fails for a while, costs a mount at the most.
 const LATECOMERS: Duration = Duration::from_secs(3);
 
+/// How many more requests go to either side at once for each image that is moved, about.
+const PER_IMAGE: usize = 2;
+
 /// What has been found out.
 #[derive(Debug)]
 pub(crate) enum News {
@@ -71,6 +74,8 @@ pub(crate) struct Resolution {
     first_answer: Option<Instant>,
     /// What the target has under the names of the run, whatever the source has.
     there: HashSet<(Repository, Digest)>,
+    /// It has something under one of them.
+    has_any: bool,
     holdings: Holdings,
     places: Places,
     /// By image, how many things refer to it.
@@ -109,13 +114,26 @@ impl Resolution {
             settled: VecDeque::new(),
             first_answer: None,
             there: HashSet::new(),
+            has_any: false,
             holdings: Holdings::NotNeeded,
             places: Places::default(),
             referrers: HashMap::new(),
             tasks: JoinSet::new(),
         };
         resolution.images().for_each(|id| resolution.enter_order(id));
+        resolution.announce();
         resolution
+    }
+
+    /// Tells both sides how much they are going to be asked.
+    fn announce(&self) {
+        let names = self.images.iter().map(|image| image.request.destinations.len()).sum();
+        self.resolver.target.expect(names);
+        for queue in &self.queues {
+            if let Some(first) = queue.order.first() {
+                self.request(*first).source.store.expect(queue.order.len());
+            }
+        }
     }
 
     fn enter_order(&mut self, id: ImageId) {
@@ -168,6 +186,11 @@ impl Resolution {
     pub(crate) fn knows_holdings(&self) -> bool {
         let late = self.first_answer.is_some_and(|first| first.elapsed() >= LATECOMERS);
         matches!(self.holdings, Holdings::Known) || late
+    }
+
+    /// Whether the target has nothing under any name of the run, as far as is known.
+    pub(crate) fn has_found_nothing(&self) -> bool {
+        !self.has_any
     }
 
     /// When blobs may move at the latest, whatever is still to be answered.
@@ -316,8 +339,14 @@ impl Resolution {
         let image = &mut self.images[id.index()];
         for (answer, location) in answers.iter().zip(&image.request.destinations) {
             if let AtTarget::Digest(digest) = answer {
+                self.has_any = true;
                 self.there.insert((location.repository.clone(), digest.clone()));
             }
+        }
+        if answers.iter().any(|answer| matches!(answer, AtTarget::Nothing)) {
+            // Its manifests and its blobs.
+            image.request.source.store.expect(PER_IMAGE);
+            self.resolver.target.expect(PER_IMAGE);
         }
         image.at_target = answers;
         let source = self.source_of(id);

@@ -25,6 +25,8 @@ pub(crate) struct BlobOrder {
     pub trusted: bool,
     /// The target lacks it, whatever it says.
     pub must_send: bool,
+    /// The target has none of the images of this run: the source is asked along with it.
+    pub likely_absent: bool,
     /// Otherwise it is only mounted or found, and [`Landed::Refused`] where bytes are wanted.
     pub may_send: bool,
     /// What a person reads beside the progress bar.

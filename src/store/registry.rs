@@ -4,6 +4,7 @@
 //! ([`ping`]), with what the host wants to see ([`auth`]), through its gate ([`host`]).
 
 mod address;
+mod ahead;
 mod answer;
 mod auth;
 mod blobs;
@@ -28,6 +29,7 @@ mod trial;
 mod upload;
 mod warnings;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use reqwest::{Response, Url};
@@ -118,6 +120,8 @@ pub struct Registry {
     auth: Authenticator,
     observed: Observed,
     warnings: Warnings,
+    /// How many connections were wished for before they were needed.
+    connected_ahead: AtomicUsize,
     /// What it was seen to do with uploads.
     uploads: Uploads,
 }
@@ -144,6 +148,7 @@ impl Registry {
             ping: Ping::default(),
             observed: Observed::default(),
             warnings: Warnings::default(),
+            connected_ahead: AtomicUsize::new(0),
             uploads: Uploads::default(),
         }
     }

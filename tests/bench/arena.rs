@@ -1,6 +1,6 @@
 //! The registries of a benchmark, and the way to them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -51,7 +51,9 @@ impl<'o> Arena<'o> {
     /// Starts the source and fills it.
     pub fn start(options: &'o Options, set: &Set) -> Result<Self, Failure> {
         let net = Net::new();
-        let identity = options.tls.then(|| net.ca().issue(&["127.0.0.1".to_owned()]));
+        let names =
+            [Ipv4Addr::LOCALHOST.into(), far_address(options.tls)].map(|addr: IpAddr| addr.to_string());
+        let identity = options.tls.then(|| net.ca().issue(&names));
         let (data, temporary) = source_data(options)?;
         let mark = data.join(KEPT_MARK);
         let content = fingerprint(set);
@@ -83,7 +85,8 @@ impl Place {
     fn start(setup: &Setup<'_>, delay: Duration, rate: Option<u64>) -> Result<Self, Failure> {
         let registry = DockerRegistry::start(setup)?;
         let far = !delay.is_zero() || rate.is_some();
-        let relay = far.then(|| Relay::start(registry.addr(), delay, rate)).transpose()?;
+        let at = far_address(setup.tls.is_some());
+        let relay = far.then(|| Relay::start(at, registry.addr(), delay, rate)).transpose()?;
         Ok(Self { registry, relay })
     }
 
@@ -128,6 +131,19 @@ impl Place {
         }
         traffic
     }
+}
+
+/// Where a distant registry is reached: at an address of this machine that is no loopback, since tools treat those in
+/// ways of their own, if it has one. Without TLS it is loopback, which all of them let be.
+fn far_address(tls: bool) -> IpAddr {
+    let route = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        // Nothing is sent: this only asks which address would be used.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+        socket.local_addr().ok().map(|addr| addr.ip())
+    };
+    let own = tls.then(route).flatten().filter(|addr| !addr.is_unspecified());
+    own.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
 impl std::ops::Sub for Traffic {

@@ -1,7 +1,7 @@
 //! A way to a server that takes time: a TCP relay with delay lines, and a line rate that all connections share.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,10 +51,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// `delay` is that of a round trip; `rate` that of what comes from the server.
-    pub fn start(to: SocketAddr, delay: Duration, rate: Option<u64>) -> Result<Self, Failure> {
+    /// Listens at `at`. `delay` is that of a round trip; `rate` that of what comes from the server.
+    pub fn start(at: IpAddr, to: SocketAddr, delay: Duration, rate: Option<u64>) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = runtime.block_on(TcpListener::bind((at, 0)))?;
         let addr = listener.local_addr()?;
         runtime.spawn(serve(listener, to, delay, rate.map(|rate| Arc::new(Rate::new(rate)))));
         Ok(Self { addr, runtime: Some(runtime) })

@@ -100,7 +100,7 @@ fn turn(
 
 fn way_to(registry: &Registry, options: &Options, rate: Option<u64>) -> Result<Option<Relay>, Failure> {
     let far = !options.delay().is_zero() || rate.is_some();
-    far.then(|| Relay::start(registry.addr(), options.delay(), rate)).transpose()
+    far.then(|| Relay::start(registry.addr().ip(), registry.addr(), options.delay(), rate)).transpose()
 }
 
 /// Runs it, from a journal that is empty.

@@ -44,6 +44,7 @@ impl Scene {
             known_in: None,
             trusted: false,
             must_send: false,
+            likely_absent: false,
             may_send: true,
             what: "new".to_owned(),
             listener: Arc::new(move |event| events.lock().unwrap().push(event)),

@@ -10,12 +10,12 @@ use reqwest::header::{
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
-use super::Registry;
 use super::address::Allowed;
 use super::answer::Purpose;
 use super::auth::{Challenge, Introduction, Scopes};
 use super::credentials::Secret;
 use super::tls::{Partner, ProxyUnverified};
+use super::{Registry, ahead};
 use crate::error::{Cause, Error, Kind, Remedy, Side};
 use crate::image::reference::Repository;
 use crate::util::text;
@@ -225,7 +225,7 @@ impl Registry {
             Purpose::Session => self.policy.timing.commit,
             _ => self.policy.timing.answer,
         };
-        self.send_within(limit, request, &call.action).await
+        self.send_within(limit, url, request, &call.action).await
     }
 
     /// Where a redirect leads.
@@ -276,12 +276,13 @@ impl Registry {
     pub(super) async fn send_within(
         &self,
         limit: Duration,
+        url: &Url,
         request: RequestBuilder,
         action: &str,
     ) -> Result<Response, Error> {
         self.gate.wait_until_open().await;
         let began = Instant::now();
-        let error = match timeout(limit, request.send()).await {
+        let error = match timeout(limit, ahead::asking(url, request.send())).await {
             Ok(Ok(response)) => {
                 let host = text::printable(response.url().host_str().unwrap_or_default());
                 self.note_warnings(&host, response.headers());

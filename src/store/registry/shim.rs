@@ -64,7 +64,12 @@ impl Registry {
         self.gate.note_served();
     }
 
-    pub(super) async fn send(&self, request: RequestBuilder, doing: &str) -> Result<Response, Error> {
-        self.send_within(self.policy.timing.answer, request, doing).await
+    pub(super) async fn send(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+        doing: &str,
+    ) -> Result<Response, Error> {
+        self.send_within(self.policy.timing.answer, url, request, doing).await
     }
 }

@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::address::{Allowed, Resolver};
+use super::ahead::Ahead;
 use super::proxies::{Proxies, Proxy};
 use crate::image::reference::Host;
 use crate::util::input;
@@ -183,7 +184,7 @@ pub struct Clients {
     trust: Trust,
     connect: Duration,
     pub(super) proxies: Arc<Proxies>,
-    made: Mutex<HashMap<Profile, Client>>,
+    made: Mutex<HashMap<Profile, (Client, Ahead)>>,
     /// The public authorities, where they had to stand in for the system's.
     carried: OnceLock<Vec<Certificate>>,
 }
@@ -200,6 +201,14 @@ impl Clients {
     /// # Errors
     /// The TLS library cannot be set up, e.g. for a malformed certificate.
     pub(super) fn client(&self, url: &Url, partner: Partner<'_>) -> Result<Client> {
+        self.with_ahead(url, partner).map(|(client, _)| client)
+    }
+
+    /// The client for `url`, and the connections that were made ahead for it.
+    ///
+    /// # Errors
+    /// As [`Self::client`] has them.
+    pub(super) fn with_ahead(&self, url: &Url, partner: Partner<'_>) -> Result<(Client, Ahead)> {
         let (security, allowed) = match (url.scheme(), partner) {
             ("http", Partner::Registry { .. }) => (Security::Plain, None),
             ("http", Partner::Stranger { allowed, .. }) => (Security::Plain, Some(allowed)),
@@ -224,16 +233,17 @@ impl Clients {
         };
         let profile = Profile { security, proxy, allowed };
         let mut made = self.made.lock().expect("no code panics while it holds this lock");
-        if let Some(client) = made.get(&profile) {
-            return Ok(client.clone());
+        if let Some(known) = made.get(&profile) {
+            return Ok(known.clone());
         }
-        let client = self.build(&profile)?;
-        made.insert(profile, client.clone());
-        Ok(client)
+        let ahead = Ahead::default();
+        let client = self.build(&profile, &ahead)?;
+        made.insert(profile, (client.clone(), ahead.clone()));
+        Ok((client, ahead))
     }
 
-    fn build(&self, profile: &Profile) -> Result<Client> {
-        let builder = || self.builder(profile);
+    fn build(&self, profile: &Profile, ahead: &Ahead) -> Result<Client> {
+        let builder = || Ok(self.builder(profile)?.connector_layer(ahead.clone()));
         Ok(match &profile.security {
             Security::Plain => builder()?.tls_certs_only([]).build()?,
             Security::Verified => self.verified(builder, &self.trust.authorities)?,

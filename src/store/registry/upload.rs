@@ -169,7 +169,7 @@ impl Registry {
         let doing = format!("DELETE an upload to {repository}");
         let cancel = async {
             let (request, _) = self.session_request(Method::DELETE, session, repository, &doing).await?;
-            self.send(request, &doing).await
+            self.send(session, request, &doing).await
         };
         // Its answer changes nothing.
         let _ = timeout(CANCEL_MAX, cancel).await;

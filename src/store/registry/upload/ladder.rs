@@ -129,7 +129,8 @@ impl<'a> Ladder<'a> {
             (Start::Session(session), None)
         } else {
             self.opening = self.await_turn().await;
-            let hurries = self.target.uploads.capabilities().hurries(self.opening);
+            let likely_absent = order.likely_absent && self.opening == Opening::Ask;
+            let hurries = likely_absent || self.target.uploads.capabilities().hurries(self.opening);
             if self.opening == Opening::Plain && !order.may_send {
                 return Ok(Some(Landed::Refused));
             }

@@ -9,12 +9,12 @@ use reqwest::{Body, Method, StatusCode, Url};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::auth::Scopes;
 use super::super::client::keeps_method;
 use super::super::lock;
 use super::super::trial::Trial;
+use super::super::{Registry, ahead};
 use crate::error::Kind;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
@@ -86,7 +86,7 @@ impl Registry {
             request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
         let timing = &self.policy.timing;
         let sent = tokio::select! {
-            sent = request.body(body).send() => sent,
+            sent = ahead::asking(url, request.body(body).send()) => sent,
             what = meter.overdue(timing.stall, timing.commit) => {
                 return Err(self.error(Kind::Transient, doing, what.to_owned()).into());
             }
