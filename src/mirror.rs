@@ -94,6 +94,8 @@ struct Brought {
     mark: Mark,
     /// How many places it could be had from.
     origins: usize,
+    /// The repository of the target that it was to be mounted from.
+    from: Option<RepositoryId>,
     result: Result<Landed, Error>,
 }
 
@@ -338,6 +340,10 @@ impl Run {
                 return;
             }
         };
+        let from = match how {
+            How::Mount { from, .. } => Some(from),
+            How::Send { .. } => None,
+        };
         let order = self.order(ticket, how, lane);
         match lane {
             Lane::Large => self.large_under_way += 1,
@@ -350,7 +356,7 @@ impl Run {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(Brought { ticket, source, lane, mark, origins, result })
+            Done::Brought(Brought { ticket, source, lane, mark, origins, from, result })
         });
     }
 
@@ -445,12 +451,16 @@ impl Run {
     }
 
     fn on_brought(&mut self, brought: Brought) {
-        let Brought { ticket, mark, origins, result, .. } = brought;
+        let Brought { ticket, mark, origins, result, from, .. } = brought;
         let steps = match result {
             Ok(Landed::Refused) => return self.enter(ticket),
+            Ok(Landed::Unoffered) => self.plan.ledger.not_given_away(ticket, from),
             Ok(landed) => {
                 self.refusals.took();
                 self.count(landed, ticket.blob);
+                if landed == Landed::Streamed {
+                    self.plan.ledger.sent(ticket);
+                }
                 if landed == Landed::Found {
                     self.old_repositories.insert(ticket.repository);
                     self.old_blobs.insert(ticket.blob);
@@ -482,7 +492,7 @@ impl Run {
             Landed::Streamed => (&mut totals.blobs_copied, &mut totals.bytes_copied),
             Landed::Mounted => (&mut totals.blobs_mounted, &mut totals.bytes_mounted),
             Landed::Found => (&mut totals.blobs_found, &mut totals.bytes_found),
-            Landed::Refused => return,
+            Landed::Refused | Landed::Unoffered => return,
         };
         *number += 1;
         *bytes = bytes.saturating_add(size);

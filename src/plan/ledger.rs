@@ -102,12 +102,32 @@ struct Need<E> {
 enum NeedState<E> {
     Waiting,
     /// A ticket is out.
-    Moving {
-        must_send: bool,
-    },
+    Moving(Errand),
     Held,
     /// The repository does not take it, and will not.
     Refused(Box<E>),
+}
+
+/// What a ticket is out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Errand {
+    what: What,
+    /// Its turn has come.
+    has_begun: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Mount,
+    Send,
+    /// The target lacks the blob, whatever it says.
+    MustSend,
+}
+
+impl Errand {
+    fn to(what: What) -> Self {
+        Self { what, has_begun: false }
+    }
 }
 
 #[derive(Debug)]
@@ -290,7 +310,7 @@ impl<E: Clone> Ledger<E> {
         match &blob.needs[at].state {
             NeedState::Held => return Ok(()),
             NeedState::Refused(error) => return Err(E::clone(error)),
-            NeedState::Waiting | NeedState::Moving { .. } => {}
+            NeedState::Waiting | NeedState::Moving(_) => {}
         }
         if let BlobState::Lost(failure) = &blob.state
             && failure.lasting
@@ -325,20 +345,19 @@ impl<E: Clone> Ledger<E> {
     /// The step that a need which waits can take now, if any.
     fn bring(&mut self, ticket: Ticket, at: usize) -> Option<Step<E>> {
         let blob = &mut self.blobs[ticket.blob.index()];
-        let step = match &blob.state {
-            BlobState::Held { .. } => Step::Mount(ticket),
-            BlobState::Wanted => {
-                blob.state = BlobState::Moving;
-                Step::Send(ticket)
-            }
+        let (what, step) = match &blob.state {
+            BlobState::Held { .. } => (What::Mount, Step::Mount(ticket)),
+            BlobState::Wanted => (What::Send, Step::Send(ticket)),
             BlobState::Lost(failure) if !failure.lasting && !self.lost.contains(&ticket.blob) => {
-                blob.state = BlobState::Moving;
-                Step::Send(ticket)
+                (What::Send, Step::Send(ticket))
             }
             // What carries it, or another source, will wake those who wait.
             BlobState::Moving | BlobState::Lost(_) => return None,
         };
-        blob.needs[at].state = NeedState::Moving { must_send: false };
+        if what == What::Send {
+            blob.state = BlobState::Moving;
+        }
+        blob.needs[at].state = NeedState::Moving(Errand::to(what));
         Some(step)
     }
 
@@ -381,16 +400,20 @@ impl<E: Clone> Ledger<E> {
         let at = self.need_at(ticket);
         let blob = &self.blobs[ticket.blob.index()];
         let need = &blob.needs[at];
-        let NeedState::Moving { must_send } = need.state else { return Turn::Pass(Vec::new()) };
+        let NeedState::Moving(errand) = need.state else { return Turn::Pass(Vec::new()) };
         if !need.deliveries.iter().any(|delivery| self.waits(*delivery, ticket.blob)) {
             return Turn::Pass(self.abandon(ticket, at));
         }
-        self.blobs[ticket.blob.index()].has_new_source = false;
-        let blob = &self.blobs[ticket.blob.index()];
-        Turn::Go(match blob.state {
-            BlobState::Held { by, ours } if !must_send => How::Mount { from: by, ours },
-            _ => How::Send { must: must_send },
-        })
+        let how = match blob.state {
+            BlobState::Held { by, ours } if errand.what != What::MustSend => How::Mount { from: by, ours },
+            // Meanwhile that is not given away any more which was to be mounted.
+            _ if errand.what == What::Mount => return Turn::Pass(self.put_off(ticket, at)),
+            _ => How::Send { must: errand.what == What::MustSend },
+        };
+        let blob = &mut self.blobs[ticket.blob.index()];
+        blob.has_new_source = false;
+        blob.needs[at].state = NeedState::Moving(Errand { has_begun: true, ..errand });
+        Turn::Go(how)
     }
 
     fn waits(&self, id: DeliveryId, blob: BlobId) -> bool {
@@ -438,6 +461,37 @@ impl<E: Clone> Ledger<E> {
             steps.extend(self.wake(ticket.blob));
         }
         steps
+    }
+
+    /// The blob was sent to the repository, whatever others hold it: that is where it is best mounted from now.
+    pub(crate) fn sent(&mut self, ticket: Ticket) {
+        let blob = &mut self.blobs[ticket.blob.index()];
+        if matches!(blob.state, BlobState::Held { .. }) {
+            blob.state = BlobState::Held { by: ticket.repository, ours: true };
+        }
+    }
+
+    /// Nothing is mounted from the repository that was known to hold the blob. Another one that holds it by now takes its
+    /// place, or one that it is on its way to; or else the blob is sent once more.
+    pub(crate) fn not_given_away(&mut self, ticket: Ticket, from: Option<RepositoryId>) -> Vec<Step<E>> {
+        let at = self.need_at(ticket);
+        let blob = &mut self.blobs[ticket.blob.index()];
+        if matches!(blob.state, BlobState::Held { by, .. } if Some(by) != from) {
+            blob.needs[at].state = NeedState::Moving(Errand::to(What::Mount));
+            return vec![Step::Mount(ticket)];
+        }
+        self.put_off(ticket, at)
+    }
+
+    /// A mount waits until the blob has come to another repository, if it is on its way to one.
+    fn put_off(&mut self, ticket: Ticket, at: usize) -> Vec<Step<E>> {
+        let blob = &mut self.blobs[ticket.blob.index()];
+        blob.needs[at].state = NeedState::Waiting;
+        blob.first_waiting = blob.first_waiting.min(at);
+        let is_out = |need: &Need<E>| matches!(need.state, NeedState::Moving(errand) if errand.what != What::Mount || errand.has_begun);
+        blob.state = if blob.needs.iter().any(is_out) { BlobState::Moving } else { BlobState::Wanted };
+        self.lost.remove(&ticket.blob);
+        self.wake(ticket.blob)
     }
 
     /// Steps for the needs of a blob that wait, after its state has changed.

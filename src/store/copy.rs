@@ -41,6 +41,8 @@ pub(crate) enum Landed {
     Found,
     /// Bytes are wanted, and the order does not allow to send any.
     Refused,
+    /// Nothing is mounted from the repository that is known to hold it, and nothing was asked for.
+    Unoffered,
 }
 
 /// Brings a blob there.

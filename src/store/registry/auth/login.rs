@@ -45,6 +45,13 @@ pub(in crate::store::registry) struct Introduction {
     renewed: bool,
 }
 
+impl Introduction {
+    /// Of a request that renews no token, if that is so.
+    pub(crate) fn with_one_token(one_token: bool) -> Self {
+        Self { introduced: false, renewed: one_token }
+    }
+}
+
 /// How often a target refuses a login that has opened nothing yet until it is given up. A few repositories may be kept
 /// from everybody, and a wrong password that is shown more often locks accounts.
 const REFUSALS_MAX: usize = 4;
