@@ -364,9 +364,13 @@ impl Run {
         self.last_id += 1;
         let blob = self.plan.blob(ticket.blob);
         let repository = self.plan.ledger.repository(ticket.repository);
-        let (known_in, trusted) = match how {
-            How::Mount { from, ours } => (Some(self.plan.ledger.repository(from).clone()), ours),
-            How::Send { .. } => (None, false),
+        let ledger = &self.plan.ledger;
+        let (known_in, trusted, beside) = match how {
+            How::Mount { from, ours } => {
+                let beside = ledger.likely_holders(ticket.repository);
+                (Some(ledger.repository(from).clone()), ours, beside.cloned().collect())
+            }
+            How::Send { .. } => (None, false, Vec::new()),
         };
         // The image that first asked for the blob: `kube-apiserver 0123456789ab`.
         let name = repository.as_str().rsplit('/').next().unwrap_or_default();
@@ -378,6 +382,7 @@ impl Run {
             sources: self.plan.origins(ticket.blob).into(),
             known_in,
             trusted,
+            beside,
             must_send: how == How::Send { must: true },
             // A large blob that is not mounted after all waits for its turn among the large ones.
             may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,

@@ -16,6 +16,9 @@ pub(crate) use self::publication::Part;
 use self::publication::PartState;
 use super::ids::{BlobId, DeliveryId, RepositoryId};
 
+/// Most repositories that are noted as likely holders of what one repository wants.
+const LIKELY_HOLDERS_MAX: usize = 16;
+
 /// A blob and the repository that is to have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket {
@@ -151,6 +154,8 @@ enum DeliveryState {
 pub(crate) struct Ledger<E> {
     holds: Holds,
     repositories: Vec<Repository>,
+    /// By repository, others that blobs are likely to be mounted from into it, a few at most.
+    likely_holders: Vec<Vec<RepositoryId>>,
     repository_ids: HashMap<Repository, RepositoryId>,
     blobs: Vec<Blob<E>>,
     blob_ids: HashMap<(Digest, u64), BlobId>,
@@ -170,6 +175,7 @@ impl<E: Clone> Ledger<E> {
         Self {
             holds,
             repositories: Vec::new(),
+            likely_holders: Vec::new(),
             repository_ids: HashMap::new(),
             blobs: Vec::new(),
             blob_ids: HashMap::new(),
@@ -188,12 +194,30 @@ impl<E: Clone> Ledger<E> {
         }
         let id = RepositoryId::new(self.repositories.len());
         self.repositories.push(repository.clone());
+        self.likely_holders.push(Vec::new());
         self.repository_ids.insert(repository.clone(), id);
         id
     }
 
     pub(crate) fn repository(&self, id: RepositoryId) -> &Repository {
         &self.repositories[id.index()]
+    }
+
+    /// Repositories that blobs are likely to be mounted from into this one, as far as that is known.
+    pub(crate) fn likely_holders(&self, id: RepositoryId) -> impl Iterator<Item = &Repository> {
+        self.likely_holders[id.index()].iter().map(|holder| self.repository(*holder))
+    }
+
+    /// Notes which repository most likely has a blob by the time that another one wants it: the one that is known to hold
+    /// it, or else the one that was the first to want it.
+    fn note_likely_holder(&mut self, ticket: Ticket) {
+        let blob = &self.blobs[ticket.blob.index()];
+        let first = blob.needs.first().map(|need| need.repository);
+        let Some(holder) = self.holder(ticket.blob).or(first) else { return };
+        let known = &mut self.likely_holders[ticket.repository.index()];
+        if holder != ticket.repository && known.len() < LIKELY_HOLDERS_MAX && !known.contains(&holder) {
+            known.push(holder);
+        }
     }
 
     /// The blob of this digest in this size (bytes), and whether it is new. What a manifest says of a blob's size
@@ -301,6 +325,7 @@ impl<E: Clone> Ledger<E> {
 
     fn wait_for(&mut self, id: DeliveryId, ticket: Ticket, steps: &mut Vec<Step<E>>) -> Result<(), E> {
         let at = self.need_at(ticket);
+        self.note_likely_holder(ticket);
         let shared = self.holds == Holds::Shared;
         let blob = &mut self.blobs[ticket.blob.index()];
         let is_held = matches!(blob.state, BlobState::Held { .. });

@@ -23,6 +23,8 @@ pub(crate) struct BlobOrder {
     pub known_in: Option<Repository>,
     /// That repository got it in this very run, or was seen to have it in its right size.
     pub trusted: bool,
+    /// Repositories of the target that further blobs are likely to be mounted from, into the same one.
+    pub beside: Vec<Repository>,
     /// The target lacks it, whatever it says.
     pub must_send: bool,
     /// Otherwise it is only mounted or found, and [`Landed::Refused`] where bytes are wanted.

@@ -69,6 +69,7 @@ fn what_is_not_given_away_is_mounted_from_wherever_it_comes_next() {
     }
     book.0.begin(at(a));
     book.0.landed(at(a));
+    assert_eq!(book.0.likely_holders(b).collect::<Vec<_>>(), [book.0.repository(a)]);
     for repository in [b, c] {
         assert_eq!(book.0.begin(at(repository)), Turn::Go(How::Mount { from: a, ours: true }));
     }

@@ -4,7 +4,6 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, StatusCode};
 
 use super::answer::Purpose;
-use super::auth::Scopes;
 use super::client::location_text;
 use super::download::whole_length;
 use super::failure::is_web_page;
@@ -79,7 +78,7 @@ impl Registry {
                     call(path, start)
                 } else {
                     let action = format!("mount blob {} from {from} to {repository}", blob.digest);
-                    let scopes = Scopes::push(repository.as_str()).and(Scopes::pull(from.as_str()));
+                    let scopes = self.auth.scopes_of_mount(repository, from, mount.beside);
                     call(path, action).scopes(scopes).with_one_token(mount.one_token)
                 }
             }
@@ -102,6 +101,8 @@ impl Registry {
 #[derive(Debug, Clone, Copy)]
 pub struct Mount<'a> {
     pub from: &'a Repository,
+    /// Repositories that further blobs are likely to be mounted from.
+    pub beside: &'a [Repository],
     /// Not worth a second token where the first is refused.
     pub one_token: bool,
 }

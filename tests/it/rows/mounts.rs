@@ -1,10 +1,15 @@
 //! Mounts between repositories of the target: who refuses them, who only says that they went well, and what they cost.
 
+use std::collections::BTreeSet;
+
+use crate::program::Ended;
 use crate::scene::{Scene, parameter, puts_of};
+use crate::stage::{EVERYTHING, Stage};
+use crate::support::content::SetOptions;
 use crate::support::fault::Rule;
 use crate::support::journal::Entry;
 use crate::support::net::call::Call;
-use crate::support::{Blob, Fault, Image, Kind, Op, on};
+use crate::support::{Auth, Blob, Fault, Image, Kind, Net, Op, on};
 
 fn base() -> Blob {
     Blob::generated(77, 50_000)
@@ -111,4 +116,44 @@ fn a_login_that_may_not_look_at_blobs_has_them_mounted_all_the_same() {
             scene.journal().filter(|e| e.host == "target" && matches!(e.op, Op::BlobHead | Op::BlobGet));
         assert!(looks.len() <= 6, "{status}: {} looks", looks.len());
     }
+}
+
+/// All images to a target with tokens, whose service answers as `rule` says where it applies.
+fn with_tokens(rule: Option<Rule>) -> (Stage, Ended) {
+    let net = Net::new();
+    let tokens = net.token_service("auth").user("u", "p").anonymous_pull().start();
+    rule.into_iter().for_each(|rule| _ = tokens.fault(rule));
+    let options = SetOptions::default();
+    let stage = Stage::on(net, EVERYTHING, &options, |source| source, |t| t.auth(Auth::Token(tokens)));
+    let run = stage.program().args(&["-o", "json"]).login(&stage.target.host(), "u", "p").run().expect(1);
+    assert_eq!(stage.target.incomplete_tags(), Vec::<String>::new());
+    (stage, run)
+}
+
+/// The scopes that a token was asked for.
+fn scopes(entry: &Entry) -> Vec<String> {
+    let query = entry.query.as_deref().unwrap_or_default();
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.filter(|(key, _)| key == "scope").map(|(_, value)| value.into_owned()).collect()
+}
+
+#[test]
+fn a_repository_asks_for_one_token_for_all_that_is_mounted_into_it() {
+    let (stage, run) = with_tokens(None);
+    let repositories: BTreeSet<&String> = stage.lines.iter().map(|line| &line.to.0).collect();
+    let asked = stage.net.journal().of("auth", Op::Token);
+    // One for the question what is there, and one for the mounts; a few more where an image turns up late.
+    let most = repositories.len() + stage.wanted_repositories().len() + 5;
+    let mounts = run.number("blobs_mounted");
+    assert!(asked.len() <= most, "{} tokens for {mounts} mounts, not {most}", asked.len());
+    assert!(asked.iter().all(|entry| scopes(entry).len() <= 1 + 16), "a token travels in a header");
+}
+
+#[test]
+fn a_token_service_that_gives_none_for_many_repositories_at_once_is_asked_for_each() {
+    let is_union = |call: &Call| call.params().into_iter().filter(|(key, _)| key == "scope").count() > 2;
+    let (_, good) = with_tokens(None);
+    let refusal = Fault::Status(403).error("DENIED", "access forbidden");
+    let (stage, run) = with_tokens(Some(on(Op::Token).when(is_union).then(refusal)));
+    assert_eq!(run.number("blobs_mounted"), good.number("blobs_mounted"), "{}", stage.net.journal().dump());
 }

@@ -167,6 +167,20 @@ impl Authenticator {
         }
     }
 
+    /// What the mount of a blob needs to be allowed, and what is asked for instead so that one token is good for all
+    /// that is mounted into a repository.
+    pub(crate) fn scopes_of_mount(
+        &self,
+        into: &Repository,
+        from: &Repository,
+        beside: &[Repository],
+    ) -> Scopes {
+        match self.challenge() {
+            Some(Challenge::Bearer { .. }) => self.tokens.unite(into, from, beside),
+            None | Some(Challenge::Basic) => Scopes::push(into.as_str()).and(Scopes::pull(from.as_str())),
+        }
+    }
+
     /// Notes that `login` has opened something.
     pub(crate) fn accept(&self, login: &Login) {
         let mut accepted = lock(&self.accepted);

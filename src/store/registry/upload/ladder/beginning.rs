@@ -66,7 +66,7 @@ impl<'a> Ladder<'a> {
             Opening::Mount => self.mount_from().unwrap_or(into),
         };
         let one_token = uploads.capabilities().tokens_are_in_doubt();
-        let mount = Mount { from, one_token };
+        let mount = Mount { from, beside: &order.beside, one_token };
         let result = self.target.start_upload(into, &order.blob, Some(mount)).await;
         let error = match result {
             Ok(start) => {
