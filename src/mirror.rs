@@ -94,6 +94,8 @@ struct Brought {
     mark: Mark,
     /// How many places it could be had from when it was begun.
     origins: usize,
+    /// The repository of the target that it was to be mounted from.
+    from: Option<RepositoryId>,
     result: Result<Landed, Error>,
 }
 
@@ -338,6 +340,10 @@ impl Run {
                 return;
             }
         };
+        let from = match how {
+            How::Mount { from, .. } => Some(from),
+            How::Send { .. } => None,
+        };
         let order = self.order(ticket, how, lane);
         match lane {
             Lane::Large => self.large_under_way += 1,
@@ -351,7 +357,7 @@ impl Run {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(Brought { ticket, source, lane, mark, origins, result })
+            Done::Brought(Brought { ticket, source, lane, mark, origins, from, result })
         });
     }
 
@@ -359,9 +365,13 @@ impl Run {
         self.last_id += 1;
         let blob = self.plan.blob(ticket.blob);
         let repository = self.plan.ledger.repository(ticket.repository);
-        let (known_in, trusted) = match how {
-            How::Mount { from, ours } => (Some(self.plan.ledger.repository(from).clone()), ours),
-            How::Send { .. } => (None, false),
+        let ledger = &self.plan.ledger;
+        let (known_in, trusted, beside) = match how {
+            How::Mount { from, ours } => {
+                let beside = ledger.likely_holders(ticket.repository);
+                (Some(ledger.repository(from).clone()), ours, beside.cloned().collect())
+            }
+            How::Send { .. } => (None, false, Vec::new()),
         };
         // The image that first asked for the blob: `kube-apiserver 0123456789ab`.
         let name = repository.as_str().rsplit('/').next().unwrap_or_default();
@@ -373,6 +383,7 @@ impl Run {
             sources: self.plan.origins(ticket.blob).into(),
             known_in,
             trusted,
+            beside,
             must_send: how == How::Send { must: true },
             likely_absent: self.resolution.has_found_nothing(),
             // A large blob that is not mounted after all waits for its turn among the large ones.
@@ -447,12 +458,16 @@ impl Run {
     }
 
     fn on_brought(&mut self, brought: Brought) {
-        let Brought { ticket, mark, origins, result, .. } = brought;
+        let Brought { ticket, mark, origins, result, from, .. } = brought;
         let steps = match result {
             Ok(Landed::Refused) => return self.enter(ticket),
+            Ok(Landed::Unoffered) => self.plan.ledger.not_given_away(ticket, from),
             Ok(landed) => {
                 self.refusals.took();
                 self.count(landed, ticket.blob);
+                if landed == Landed::Streamed {
+                    self.plan.ledger.sent(ticket);
+                }
                 if landed == Landed::Found {
                     self.old_repositories.insert(ticket.repository);
                     self.old_blobs.insert(ticket.blob);
@@ -484,7 +499,7 @@ impl Run {
             Landed::Streamed => (&mut totals.blobs_copied, &mut totals.bytes_copied),
             Landed::Mounted => (&mut totals.blobs_mounted, &mut totals.bytes_mounted),
             Landed::Found => (&mut totals.blobs_found, &mut totals.bytes_found),
-            Landed::Refused => return,
+            Landed::Refused | Landed::Unoffered => return,
         };
         *number += 1;
         *bytes = bytes.saturating_add(size);

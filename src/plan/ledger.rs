@@ -16,6 +16,9 @@ pub(crate) use self::publication::Part;
 use self::publication::PartState;
 use super::ids::{BlobId, DeliveryId, RepositoryId};
 
+/// Most repositories that are noted as likely holders of what one repository wants.
+const LIKELY_HOLDERS_MAX: usize = 16;
+
 /// A blob and the repository that is to have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket {
@@ -102,12 +105,32 @@ struct Need<E> {
 enum NeedState<E> {
     Waiting,
     /// A ticket is out.
-    Moving {
-        must_send: bool,
-    },
+    Moving(Errand),
     Held,
     /// The repository does not take it, and will not.
     Refused(Box<E>),
+}
+
+/// What a ticket is out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Errand {
+    what: What,
+    /// Its turn has come.
+    has_begun: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Mount,
+    Send,
+    /// The target lacks the blob, whatever it says.
+    MustSend,
+}
+
+impl Errand {
+    fn to(what: What) -> Self {
+        Self { what, has_begun: false }
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +154,8 @@ enum DeliveryState {
 pub(crate) struct Ledger<E> {
     holds: Holds,
     repositories: Vec<Repository>,
+    /// By repository, others that blobs are likely to be mounted from into it, a few at most.
+    likely_holders: Vec<Vec<RepositoryId>>,
     repository_ids: HashMap<Repository, RepositoryId>,
     blobs: Vec<Blob<E>>,
     blob_ids: HashMap<(Digest, u64), BlobId>,
@@ -150,6 +175,7 @@ impl<E: Clone> Ledger<E> {
         Self {
             holds,
             repositories: Vec::new(),
+            likely_holders: Vec::new(),
             repository_ids: HashMap::new(),
             blobs: Vec::new(),
             blob_ids: HashMap::new(),
@@ -168,12 +194,30 @@ impl<E: Clone> Ledger<E> {
         }
         let id = RepositoryId::new(self.repositories.len());
         self.repositories.push(repository.clone());
+        self.likely_holders.push(Vec::new());
         self.repository_ids.insert(repository.clone(), id);
         id
     }
 
     pub(crate) fn repository(&self, id: RepositoryId) -> &Repository {
         &self.repositories[id.index()]
+    }
+
+    /// Repositories that blobs are likely to be mounted from into this one, as far as that is known.
+    pub(crate) fn likely_holders(&self, id: RepositoryId) -> impl Iterator<Item = &Repository> {
+        self.likely_holders[id.index()].iter().map(|holder| self.repository(*holder))
+    }
+
+    /// Notes which repository most likely has a blob by the time that another one wants it: the one that is known to hold
+    /// it, or else the one that was the first to want it.
+    fn note_likely_holder(&mut self, ticket: Ticket) {
+        let blob = &self.blobs[ticket.blob.index()];
+        let first = blob.needs.first().map(|need| need.repository);
+        let Some(holder) = self.holder(ticket.blob).or(first) else { return };
+        let known = &mut self.likely_holders[ticket.repository.index()];
+        if holder != ticket.repository && known.len() < LIKELY_HOLDERS_MAX && !known.contains(&holder) {
+            known.push(holder);
+        }
     }
 
     /// The blob of this digest in this size (bytes), and whether it is new. What a manifest says of a blob's size
@@ -281,6 +325,7 @@ impl<E: Clone> Ledger<E> {
 
     fn wait_for(&mut self, id: DeliveryId, ticket: Ticket, steps: &mut Vec<Step<E>>) -> Result<(), E> {
         let at = self.need_at(ticket);
+        self.note_likely_holder(ticket);
         let shared = self.holds == Holds::Shared;
         let blob = &mut self.blobs[ticket.blob.index()];
         let is_held = matches!(blob.state, BlobState::Held { .. });
@@ -290,7 +335,7 @@ impl<E: Clone> Ledger<E> {
         match &blob.needs[at].state {
             NeedState::Held => return Ok(()),
             NeedState::Refused(error) => return Err(E::clone(error)),
-            NeedState::Waiting | NeedState::Moving { .. } => {}
+            NeedState::Waiting | NeedState::Moving(_) => {}
         }
         if let BlobState::Lost(failure) = &blob.state
             && failure.lasting
@@ -325,20 +370,19 @@ impl<E: Clone> Ledger<E> {
     /// The step that a need which waits can take now, if any.
     fn bring(&mut self, ticket: Ticket, at: usize) -> Option<Step<E>> {
         let blob = &mut self.blobs[ticket.blob.index()];
-        let step = match &blob.state {
-            BlobState::Held { .. } => Step::Mount(ticket),
-            BlobState::Wanted => {
-                blob.state = BlobState::Moving;
-                Step::Send(ticket)
-            }
+        let (what, step) = match &blob.state {
+            BlobState::Held { .. } => (What::Mount, Step::Mount(ticket)),
+            BlobState::Wanted => (What::Send, Step::Send(ticket)),
             BlobState::Lost(failure) if !failure.lasting && !self.lost.contains(&ticket.blob) => {
-                blob.state = BlobState::Moving;
-                Step::Send(ticket)
+                (What::Send, Step::Send(ticket))
             }
             // What carries it, or another source, will wake those who wait.
             BlobState::Moving | BlobState::Lost(_) => return None,
         };
-        blob.needs[at].state = NeedState::Moving { must_send: false };
+        if what == What::Send {
+            blob.state = BlobState::Moving;
+        }
+        blob.needs[at].state = NeedState::Moving(Errand::to(what));
         Some(step)
     }
 
@@ -381,16 +425,20 @@ impl<E: Clone> Ledger<E> {
         let at = self.need_at(ticket);
         let blob = &self.blobs[ticket.blob.index()];
         let need = &blob.needs[at];
-        let NeedState::Moving { must_send } = need.state else { return Turn::Pass(Vec::new()) };
+        let NeedState::Moving(errand) = need.state else { return Turn::Pass(Vec::new()) };
         if !need.deliveries.iter().any(|delivery| self.waits(*delivery, ticket.blob)) {
             return Turn::Pass(self.abandon(ticket, at));
         }
-        self.blobs[ticket.blob.index()].has_new_source = false;
-        let blob = &self.blobs[ticket.blob.index()];
-        Turn::Go(match blob.state {
-            BlobState::Held { by, ours } if !must_send => How::Mount { from: by, ours },
-            _ => How::Send { must: must_send },
-        })
+        let how = match blob.state {
+            BlobState::Held { by, ours } if errand.what != What::MustSend => How::Mount { from: by, ours },
+            // Meanwhile that is not given away any more which was to be mounted.
+            _ if errand.what == What::Mount => return Turn::Pass(self.put_off(ticket, at)),
+            _ => How::Send { must: errand.what == What::MustSend },
+        };
+        let blob = &mut self.blobs[ticket.blob.index()];
+        blob.has_new_source = false;
+        blob.needs[at].state = NeedState::Moving(Errand { has_begun: true, ..errand });
+        Turn::Go(how)
     }
 
     fn waits(&self, id: DeliveryId, blob: BlobId) -> bool {
@@ -438,6 +486,37 @@ impl<E: Clone> Ledger<E> {
             steps.extend(self.wake(ticket.blob));
         }
         steps
+    }
+
+    /// The blob was sent to the repository, whatever others hold it: that is where it is best mounted from now.
+    pub(crate) fn sent(&mut self, ticket: Ticket) {
+        let blob = &mut self.blobs[ticket.blob.index()];
+        if matches!(blob.state, BlobState::Held { .. }) {
+            blob.state = BlobState::Held { by: ticket.repository, ours: true };
+        }
+    }
+
+    /// Nothing is mounted from the repository that was known to hold the blob. Another one that holds it by now takes its
+    /// place, or one that it is on its way to; or else the blob is sent once more.
+    pub(crate) fn not_given_away(&mut self, ticket: Ticket, from: Option<RepositoryId>) -> Vec<Step<E>> {
+        let at = self.need_at(ticket);
+        let blob = &mut self.blobs[ticket.blob.index()];
+        if matches!(blob.state, BlobState::Held { by, .. } if Some(by) != from) {
+            blob.needs[at].state = NeedState::Moving(Errand::to(What::Mount));
+            return vec![Step::Mount(ticket)];
+        }
+        self.put_off(ticket, at)
+    }
+
+    /// A mount waits until the blob has come to another repository, if it is on its way to one.
+    fn put_off(&mut self, ticket: Ticket, at: usize) -> Vec<Step<E>> {
+        let blob = &mut self.blobs[ticket.blob.index()];
+        blob.needs[at].state = NeedState::Waiting;
+        blob.first_waiting = blob.first_waiting.min(at);
+        let is_out = |need: &Need<E>| matches!(need.state, NeedState::Moving(errand) if errand.what != What::Mount || errand.has_begun);
+        blob.state = if blob.needs.iter().any(is_out) { BlobState::Moving } else { BlobState::Wanted };
+        self.lost.remove(&ticket.blob);
+        self.wake(ticket.blob)
     }
 
     /// Steps for the needs of a blob that wait, after its state has changed.

@@ -23,6 +23,8 @@ pub(crate) struct BlobOrder {
     pub known_in: Option<Repository>,
     /// That repository got it in this very run, or was seen to have it in its right size.
     pub trusted: bool,
+    /// Repositories of the target that further blobs are likely to be mounted from, into the same one.
+    pub beside: Vec<Repository>,
     /// The target lacks it, whatever it says.
     pub must_send: bool,
     /// The target has none of the images of this run: the source is asked along with it.
@@ -43,6 +45,8 @@ pub(crate) enum Landed {
     Found,
     /// Bytes are wanted, and the order does not allow to send any.
     Refused,
+    /// Nothing is mounted from the repository that is known to hold it, and nothing was asked for.
+    Unoffered,
 }
 
 /// Brings a blob there.

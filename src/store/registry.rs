@@ -89,8 +89,8 @@ pub struct Stored {
 /// What became of the wish to upload a blob.
 #[derive(Debug)]
 pub enum Start {
-    /// The repository has it now, without a byte sent.
-    There,
+    /// The repository has it now, without a byte sent. `named`: the answer names the blob, as the specification wants it.
+    There { named: bool },
     /// The bytes are wanted at this address.
     Session(Url),
 }

@@ -56,6 +56,8 @@ fn a_fresh_target_costs_exactly_the_requests_that_the_plan_needs() {
         (Op::UploadStart, blobs.len()),
         (Op::UploadPut, blobs.len()),
         (Op::Mount, pairs - blobs.len()),
+        // The first mount is looked at.
+        (Op::BlobHead, 1),
         (Op::ManifestPut, manifests + extra_tags),
     ]);
     assert_eq!(tally(journal, "target"), target);

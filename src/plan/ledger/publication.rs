@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 
 use super::super::ids::{BlobId, DeliveryId};
-use super::{DeliveryState, Ledger, NeedState, Step, Ticket};
+use super::{DeliveryState, Errand, Ledger, NeedState, Step, Ticket, What};
 use crate::image::reference::Digest;
 
 /// How often an image's manifests are put again after the target has said that it lacks something they name.
@@ -101,8 +101,8 @@ impl<E: Clone> Ledger<E> {
             let at = self.need_at(ticket);
             let need = &mut self.blobs[blob.index()].needs[at];
             need.deliveries.push(id);
-            if !matches!(need.state, NeedState::Moving { .. }) {
-                need.state = NeedState::Moving { must_send: true };
+            if !matches!(need.state, NeedState::Moving(_)) {
+                need.state = NeedState::Moving(Errand::to(What::MustSend));
                 steps.push(Step::Send(ticket));
             }
         }

@@ -59,6 +59,31 @@ fn a_blob_is_sent_to_one_repository_and_mounted_into_the_others() {
 }
 
 #[test]
+fn what_is_not_given_away_is_mounted_from_wherever_it_comes_next() {
+    let mut book = Book::new();
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| book.repository(name));
+    let base = book.blob(1);
+    let at = |repository| Ticket { blob: base, repository };
+    for repository in [a, b, c, d] {
+        book.admit(repository, &[base]);
+    }
+    book.0.begin(at(a));
+    book.0.landed(at(a));
+    assert_eq!(book.0.likely_holders(b).collect::<Vec<_>>(), [book.0.repository(a)]);
+    for repository in [b, c] {
+        assert_eq!(book.0.begin(at(repository)), Turn::Go(How::Mount { from: a, ours: true }));
+    }
+    // The mount into the first is refused, and the bytes are on their way; the second is not even offered one.
+    assert_eq!(book.0.not_given_away(at(c), Some(a)), []);
+    assert_eq!(book.0.begin(at(d)), Turn::Pass(vec![]));
+    book.0.sent(at(b));
+    assert_eq!(book.0.landed(at(b))[1..], [Step::Mount(at(c)), Step::Mount(at(d))]);
+    assert_eq!(book.0.begin(at(c)), Turn::Go(How::Mount { from: b, ours: true }));
+    // Where it is on its way to no other, it is sent once more.
+    assert_eq!(book.0.not_given_away(at(c), Some(b)), [Step::Send(at(c))]);
+}
+
+#[test]
 fn where_all_repositories_have_the_same_blobs_one_landing_is_enough() {
     let mut book = Book(Ledger::new(Holds::Shared));
     let (a, b, base) = (book.repository("a"), book.repository("b"), book.blob(1));
@@ -321,6 +346,14 @@ impl World {
 
     fn end_transfer(&mut self, ticket: Ticket, how: How, draw: &Draw, bad: bool, more_to_come: bool) {
         let key = (ticket.repository.index(), ticket.blob.index());
+        if let How::Mount { from, .. } = how
+            && bad
+            && draw.what.index(3) > 0
+        {
+            *self.reasons.entry(key).or_default() += 1;
+            let steps = self.ledger.not_given_away(ticket, Some(from));
+            return self.take(steps);
+        }
         if bad {
             let error = ["refused", "gone", "busy", "busy source"][draw.what.index(4)];
             let no_source = matches!(error, "gone" | "busy source");
@@ -330,6 +363,7 @@ impl World {
             return self.take(steps);
         }
         if let How::Send { must } = how {
+            self.ledger.sent(ticket);
             *self.sent.entry(key).or_default() += 1;
             let elsewhere = self.there.iter().filter(|(_, blob)| *blob == key.1).count();
             assert!(

@@ -43,6 +43,7 @@ impl Scene {
             sources: self.sources.iter().map(origin).collect(),
             known_in: None,
             trusted: false,
+            beside: Vec::new(),
             must_send: false,
             likely_absent: false,
             may_send: true,

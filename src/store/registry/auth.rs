@@ -45,11 +45,18 @@ impl Registry {
                 None => Proof::Nothing,
             }),
             Some(Challenge::Bearer { realm, service, .. }) => {
-                let (wanted, cell) = self.auth.tokens.cell(&call.scopes);
-                let question =
-                    TokenQuestion { realm: &realm, service: service.as_deref(), scopes: &wanted, call };
-                let token = cell.get_or_try_init(|| self.fetch_token(&question)).await?;
-                Ok(Proof::Token(token.header(), cell.clone()))
+                loop {
+                    let (wanted, cell) = self.auth.tokens.cell(&call.scopes);
+                    let question =
+                        TokenQuestion { realm: &realm, service: service.as_deref(), scopes: &wanted, call };
+                    match cell.get_or_try_init(|| self.fetch_token(&question)).await {
+                        Ok(token) => return Ok(Proof::Token(token.header(), cell.clone())),
+                        // Some services give nothing where one scope of several is not to be had.
+                        Err(error)
+                            if !error.kind.may_pass() && self.auth.tokens.narrow(&call.scopes, &wanted) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Blobs as a registry knows them: whether and in which size they are there, mounts, and the start of uploads.
 
-use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, StatusCode};
 
 use super::answer::Purpose;
-use super::auth::Scopes;
+use super::client::location_text;
 use super::download::whole_length;
 use super::failure::is_web_page;
 use super::retry::Patience;
@@ -54,7 +54,7 @@ impl Registry {
 
     /// Starts an upload, once, without another try: the blob as a whole has that.
     ///
-    /// With `mount_from`, the same request offers to take the blob from that repository of this registry, which
+    /// With `mount`, the same request offers to take the blob from another repository of this registry, which
     /// may be `repository` itself and then only asks whether the blob is there (distribution-spec, "Mounting a
     /// blob from another repository").
     ///
@@ -64,33 +64,60 @@ impl Registry {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        mount_from: Option<&Repository>,
+        mount: Option<Mount<'_>>,
     ) -> Result<Start, Error> {
-        let action = match mount_from {
-            Some(from) if from != repository => {
-                format!("mount blob {} from {from} to {repository}", blob.digest)
+        let path = format!("/v2/{repository}/blobs/uploads/");
+        let call = |path, action| self.call(Method::POST, Purpose::Upload, repository, path, action);
+        let start = format!("start an upload to {repository}");
+        let call = match mount {
+            None => call(path, start),
+            Some(mount) => {
+                let from = mount.from;
+                let path = format!("{path}?mount={}&from={from}", blob.digest);
+                if from == repository {
+                    call(path, start)
+                } else {
+                    let action = format!("mount blob {} from {from} to {repository}", blob.digest);
+                    let scopes = self.auth.scopes_of_mount(repository, from, mount.beside);
+                    call(path, action).scopes(scopes).with_one_token(mount.one_token)
+                }
             }
-            _ => format!("start an upload to {repository}"),
         };
-        let (path, scopes) = match mount_from {
-            Some(from) => {
-                let query = format!("?mount={}&from={from}", blob.digest);
-                let scopes = Scopes::push(repository.as_str());
-                let scopes =
-                    if from == repository { scopes } else { scopes.and(Scopes::pull(from.as_str())) };
-                (format!("/v2/{repository}/blobs/uploads/{query}"), scopes)
-            }
-            None => (format!("/v2/{repository}/blobs/uploads/"), Scopes::push(repository.as_str())),
-        };
-        let call = self.call(Method::POST, Purpose::Upload, repository, path, action.clone()).scopes(scopes);
         let response = self.try_once(&call, &mut Patience::new(&self.policy)).await?;
+        let action = call.action;
         match response.status() {
-            StatusCode::CREATED if !is_web_page(response.headers()) => Ok(Start::There),
+            StatusCode::CREATED if !is_web_page(response.headers()) => {
+                Ok(Start::There { named: names(response.headers(), &blob.digest) })
+            }
             _ => {
                 self.uploads.note_started(response.headers());
                 Ok(Start::Session(self.location(response.url(), response.headers(), &action)?))
             }
         }
+    }
+}
+
+/// The offer of a mount.
+#[derive(Debug, Clone, Copy)]
+pub struct Mount<'a> {
+    pub from: &'a Repository,
+    /// Repositories that further blobs are likely to be mounted from.
+    pub beside: &'a [Repository],
+    /// Not worth a second token where the first is refused.
+    pub one_token: bool,
+}
+
+/// Whether the answer to a mount is about this blob (distribution-spec, "Mounting a blob from another repository": its
+/// `Location`; most registries tell the digest as well).
+fn names(headers: &HeaderMap, digest: &Digest) -> bool {
+    let digest = digest.to_string();
+    let told = headers.get("docker-content-digest").and_then(|told| told.to_str().ok());
+    match told {
+        Some(told) => told.trim() == digest,
+        None => location_text(headers).is_some_and(|location| {
+            let path = location.split(['?', '#']).next().unwrap_or_default();
+            path.ends_with(&digest) || path.ends_with(&digest.replace(':', "%3A"))
+        }),
     }
 }
 

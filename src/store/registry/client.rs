@@ -32,6 +32,8 @@ pub(super) struct Call<'a> {
     /// Whose login it takes.
     pub repository: &'a Repository,
     pub scopes: Scopes,
+    /// A refused token is not renewed.
+    pub one_token: bool,
     pub headers: HeaderMap,
     pub body: Option<Bytes>,
     /// For messages, e.g. `GET manifest library/alpine:3`.
@@ -90,6 +92,11 @@ impl Call<'_> {
         self
     }
 
+    pub(super) fn with_one_token(mut self, one_token: bool) -> Self {
+        self.one_token = one_token;
+        self
+    }
+
     /// Whether a redirect of this status is followed: what is sent is sent again only where the status says that the
     /// method stays what it is (RFC 9110, sections 15.4.8 and 15.4.9).
     fn may_follow(&self, status: StatusCode) -> bool {
@@ -137,12 +144,12 @@ impl Registry {
             Side::Target => Scopes::push(repository.as_str()),
         };
         let (at, headers) = (at.into(), HeaderMap::new());
-        Call { purpose, method, at, repository, scopes, headers, body: None, action }
+        Call { purpose, method, at, repository, scopes, one_token: false, headers, body: None, action }
     }
 
     /// One request, repeated only to present the login that the host wants to see.
     pub(super) async fn exchange(&self, base: &Url, call: &Call<'_>) -> Result<Response, Error> {
-        let mut introduction = Introduction::default();
+        let mut introduction = Introduction::with_one_token(call.one_token);
         loop {
             let proof = self.proof(call).await?;
             let turn = match proof.login() {

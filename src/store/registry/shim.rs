@@ -32,6 +32,7 @@ impl<'a> Ask<'a> {
             at: self.at.clone(),
             repository: self.repository,
             scopes: self.scopes.clone(),
+            one_token: false,
             headers: self.headers.clone(),
             body: self.body.clone(),
             action: self.doing.clone(),

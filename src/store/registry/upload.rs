@@ -9,6 +9,7 @@ mod closing;
 mod gate;
 mod kept;
 mod ladder;
+mod offers;
 mod whole;
 
 use std::sync::{Mutex, MutexGuard};
@@ -58,7 +59,7 @@ pub(super) struct Uploads {
     kept: Mutex<Kept>,
     /// Before the first upload that is accepted.
     starts: Gate,
-    /// Before the first mount that succeeds.
+    /// Before the first mount that is seen to succeed.
     mounts: Gate,
 }
 
@@ -80,7 +81,7 @@ impl Uploads {
         self.bodies().note_least(headers);
     }
 
-    fn observe(&self, observation: Observation) {
+    fn observe(&self, observation: Observation<'_>) {
         let mut capabilities = self.capabilities();
         capabilities.observe(observation);
         if capabilities.uploads_are_settled() {

@@ -45,6 +45,13 @@ pub(in crate::store::registry) struct Introduction {
     renewed: bool,
 }
 
+impl Introduction {
+    /// Of a request that renews no token, if that is so.
+    pub(crate) fn with_one_token(one_token: bool) -> Self {
+        Self { introduced: false, renewed: one_token }
+    }
+}
+
 /// How often a target refuses a login that has opened nothing yet until it is given up. A few repositories may be kept
 /// from everybody, and a wrong password that is shown more often locks accounts.
 const REFUSALS_MAX: usize = 4;
@@ -157,6 +164,20 @@ impl Authenticator {
                 Ok(())
             }
             (_, challenge) => Err(challenge.err()),
+        }
+    }
+
+    /// What the mount of a blob needs to be allowed, and what is asked for instead so that one token is good for all
+    /// that is mounted into a repository.
+    pub(crate) fn scopes_of_mount(
+        &self,
+        into: &Repository,
+        from: &Repository,
+        beside: &[Repository],
+    ) -> Scopes {
+        match self.challenge() {
+            Some(Challenge::Bearer { .. }) => self.tokens.unite(into, from, beside),
+            None | Some(Challenge::Basic) => Scopes::push(into.as_str()).and(Scopes::pull(from.as_str())),
         }
     }
 

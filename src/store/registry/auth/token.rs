@@ -15,24 +15,26 @@ use crate::store::registry::lock;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 /// A token is renewed this long before it runs out, if it lives long enough for that.
 const LEEWAY: Duration = Duration::from_secs(30);
+/// Most repositories that one token is to be good for mounts from: it travels in a header.
+const MOUNTED_FROM_MAX: usize = 16;
 /// Most scopes that are asked for because one challenge names them.
 const CHALLENGED_SCOPES_MAX: usize = 4;
 
 /// What a request needs to be allowed: `repository:library/alpine:pull`, one or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Scopes(BTreeSet<String>);
+pub(crate) struct Scopes(Arc<BTreeSet<String>>);
 
 impl Scopes {
     pub(crate) fn pull(repository: &str) -> Self {
-        Self(BTreeSet::from([format!("repository:{repository}:pull")]))
+        Self(Arc::new(BTreeSet::from([format!("repository:{repository}:pull")])))
     }
 
     pub(crate) fn push(repository: &str) -> Self {
-        Self(BTreeSet::from([format!("repository:{repository}:pull,push")]))
+        Self(Arc::new(BTreeSet::from([format!("repository:{repository}:pull,push")])))
     }
 
     pub(crate) fn and(mut self, other: Scopes) -> Self {
-        self.0.extend(other.0);
+        Arc::make_mut(&mut self.0).extend(other.0.iter().cloned());
         self
     }
 
@@ -44,6 +46,11 @@ impl Scopes {
         actions.split(',').all(|action| known.contains(&action))
     }
 
+    /// Whether these allow all that `others` do.
+    fn cover(&self, others: &Scopes) -> bool {
+        others.0.iter().all(|scope| self.covers(scope))
+    }
+
     /// These and what a challenge asked for, if that is more: to pull, and to push where that is wanted anyway. Other
     /// repositories are among it, since proxies ask by names of their own.
     fn union(&self, asked: &str) -> Option<Scopes> {
@@ -51,7 +58,7 @@ impl Scopes {
         let more: BTreeSet<String> =
             useful.filter(|scope| !self.covers(scope)).take(CHALLENGED_SCOPES_MAX).collect();
         let mut all = self.clone();
-        all.0.extend(more);
+        Arc::make_mut(&mut all.0).extend(more);
         (all != *self).then_some(all)
     }
 
@@ -126,6 +133,16 @@ pub(super) struct Tokens {
     cells: Mutex<HashMap<Scopes, TokenCell>>,
     /// More than was asked for at first, by what a host said it wanted.
     widened: Mutex<HashMap<Scopes, Scopes>>,
+    mounts: Mutex<MountScopes>,
+}
+
+/// What is asked for mounts into each repository.
+#[derive(Debug, Default)]
+struct MountScopes {
+    /// The last of it.
+    unions: HashMap<Repository, Scopes>,
+    /// The token service does not give a token for so much at once.
+    are_refused: bool,
 }
 
 impl Tokens {
@@ -138,6 +155,40 @@ impl Tokens {
             *cell = TokenCell::default();
         }
         (wanted, cell.clone())
+    }
+
+    /// What a mount needs. A token for it is asked for together with those that further mounts into the same repository
+    /// are likely to need, so that one is enough for all.
+    pub(super) fn unite(&self, into: &Repository, from: &Repository, beside: &[Repository]) -> Scopes {
+        let needed = Scopes::push(into.as_str()).and(Scopes::pull(from.as_str()));
+        let mut mounts = lock(&self.mounts);
+        if mounts.are_refused {
+            return needed;
+        }
+        let union = match mounts.unions.get(into) {
+            Some(union) if union.cover(&needed) => union.clone(),
+            _ => {
+                let others = beside.iter().filter(|other| *other != from && *other != into);
+                let others = others.take(MOUNTED_FROM_MAX - 1).map(|other| Scopes::pull(other.as_str()));
+                let union = others.fold(needed.clone(), Scopes::and);
+                mounts.unions.insert(into.clone(), union.clone());
+                union
+            }
+        };
+        lock(&self.widened).entry(needed.clone()).or_insert(union);
+        needed
+    }
+
+    /// The token service gave none for `wanted`: whether less is to be asked for instead, from now on.
+    pub(super) fn narrow(&self, scopes: &Scopes, wanted: &Scopes) -> bool {
+        let mut mounts = lock(&self.mounts);
+        if scopes == wanted || !mounts.unions.values().any(|union| union == wanted) {
+            return false;
+        }
+        mounts.are_refused = true;
+        let mut widened = lock(&self.widened);
+        widened.retain(|_, wider| !mounts.unions.values().any(|union| union == wider));
+        true
     }
 
     /// A token was refused: the next request needs a new one, with the scope that the challenge asked for on top.

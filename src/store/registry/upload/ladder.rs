@@ -1,22 +1,22 @@
 //! One blob into one repository: the ladder from cheapest to dearest. Is it there? Can it be mounted? Else it is
 //! streamed.
 
+mod beginning;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reqwest::Url;
 
-use super::super::retry::Patience;
 use super::super::trial::Trial;
-use super::super::{Held, Registry, Start};
+use super::super::{Registry, Start};
 use super::bodies::{Lesson, Way};
-use super::capabilities::{Observation, Opening};
-use super::gate::{Gate, Probe};
+use super::capabilities::Opening;
+use super::gate::Probe;
 use super::kept::Leftover;
 use super::{IN_VAIN_MAX, Session, TIMES_IN_VAIN_MAX};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
-use crate::image::reference::Repository;
 use crate::store::{BlobOrder, Landed, Origin};
 use crate::util::text;
 
@@ -128,9 +128,10 @@ impl<'a> Ladder<'a> {
         let (start, reader) = if let Some(session) = self.session.take() {
             (Start::Session(session), None)
         } else {
-            self.opening = self.await_turn().await;
-            let likely_absent = order.likely_absent && self.opening == Opening::Ask;
-            let hurries = likely_absent || self.target.uploads.capabilities().hurries(self.opening);
+            let Some(opening) = self.await_turn().await else { return Ok(Some(Landed::Unoffered)) };
+            self.opening = opening;
+            let likely_absent = order.likely_absent && opening == Opening::Ask;
+            let hurries = likely_absent || self.target.uploads.capabilities().hurries(opening);
             if self.opening == Opening::Plain && !order.may_send {
                 return Ok(Some(Landed::Refused));
             }
@@ -140,13 +141,18 @@ impl<'a> Ladder<'a> {
             } else {
                 (self.start().await, None)
             };
-            if start.is_ok() {
+            // What others wait for is a mount that was seen to have gone well.
+            if start.is_ok() && !matches!((self.opening, &start), (Opening::Mount, Ok(Start::There { .. }))) {
                 self.probe = None;
             }
             (start?, reader)
         };
         let session = match start {
-            Start::There => return self.settle().await,
+            Start::There { named } => {
+                let settled = self.settle(named).await;
+                self.probe = None;
+                return settled;
+            }
             Start::Session(session) => session,
         };
         self.refused |= self.opening == Opening::Mount;
@@ -178,7 +184,7 @@ impl<'a> Ladder<'a> {
             return self.turn(session, elsewhere);
         }
         if self.suspect {
-            return self.settle().await;
+            return self.settle(false).await;
         }
         Ok(Some(Landed::Streamed))
     }
@@ -195,131 +201,6 @@ impl<'a> Ladder<'a> {
         self.session = Some(session);
         self.moved = elsewhere;
         Ok(None)
-    }
-
-    /// How to ask for the upload, once it is known that others need not answer first.
-    async fn await_turn(&mut self) -> Opening {
-        loop {
-            let opening = self.wish();
-            let uploads = &self.target.uploads;
-            let (wait, gate): (Wait, &'a Gate) = match opening {
-                Opening::Mount => (Wait::Mounts, &uploads.mounts),
-                Opening::Plain if !self.order.may_send => return opening,
-                Opening::Plain | Opening::Ask => (Wait::Uploads, &uploads.starts),
-            };
-            if self.probe.as_ref().is_some_and(|(held, _)| *held == wait) {
-                return opening;
-            }
-            // Nothing is waited for with something in hand that others wait for.
-            self.probe = None;
-            self.probe = gate.enter(&self.order.repository).await.map(|probe| (wait, probe));
-            if self.wish() == opening {
-                return opening;
-            }
-        }
-    }
-
-    fn wish(&self) -> Opening {
-        if self.order.must_send || self.suspect {
-            return Opening::Plain;
-        }
-        self.target.uploads.capabilities().opening(self.mount_from().is_some())
-    }
-
-    fn mount_from(&self) -> Option<&'a Repository> {
-        let known_in = self.order.known_in.as_ref().filter(|_| !self.refused);
-        known_in.filter(|known_in| **known_in != self.order.repository)
-    }
-
-    /// Starts the upload, with the question or the mount if that is still worth it.
-    async fn start(&self) -> Result<Start, Trial> {
-        let (repository, blob) = (&self.order.repository, &self.order.blob);
-        let from = match self.opening {
-            Opening::Plain => return self.start_plainly().await,
-            Opening::Ask => repository,
-            Opening::Mount => self.mount_from().unwrap_or(repository),
-        };
-        let result = self.target.start_upload(repository, blob, Some(from)).await;
-        let offers = self.opening == Opening::Mount;
-        let unanswered = if offers { Observation::Unanswered } else { Observation::Unheard };
-        let observation = match (self.opening, &result) {
-            // It would say so of anything just now.
-            (_, Err(error)) if error.kind == Kind::Busy => return self.start_plainly().await,
-            (_, Err(error)) if error.kind == Kind::Transient && error.status.is_some() => unanswered,
-            // The answer is an error, but it is an answer: an upload without a mount may still work.
-            (_, Err(error)) if error.status.is_some() && !matches!(error.kind, Kind::RateLimited(_)) => {
-                Observation::Objects
-            }
-            // No connection would come about for anything else either; no answer may be this question's fault.
-            (_, Err(error))
-                if matches!(error.kind, Kind::Unreachable | Kind::RateLimited(_) | Kind::Untrusted) =>
-            {
-                return result.map_err(Trial::Again);
-            }
-            (_, Err(_)) => unanswered,
-            (Opening::Mount, Ok(start)) => Observation::Mounted(matches!(start, Start::There)),
-            (_, Ok(start)) => Observation::Asked { there: matches!(start, Start::There) },
-        };
-        self.target.uploads.observe(observation);
-        match result {
-            Ok(start) => Ok(start),
-            Err(_) => self.start_plainly().await,
-        }
-    }
-
-    /// A question to an overloaded host is asked again by itself: with the sending that follows, which is a gamble of
-    /// its own there, it would be won too seldom.
-    async fn start_plainly(&self) -> Result<Start, Trial> {
-        let mut patience = Patience::new(self.target.policy());
-        loop {
-            match self.target.start_upload(&self.order.repository, &self.order.blob, None).await {
-                Ok(start) => {
-                    self.target.uploads.observe(Observation::Accepts);
-                    return Ok(start);
-                }
-                Err(error) if error.kind == Kind::Busy => {
-                    match patience.next(&error.kind, self.target.is_alive()) {
-                        Some(pause) => self.target.pause(pause, &error).await,
-                        None => return Err(Trial::Over(error)),
-                    }
-                }
-                Err(error) => return Err(Trial::Again(error)),
-            }
-        }
-    }
-
-    /// The target says that it has the blob. What was there before this run is believed only in the right size
-    /// (a registry whose storage was damaged goes on saying that it has it).
-    async fn settle(&mut self) -> Result<Option<Landed>, Trial> {
-        let order = self.order;
-        let landed = if self.opening == Opening::Mount { Landed::Mounted } else { Landed::Found };
-        if landed == Landed::Mounted && order.trusted {
-            return Ok(Some(landed));
-        }
-        let held = self.target.held_blob(&order.repository, &order.blob.digest).await;
-        // The question has had its tries.
-        let held = held.map_err(Trial::Over)?;
-        if held.may_be(order.blob.size) {
-            return Ok(Some(if self.suspect { Landed::Streamed } else { landed }));
-        }
-        if !self.suspect {
-            // Sent again it may heal; the look after that decides.
-            self.suspect = true;
-            if order.may_send {
-                return Ok(None);
-            }
-            self.keep(Leftover::Suspect).await;
-            return Ok(Some(Landed::Refused));
-        }
-        let (digest, expected) = (&order.blob.digest, order.blob.size);
-        let actual = match held {
-            Held::Bytes(size) => format!("{size} bytes"),
-            Held::Nothing | Held::Something => "nothing".to_owned(),
-        };
-        let why = format!(
-            "it holds a damaged copy of {digest}, {actual} instead of {expected} bytes; delete it there"
-        );
-        Err(self.target.error(Kind::Invalid, format!("check a blob of {}", order.repository), why).into())
     }
 
     /// Keeps what the bytes need once they may be sent.
