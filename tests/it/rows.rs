@@ -6,6 +6,7 @@ mod downloads;
 pub(crate) mod engine;
 mod foreign;
 mod hosts;
+mod interruptions;
 mod limits;
 mod personas;
 mod pieces;

@@ -27,18 +27,18 @@ fn bucket() -> impl Fn(&Call) -> bool + Send + Sync + 'static {
     }
 }
 
-/// Images with a blob each that is too large to be sent in vain.
-fn images(count: usize) -> Vec<(&'static str, Image)> {
+/// Images with a blob of so many bytes each.
+fn images(count: usize, size: u64) -> Vec<(&'static str, Image)> {
     let image = |n: usize| {
         let reference: &'static str = format!("quay.io/group/n{n}:1").leak();
-        (reference, Image::generated(Kind::Oci, 500 + n as u64, &[150_000]))
+        (reference, Image::generated(Kind::Oci, 500 + n as u64, &[size]))
     };
     (0..count).map(image).collect()
 }
 
 fn limited(parallel: &'static str, answer: &Fault) -> (Scene, Run) {
-    // The questions at the beginning are too many already.
-    let scene = Scene::new(&images(66)).flag(parallel);
+    // The questions at the beginning are too many already, and the blobs too large to be sent in vain.
+    let scene = Scene::new(&images(66, 150_000)).flag(parallel);
     scene.target.fault(any().when(bucket()).then(answer.clone()));
     let pauses = |policy: &mut Policy| {
         policy.timing.first_pause = Duration::from_millis(100);
@@ -102,8 +102,8 @@ fn a_limit_that_names_no_wait_is_used_up_as_well() {
 
 #[test]
 fn after_a_pause_one_asks_alone_and_then_half_of_those_before() {
-    let scene = Scene::new(&images(80));
-    // All ask at once, and none is answered for a while but one.
+    // More than ask at once, none of which is answered for a while but one.
+    let scene = Scene::new(&images(200, 900));
     let asked = AtomicUsize::new(0);
     let taken = move |_: &Call| asked.fetch_add(1, Ordering::SeqCst) != 40;
     scene.target.fault(any().when(taken).then(Fault::DelayHeaders(Duration::from_millis(100))));
