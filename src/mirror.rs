@@ -10,13 +10,15 @@ mod limits;
 mod publish;
 mod refusals;
 mod report;
+mod transfers;
+mod width;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use self::limits::Limits;
 pub use self::report::{Finished, Totals};
@@ -24,6 +26,7 @@ pub use self::report::{Finished, Totals};
 use self::lanes::{Lane, Lanes};
 use self::publish::{Published, put_manifests};
 use self::refusals::{Mark, Refusals};
+use self::transfers::{Position, Transfer, Transfers, followed};
 use crate::events::{Event, Listener, Outcome, TransferId};
 use crate::image::manifest::{Extent, Manifest};
 use crate::image::reference::Digest;
@@ -64,10 +67,12 @@ pub(crate) async fn mirror(
             continue;
         }
         let latest = run.resolution.latest();
+        let look = run.transfers.next_look();
         tokio::select! {
             Some(done) = run.tasks.join_next() => run.on_finished(done),
             news = run.resolution.next(go_on), if asking => news.into_iter().for_each(|news| run.on_news(news)),
             () = async { sleep_until(latest.expect("only if there is one")).await }, if latest.is_some() => {}
+            () = async { sleep_until(look.expect("only if there is one")).await }, if look.is_some() => run.look(),
             () = &mut interrupted => {
                 run.drain().await;
                 break;
@@ -87,6 +92,7 @@ enum Done {
 
 /// A blob that was brought, or was not.
 struct Brought {
+    id: TransferId,
     ticket: Ticket,
     /// What it counts against, if it does.
     source: Option<(SourceId, Lane)>,
@@ -130,6 +136,7 @@ struct Run {
     resolution: Resolution,
     plan: Plan,
     lanes: Lanes,
+    transfers: Transfers,
     tasks: JoinSet<Done>,
     large_under_way: usize,
     small_under_way: usize,
@@ -165,6 +172,7 @@ impl Run {
             limits,
             listener,
             lanes: Lanes::new(REQUESTS_PER_HOST),
+            transfers: Transfers::new(limits.large.get()),
             tasks: JoinSet::new(),
             large_under_way: 0,
             small_under_way: 0,
@@ -216,7 +224,7 @@ impl Run {
             }
         }
         while blobs_may_move
-            && self.large_under_way < self.limits.large.get()
+            && self.large_under_way < self.transfers.allowed()
             && self.refusals.may_begin()
             && !self.waits_for_first_blob()
         {
@@ -344,7 +352,8 @@ impl Run {
             How::Mount { from, .. } => Some(from),
             How::Send { .. } => None,
         };
-        let order = self.order(ticket, how, lane);
+        let position = Position::default();
+        let order = self.order(ticket, how, lane, &position);
         match lane {
             Lane::Large => self.large_under_way += 1,
             Lane::Small => self.small_under_way += 1,
@@ -353,15 +362,25 @@ impl Run {
         let (id, size) = (order.id, order.blob.size);
         let origins = self.plan.blob(ticket.blob).number_of_origins();
         let mark = self.refusals.begin();
-        self.tasks.spawn(async move {
+        let handle = self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(Brought { ticket, source, lane, mark, origins, from, result })
+            Done::Brought(Brought { id, ticket, source, lane, mark, origins, from, result })
         });
+        if let Some((source, lane)) = source {
+            self.transfers.began(id, Transfer::new(source, lane, size, position, handle));
+        }
     }
 
-    fn order(&mut self, ticket: Ticket, how: How, lane: Lane) -> BlobOrder {
+    /// Lets more large blobs go, or fewer, by what the lines move.
+    fn look(&mut self) {
+        for (source, width) in self.transfers.look(Instant::now()) {
+            self.lanes.set_width(source, width);
+        }
+    }
+
+    fn order(&mut self, ticket: Ticket, how: How, lane: Lane, position: &Position) -> BlobOrder {
         self.last_id += 1;
         let blob = self.plan.blob(ticket.blob);
         let repository = self.plan.ledger.repository(ticket.repository);
@@ -388,7 +407,7 @@ impl Run {
             likely_absent: self.resolution.has_found_nothing(),
             // A large blob that is not mounted after all waits for its turn among the large ones.
             may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,
-            listener: self.listener.clone(),
+            listener: followed(&self.listener, position),
         }
     }
 
@@ -431,6 +450,7 @@ impl Run {
     fn on_finished(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok(Done::Brought(brought)) => {
+                self.transfers.ended(brought.id);
                 brought.source.into_iter().for_each(|(source, lane)| self.lanes.ended(source, lane));
                 match brought.lane {
                     Lane::Large => self.large_under_way -= 1,
@@ -591,11 +611,13 @@ impl Run {
         }
     }
 
-    /// Nothing new begins; what is under way may end in the time that an interruption leaves.
+    /// Nothing new begins; what is under way may end in the time that an interruption leaves, if it will.
     async fn drain(&mut self) {
         self.interrupted = true;
         self.lanes.keep_publications();
-        let farewell = sleep(self.target.policy().timing.farewell);
+        let time = self.target.policy().timing.farewell;
+        self.transfers.keep_what_ends_within(time, Instant::now());
+        let farewell = sleep(time);
         tokio::pin!(farewell);
         loop {
             tokio::select! {

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
+use super::width::FIRST;
 use crate::plan::{DeliveryId, SourceId, Ticket};
 
 /// Blobs up to this size, in bytes, cost mostly round trips; many of them fly beside the large ones.
@@ -33,17 +34,27 @@ struct BySize {
     ticket: Reverse<Ticket>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Source {
     large: BinaryHeap<BySize>,
     small: VecDeque<Ticket>,
+    /// Most large blobs that it has under way.
+    width: usize,
     large_under_way: usize,
     small_under_way: usize,
 }
 
+impl Default for Source {
+    fn default() -> Self {
+        let (large, small) = Default::default();
+        Self { large, small, width: FIRST, large_under_way: 0, small_under_way: 0 }
+    }
+}
+
 impl Source {
     fn large_key(&self, id: SourceId) -> Option<LargeKey> {
-        Some((self.large_under_way, Reverse(self.large.peek()?.size), id))
+        let next = self.large.peek().filter(|_| self.large_under_way < self.width)?;
+        Some((self.large_under_way, Reverse(next.size), id))
     }
 
     fn small_key(&self, id: SourceId) -> Option<SmallKey> {
@@ -132,6 +143,13 @@ impl Lanes {
         Some((ticket?, source))
     }
 
+    /// Of a source so many large blobs may be under way; [`FIRST`] until something else is said.
+    pub(super) fn set_width(&mut self, source: SourceId, width: usize) {
+        if self.sources.get(source.index()).is_none_or(|queues| queues.width != width) {
+            self.change(source, |queues| queues.width = width);
+        }
+    }
+
     pub(super) fn ended(&mut self, source: SourceId, lane: Lane) {
         self.change(source, |queues| match lane {
             Lane::Large => queues.large_under_way -= 1,
@@ -192,6 +210,7 @@ mod tests {
     #[test]
     fn the_largest_goes_first_and_among_equals_the_first_that_was_asked_for() {
         let mut lanes = Lanes::new(96);
+        lanes.set_width(source(0), 10);
         for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, 5 * SMALL), (3, SMALL)] {
             lanes.add(ticket(blob), size, source(0));
         }
@@ -203,12 +222,28 @@ mod tests {
     #[test]
     fn a_source_has_all_lanes_only_while_no_other_waits() {
         let mut lanes = Lanes::new(96);
+        (0..2).for_each(|of| lanes.set_width(source(of), 10));
         (0..4).for_each(|blob| lanes.add(ticket(blob), 9 * SMALL, source(0)));
         (0..4).for_each(|blob| lanes.add(ticket(10 + blob), 2 * SMALL, source(1)));
         assert_eq!(order(&mut lanes, Lane::Large), [0, 10, 1, 11, 2, 12, 3, 13]);
         (0..2).for_each(|blob| lanes.add(ticket(blob), 1, source(0)));
         lanes.add(ticket(10), 1, source(1));
         assert_eq!(order(&mut lanes, Lane::Small), [0, 10, 1]);
+    }
+
+    #[test]
+    fn a_source_with_a_thin_line_has_no_more_large_blobs_than_it_is_wide() {
+        let mut lanes = Lanes::new(96);
+        (0..4).for_each(|blob| lanes.add(ticket(blob), 9 * SMALL, source(0)));
+        lanes.add(ticket(10), 9 * SMALL, source(1));
+        assert_eq!(order(&mut lanes, Lane::Large), [0, 10, 1]);
+        lanes.ended(source(0), Lane::Large);
+        assert_eq!(order(&mut lanes, Lane::Large), [2]);
+        lanes.set_width(source(0), 1);
+        lanes.ended(source(0), Lane::Large);
+        assert_eq!(order(&mut lanes, Lane::Large), [] as [usize; 0]);
+        lanes.set_width(source(0), 10);
+        assert_eq!(order(&mut lanes, Lane::Large), [3]);
     }
 
     #[test]

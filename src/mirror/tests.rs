@@ -1,5 +1,7 @@
 //! The loop between two stores in memory, by a clock that does not tick while somebody works.
 
+mod lines;
+
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

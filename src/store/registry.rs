@@ -19,6 +19,7 @@ mod host;
 mod http_error;
 mod manifests;
 mod observed;
+mod pace;
 mod ping;
 pub mod proxies;
 mod referrers;
@@ -141,10 +142,10 @@ impl Registry {
             addresses: Addresses::new(&host, scheme),
             auth: Authenticator::new(side, host.clone(), keyring.clone()),
             host,
+            gate: Gate::new(policy.timing.first_pause),
             policy,
             clients,
             keyring,
-            gate: Gate::default(),
             ping: Ping::default(),
             observed: Observed::default(),
             warnings: Warnings::default(),

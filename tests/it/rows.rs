@@ -6,6 +6,8 @@ mod downloads;
 pub(crate) mod engine;
 mod foreign;
 mod hosts;
+mod interruptions;
+mod limits;
 mod mounts;
 mod personas;
 mod pieces;

@@ -220,9 +220,15 @@ impl Scene {
     /// Mirrors all references and judges what has become of the target.
     #[track_caller]
     pub fn run_with(&self, policy: impl FnOnce(&mut Policy)) -> Run {
+        self.run_until(std::future::pending(), policy)
+    }
+
+    /// The same, interrupted once `interrupted` has come.
+    #[track_caller]
+    pub fn run_until(&self, interrupted: impl Future<Output = ()>, policy: impl FnOnce(&mut Policy)) -> Run {
         let before = Before::of(self);
         let began = Instant::now();
-        let report = self.mirror(policy);
+        let report = self.mirror(policy, interrupted);
         let run = Run { report, took: began.elapsed() };
         self.judge(&before, &run);
         run
@@ -231,7 +237,7 @@ impl Scene {
     /// For what the judge cannot know; the test has to look at the target itself.
     #[track_caller]
     pub fn run_unjudged(&self) -> Report {
-        self.mirror(|_| {})
+        self.mirror(|_| {}, std::future::pending())
     }
 
     /// What `--check` says.
@@ -251,9 +257,9 @@ impl Scene {
     }
 
     #[track_caller]
-    fn mirror(&self, policy: impl FnOnce(&mut Policy)) -> Report {
+    fn mirror(&self, policy: impl FnOnce(&mut Policy), interrupted: impl Future<Output = ()>) -> Report {
         let (options, selection) = (self.options(policy), self.selection());
-        let run = mirror_images::run(&options, &selection, Arc::new(|_| {}), std::future::pending());
+        let run = mirror_images::run(&options, &selection, Arc::new(|_| {}), interrupted);
         let report = self.net.block_on(async { tokio::time::timeout(self.budget, run).await });
         report.unwrap_or_else(|_| panic!("no end within {:?}\n{}", self.budget, self.journal().dump()))
     }

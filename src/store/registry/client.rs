@@ -14,6 +14,10 @@ use super::address::Allowed;
 use super::answer::Purpose;
 use super::auth::{Challenge, Introduction, Scopes};
 use super::credentials::Secret;
+use super::failure::{Limit, limit_of};
+use super::host::Passage;
+use super::pace::Load;
+use super::retry::own_pause;
 use super::tls::{Partner, ProxyUnverified};
 use super::{Registry, ahead};
 use crate::error::{Cause, Error, Kind, Remedy, Side};
@@ -287,10 +291,12 @@ impl Registry {
         request: RequestBuilder,
         action: &str,
     ) -> Result<Response, Error> {
-        self.gate.wait_until_open().await;
+        // A question may be asked at any time that the gate is open.
+        let passage = self.gate.pass(Load::Question).await;
         let began = Instant::now();
         let error = match timeout(limit, ahead::asking(url, request.send())).await {
             Ok(Ok(response)) => {
+                self.note_taken_or_refused(passage, &response);
                 let host = text::printable(response.url().host_str().unwrap_or_default());
                 self.note_warnings(&host, response.headers());
                 tracing::debug!("{action}: {} by {host} in {:?}", response.status(), began.elapsed());
@@ -304,6 +310,24 @@ impl Registry {
         };
         tracing::debug!("{error}");
         Err(error)
+    }
+
+    /// Notes whether the host has taken a request, or refused it as one too many.
+    pub(super) fn note_taken_or_refused(&self, passage: Option<Passage<'_>>, response: &Response) {
+        let Some(passage) = passage.filter(|_| self.storage_host(response.url()).is_none()) else { return };
+        match limit_of(response) {
+            Limit::None if response.status().is_server_error() => {}
+            Limit::None => passage.taken(),
+            // It is told by the error, and nobody waits so long.
+            Limit::Reached(Some(wish)) if wish > self.policy.timing.longest_wait => {}
+            Limit::Reached(wish) => {
+                let refusals = passage.refused();
+                let own = refusals.map(|refusals| own_pause(&self.policy.timing, refusals));
+                if let Some(pause) = own.max(wish) {
+                    self.close_for(pause);
+                }
+            }
+        }
     }
 
     /// Success, or the error that the answer stands for.

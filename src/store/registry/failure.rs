@@ -1,6 +1,6 @@
 //! What becomes of an answer that says no, and of a body that does not come.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Registry;
 use super::answer::{Purpose, Refusal, Said, classify, classify_elsewhere};
-use super::retry::{SLOWEST, retry_after};
+use super::retry::{SLOWEST, own_pause, retry_after};
 use crate::error::{Cause, Error, Kind, ProxyTrouble, Remedy, Side};
 use crate::image::reference::Repository;
 use crate::redact::Redactor;
@@ -56,11 +56,12 @@ impl Registry {
         if elsewhere.is_some() {
             kind = classify_elsewhere(purpose, kind);
         }
-        if let Kind::RateLimited(Some(wish)) = kind
-            && wish <= self.policy.timing.longest_wait
+        if let Kind::RateLimited(wish) = kind
+            && limit_in(status, wish) == Limit::None
+            && wish.is_none_or(|wish| wish <= self.policy.timing.longest_wait)
         {
-            // Whoever else is about to ask should know at once, whatever the one who asked has to do first.
-            self.close_for(wish);
+            // Only the body says so. Whoever else is about to ask should know at once, whatever this one does first.
+            self.close_for(wish.max(Some(own_pause(&self.policy.timing, 1))).unwrap_or_default());
         }
         let remedy = self.remedy(&kind, refusal.said, repository);
         let (remedy, cause) = match proxy {
@@ -151,9 +152,30 @@ pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
     media_type.is_some_and(|media_type| media_type.starts_with(b"text/html"))
 }
 
+/// What an answer says by its head about a limit of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    None,
+    /// With how long the server wants to be left alone, if it says so.
+    Reached(Option<Duration>),
+}
+
+/// Whether the answer says that a limit of requests is reached (RFC 6585, section 4; RFC 9110, section 15.6.4).
+pub(super) fn limit_of(response: &Response) -> Limit {
+    limit_in(response.status(), wish_of(response.headers()))
+}
+
+fn limit_in(status: StatusCode, wish: Option<Duration>) -> Limit {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Limit::Reached(wish),
+        StatusCode::SERVICE_UNAVAILABLE if wish.is_some() => Limit::Reached(wish),
+        _ => Limit::None,
+    }
+}
+
 /// How long the server wants to be left alone. A date is read by the clock of who gave it, where the answer shows that
 /// clock (RFC 9110, section 6.6.1): another's may be an hour off.
-fn wish_of(headers: &HeaderMap) -> Option<std::time::Duration> {
+fn wish_of(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let its_now = text(DATE).and_then(|date| httpdate::parse_http_date(date.trim()).ok());
     retry_after(text(RETRY_AFTER)?, its_now.unwrap_or_else(SystemTime::now))
@@ -163,7 +185,6 @@ fn wish_of(headers: &HeaderMap) -> Option<std::time::Duration> {
 mod tests {
     use super::*;
     use crate::store::registry::Scheme;
-    use std::time::Duration;
 
     #[test]
     fn what_helps_depends_on_the_side_and_on_facts() {

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::Url;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::address::{AddressScope, scope_of_host};
+use super::pace::{Load, Pace, Pass, Place, Turn};
 use super::proxies::is_loopback;
 use super::{Scheme, lock};
 use crate::image::reference::{DOCKER_HUB, Host};
@@ -76,46 +77,107 @@ impl Addresses {
 /// When and how often a host is asked, by all who ask it.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// Nobody asks this host for anything before then.
-    closed_until: Mutex<Option<Instant>>,
+    pace: Mutex<Pace>,
+    /// Tells those that wait that they may have to do something else by now.
+    changes: watch::Sender<()>,
     /// When it has last answered a request well, whoever made it.
     served_last: Mutex<Option<Instant>>,
     /// Held for one small request each, and for nothing else.
     slots: Semaphore,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self {
-            closed_until: Mutex::default(),
-            served_last: Mutex::default(),
-            slots: Semaphore::new(REQUESTS_PER_HOST),
-        }
+/// A request that is under way. Dropped, it has ended without a word about the host.
+#[derive(Debug)]
+pub(super) struct Passage<'a> {
+    gate: &'a Gate,
+    pass: Pass,
+}
+
+impl Passage<'_> {
+    /// The host has taken the request, whatever it has answered.
+    pub(super) fn taken(self) {
+        self.gate.change(|pace| pace.taken(self.pass, Instant::now()));
+    }
+
+    /// The host has refused the request as one too many: how many it has refused since it took one, one for each pause.
+    /// `None` if this one was asked before it refused another.
+    pub(super) fn refused(self) -> Option<u32> {
+        self.gate.change(|pace| pace.refused(self.pass, Instant::now()).then(|| pace.refusals()))
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        self.gate.change(|pace| pace.ended(self.pass));
+    }
+}
+
+/// Someone who waits at a gate.
+struct Waiting<'a> {
+    gate: &'a Gate,
+    place: Place,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.gate.change(|pace| pace.leave(self.place));
     }
 }
 
 impl Gate {
+    /// Requests of a host that has refused some are never spaced by more than `longest_gap`.
+    pub(super) fn new(longest_gap: Duration) -> Self {
+        Self {
+            pace: Mutex::new(Pace::new(longest_gap)),
+            changes: watch::Sender::new(()),
+            served_last: Mutex::default(),
+            slots: Semaphore::new(REQUESTS_PER_HOST),
+        }
+    }
+
     /// A place among the requests that the host is busy with.
     pub(super) async fn enter(&self) -> SemaphorePermit<'_> {
         self.slots.acquire().await.expect("the semaphore is never closed")
     }
 
-    pub(super) async fn wait_until_open(&self) {
+    /// Waits until a request may be made that brings `load`; `None` if something small has to be asked before.
+    pub(super) async fn pass(&self, load: Load) -> Option<Passage<'_>> {
+        let mut changes = self.changes.subscribe();
+        let waiting = Waiting { gate: self, place: lock(&self.pace).queue(load) };
         loop {
-            let until = *lock(&self.closed_until);
-            match until {
-                Some(until) if until > Instant::now() => sleep_until(until).await,
-                _ => return,
+            // Looked at before the turn: whatever changes after this ends the wait.
+            changes.borrow_and_update();
+            let turn = lock(&self.pace).turn(waiting.place, Instant::now());
+            // The sender lives in self: it cannot be gone.
+            match turn {
+                Turn::Go(pass) => return Some(Passage { gate: self, pass }),
+                Turn::AskFirst => return None,
+                Turn::At(then) => _ = timeout_at(then, changes.changed()).await,
+                Turn::Later => _ = changes.changed().await,
             }
         }
     }
 
+    fn change<T>(&self, change: impl FnOnce(&mut Pace) -> T) -> T {
+        let mut pace = lock(&self.pace);
+        let result = change(&mut pace);
+        if pace.anyone_waits() {
+            self.changes.send_replace(());
+        }
+        result
+    }
+
+    /// Whether the host has refused a request as one too many, and taken none since.
+    pub(super) fn is_doubtful(&self) -> bool {
+        lock(&self.pace).is_doubtful()
+    }
+
     /// Closes the gate for all; true if that is worth telling.
     pub(super) fn close_for(&self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        let mut closed = lock(&self.closed_until);
-        let news = closed.is_none_or(|earlier| until > earlier + PAUSE_WORTH_TELLING);
-        *closed = Some(closed.map_or(until, |earlier| earlier.max(until)));
+        let now = Instant::now();
+        let until = now + pause;
+        let before = self.change(|pace| pace.close(until, now));
+        let news = before.is_none_or(|before| until > before + PAUSE_WORTH_TELLING);
         news && pause >= PAUSE_WORTH_TELLING
     }
 
@@ -179,20 +241,51 @@ mod tests {
         assert_eq!(at("https://s3.example.com/x").as_deref(), Some("s3.example.com"));
     }
 
+    fn gate() -> Gate {
+        Gate::new(Duration::from_millis(1))
+    }
+
     #[tokio::test]
     async fn a_closed_gate_keeps_everyone_and_the_longest_pause_counts() {
-        let gate = Gate::default();
-        gate.wait_until_open().await;
+        let gate = gate();
+        gate.pass(Load::Question).await.unwrap().taken();
         assert!(!gate.close_for(Duration::from_millis(40)));
         assert!(!gate.close_for(Duration::from_millis(1)));
         let began = Instant::now();
-        tokio::join!(gate.wait_until_open(), gate.wait_until_open());
+        let pass = async || gate.pass(Load::Question).await.unwrap().taken();
+        tokio::join!(pass(), pass());
         assert!(began.elapsed() >= Duration::from_millis(30));
     }
 
     #[tokio::test]
+    async fn a_blob_waits_until_something_small_was_taken_after_a_pause() {
+        let gate = gate();
+        gate.pass(Load::Question).await.unwrap().refused();
+        assert!(gate.is_doubtful() && gate.pass(Load::Blob).await.is_none());
+        let question = gate.pass(Load::Question).await.unwrap();
+        let blob = async { gate.pass(Load::Blob).await.is_some() };
+        let answer = async {
+            tokio::task::yield_now().await;
+            question.taken();
+        };
+        assert!(tokio::join!(blob, answer).0);
+        assert!(!gate.is_doubtful());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_no_more_keeps_nobody_from_passing() {
+        let gate = gate();
+        gate.pass(Load::Question).await.unwrap().refused();
+        let probe = gate.pass(Load::Question).await.unwrap();
+        let short = Duration::from_millis(5);
+        assert!(tokio::time::timeout(short, gate.pass(Load::Question)).await.is_err());
+        drop(probe);
+        assert!(tokio::time::timeout(short, gate.pass(Load::Question)).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_long_pause_is_told_once() {
-        let gate = Gate::default();
+        let gate = gate();
         assert!(gate.close_for(Duration::from_secs(60)));
         assert!(!gate.close_for(Duration::from_secs(60)));
         assert!(gate.close_for(Duration::from_secs(90)));
@@ -200,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_is_alive_for_a_while_after_it_has_served() {
-        let gate = Gate::default();
+        let gate = gate();
         assert!(!gate.served_within(Duration::from_secs(60)));
         gate.note_served();
         assert!(gate.served_within(Duration::from_secs(60)) && !gate.served_within(Duration::ZERO));
@@ -208,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_for_so_many_requests() {
-        let gate = Gate::default();
+        let gate = gate();
         let mut inside = Vec::new();
         for _ in 0..REQUESTS_PER_HOST {
             inside.push(gate.enter().await);

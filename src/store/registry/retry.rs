@@ -96,16 +96,16 @@ impl Patience {
     /// How long to wait before the next try after a failure of this kind; `None` if there is to be none. A host that
     /// is `alive` has answered well of late, whatever it was asked.
     pub fn next(&mut self, kind: &Kind, alive: bool) -> Option<Duration> {
-        if *kind == Kind::Busy && alive && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR) {
+        let overloaded = matches!(kind, Kind::Busy | Kind::RateLimited(None));
+        if overloaded && alive && self.busy < self.policy.retries.saturating_mul(BUSY_FACTOR) {
             self.busy += 1;
             self.failures = 0;
-            return Some(pause(&self.policy.timing, self.busy).min(BUSY_PAUSE_MAX));
+            return Some(own_pause(&self.policy.timing, self.busy));
         }
         if let Kind::RateLimited(Some(wish)) = kind {
             // One that asks for no pause at all, again and again, is not obeyed for ever either.
             self.wishes += 1;
-            let own = pause(&self.policy.timing, self.wishes).min(BUSY_PAUSE_MAX);
-            let pause = own.max(*wish);
+            let pause = own_pause(&self.policy.timing, self.wishes).max(*wish);
             self.waited = self.waited.saturating_add(pause.max(LEAST_WAIT));
             return (self.waited <= self.policy.timing.longest_wait).then_some(pause);
         }
@@ -212,13 +212,9 @@ impl Registry {
         }
     }
 
-    /// Waits `pause` after `error`; together with all who talk to this host if that is the host's wish.
+    /// Waits `pause` after `error`. Where the host has asked for fewer requests its gate is closed for all already.
     pub async fn pause(&self, pause: Duration, error: &Error) {
-        if matches!(error.kind, Kind::RateLimited(_)) {
-            self.close_for(pause);
-        } else {
-            tracing::info!("trying again in {}: {error}", text::duration(pause));
-        }
+        tracing::info!("trying again in {}: {error}", text::duration(pause));
         sleep(pause).await;
     }
 
@@ -232,6 +228,11 @@ impl Registry {
     pub fn is_alive(&self) -> bool {
         self.gate.served_within(self.policy.timing.alive)
     }
+}
+
+/// The pause before another try at a host that is overloaded, after so many failures in a row.
+pub(super) fn own_pause(timing: &Timing, failures: u32) -> Duration {
+    pause(timing, failures.max(1)).min(BUSY_PAUSE_MAX)
 }
 
 /// The pause before try number `failures + 1`: between half and all of a doubling value.

@@ -57,10 +57,6 @@ impl Registry {
         }
     }
 
-    pub(super) async fn wait_until_open(&self) {
-        self.gate.wait_until_open().await;
-    }
-
     pub(super) fn note_served(&self) {
         self.gate.note_served();
     }

@@ -12,10 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use super::super::answer::Purpose;
 use super::super::auth::Scopes;
 use super::super::client::keeps_method;
+use super::super::failure::{Limit, limit_of};
+use super::super::host::Passage;
 use super::super::lock;
+use super::super::pace::Load;
+use super::super::retry::Patience;
 use super::super::trial::Trial;
 use super::super::{Registry, ahead};
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
@@ -78,7 +82,7 @@ impl Registry {
     ) -> Result<Option<Url>, Trial> {
         let doing = format!("PUT blob {} to {repository}", blob.digest);
         let (request, proof) = self.session_request(Method::PUT, url, repository, &doing).await?;
-        self.wait_until_open().await;
+        let passage = self.pass_with_blob(repository, url, blob.size).await?;
         let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
         let source_trouble = Arc::new(Mutex::new(None));
         let body = body(reader, blob.size, meter.clone(), source_trouble.clone(), moved);
@@ -95,6 +99,7 @@ impl Registry {
             return Err(trouble);
         }
         let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        self.note_taken_or_refused(Some(passage), &response);
         let whole = meter.is_done();
         self.note_warnings(
             &text::printable(response.url().host_str().unwrap_or_default()),
@@ -115,6 +120,36 @@ impl Registry {
         };
         self.judge_closing(repository, blob, doing, answer, whole).await?;
         Ok(None)
+    }
+
+    /// Waits until a blob of `size` bytes may be sent to `url`, and is not sent in vain: after a pause the session is asked
+    /// how far it is, if nobody else asks anything, to see whether the host takes requests again.
+    async fn pass_with_blob(
+        &self,
+        repository: &Repository,
+        url: &Url,
+        size: u64,
+    ) -> Result<Passage<'_>, Error> {
+        let mut patience = Patience::new(&self.policy);
+        let mut load = Load::of(size);
+        loop {
+            if let Some(passage) = self.gate.pass(load).await {
+                return Ok(passage);
+            }
+            let doing = format!("GET an upload to {repository}");
+            let (question, _) = self.session_request(Method::GET, url, repository, &doing).await?;
+            let answer = self.send(url, question, &doing).await?;
+            let Limit::Reached(wish) = limit_of(&answer) else {
+                // Whatever else it is, it refuses nothing for being one too many.
+                load = Load::Little;
+                continue;
+            };
+            let error = self.failure(Purpose::Session, repository, doing, answer).await;
+            match patience.next(&Kind::RateLimited(wish), self.is_alive()) {
+                Some(pause) => self.pause(pause, &error).await,
+                None => return Err(error),
+            }
+        }
     }
 }
 
