@@ -4,6 +4,7 @@
 //! A tag is published only once all blobs of its image are in its repository and no manifest of it is on its way by
 //! another tag; a blob is sent to one repository and mounted into the others.
 
+mod distrust;
 mod publication;
 
 use std::collections::hash_map::Entry;
@@ -138,6 +139,8 @@ pub(crate) struct Ledger<E> {
     needs: HashMap<Ticket, u32>,
     /// What the target was found to hold, whether or not a delivery needs it.
     held: HashMap<(Digest, u64), RepositoryId>,
+    /// Copies that were seen to be missing or damaged.
+    distrusted: HashSet<Ticket>,
     deliveries: Vec<Delivery>,
     parts: HashMap<(RepositoryId, Part), PartState>,
     /// Blobs that are lost while another source may still turn up.
@@ -155,6 +158,7 @@ impl<E: Clone> Ledger<E> {
             blob_ids: HashMap::new(),
             needs: HashMap::new(),
             held: HashMap::new(),
+            distrusted: HashSet::new(),
             deliveries: Vec::new(),
             parts: HashMap::new(),
             lost: HashSet::new(),
@@ -219,9 +223,10 @@ impl<E: Clone> Ledger<E> {
         self.deliveries[id.index()].repository
     }
 
-    /// The repositories that are to have the blob.
+    /// The repositories that are to get the blob, and do not have it as far as is known.
     pub(crate) fn needs(&self, blob: BlobId) -> impl Iterator<Item = RepositoryId> {
-        self.blobs[blob.index()].needs.iter().map(|need| need.repository)
+        let open = |need: &&Need<E>| !matches!(need.state, NeedState::Held);
+        self.blobs[blob.index()].needs.iter().filter(open).map(|need| need.repository)
     }
 
     /// Takes in that `repository` of the target holds a blob from an earlier run, as a manifest there says. The blob,
@@ -236,8 +241,12 @@ impl<E: Clone> Ledger<E> {
         let id = self.blob_ids.get(&key).copied();
         self.held.entry(key).or_insert(repository);
         let Some(id) = id else { return (None, Vec::new()) };
+        let is_distrusted = self.is_distrusted(Ticket { blob: id, repository });
         let blob = &mut self.blobs[id.index()];
         blob.held_before = true;
+        if is_distrusted {
+            return (None, Vec::new());
+        }
         if !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
             return (None, Vec::new());
         }
@@ -338,7 +347,8 @@ impl<E: Clone> Ledger<E> {
             // What carries it, or another source, will wake those who wait.
             BlobState::Moving | BlobState::Lost(_) => return None,
         };
-        blob.needs[at].state = NeedState::Moving { must_send: false };
+        let must_send = self.distrusted.contains(&ticket);
+        blob.needs[at].state = NeedState::Moving { must_send };
         Some(step)
     }
 
@@ -389,6 +399,10 @@ impl<E: Clone> Ledger<E> {
         let blob = &self.blobs[ticket.blob.index()];
         Turn::Go(match blob.state {
             BlobState::Held { by, ours } if !must_send => How::Mount { from: by, ours },
+            // What is mounted is looked at once more, since a copy is there that may stay.
+            BlobState::Held { by, ours: true } if self.is_distrusted(ticket) => {
+                How::Mount { from: by, ours: false }
+            }
             _ => How::Send { must: must_send },
         })
     }
@@ -412,6 +426,7 @@ impl<E: Clone> Ledger<E> {
     /// The blob is in the repository now.
     pub(crate) fn landed(&mut self, ticket: Ticket) -> Vec<Step<E>> {
         let at = self.need_at(ticket);
+        self.distrusted.remove(&ticket);
         let shared = self.holds == Holds::Shared;
         let blob = &mut self.blobs[ticket.blob.index()];
         let spread = !matches!(blob.state, BlobState::Held { .. });

@@ -45,6 +45,8 @@ impl Scene {
             trusted: false,
             must_send: false,
             may_send: true,
+            suspect: false,
+            look: None,
             what: "new".to_owned(),
             listener: Arc::new(move |event| events.lock().unwrap().push(event)),
         }

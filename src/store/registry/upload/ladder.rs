@@ -17,7 +17,7 @@ use super::{IN_VAIN_MAX, Session, TIMES_IN_VAIN_MAX};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::image::reference::Repository;
-use crate::store::{BlobOrder, Landed, Origin};
+use crate::store::{BlobOrder, Flaw, Landed, Origin, damaged_copy};
 use crate::util::text;
 
 /// Bodies of more bytes than this, which is nginx's own limit, may break off because they are too large.
@@ -176,6 +176,7 @@ impl<'a> Ladder<'a> {
         if elsewhere.is_some() {
             return self.turn(session, elsewhere);
         }
+        self.suspect |= order.suspect;
         if self.suspect {
             return self.settle().await;
         }
@@ -310,15 +311,25 @@ impl<'a> Ladder<'a> {
             self.keep(Leftover::Suspect).await;
             return Ok(Some(Landed::Refused));
         }
-        let (digest, expected) = (&order.blob.digest, order.blob.size);
-        let actual = match held {
-            Held::Bytes(size) => format!("{size} bytes"),
-            Held::Nothing | Held::Something => "nothing".to_owned(),
+        let flaw = match held {
+            Held::Bytes(there) => Flaw::Size { there },
+            Held::Nothing | Held::Something => Flaw::Missing,
         };
-        let why = format!(
-            "it holds a damaged copy of {digest}, {actual} instead of {expected} bytes; delete it there"
-        );
+        let why = damaged_copy(&order.blob, flaw);
         Err(self.target.error(Kind::Invalid, format!("check a blob of {}", order.repository), why).into())
+    }
+
+    /// Whether a copy that is there was seen to be damaged, so that the blob is sent whatever the target says.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// The copy that was found is damaged.
+    pub(crate) async fn suspect(&mut self) {
+        self.suspect = true;
+        if !self.order.may_send {
+            self.keep(Leftover::Suspect).await;
+        }
     }
 
     /// Keeps what the bytes need once they may be sent.

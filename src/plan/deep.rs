@@ -1,0 +1,240 @@
+//! Images whose name is right at the target, looked at down to their blobs.
+//!
+//! A right tag says nothing of what is below it: files are lost, and disks damage them. The target's own manifests tell
+//! what should be there, so that no source is asked for an image that is whole.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
+use serde::Serialize;
+
+use super::ledger::{Step, Ticket};
+use super::resolver::{Found, Resolver};
+use super::{BlobId, Lack, Levels, Plan, RepositoryId, Request, State, blobs_of};
+use crate::image::manifest::Descriptor;
+use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
+use crate::store::registry::{Error, Kind};
+use crate::store::{Flaw, Inspector};
+use crate::util::text;
+
+/// Most blobs that a text for people names.
+const NAMED_MAX: usize = 3;
+
+/// A blob that an image should have, and what is wrong with the target's copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blemish {
+    pub digest: Digest,
+    /// Bytes, as the manifest says.
+    pub size: u64,
+    #[serde(flatten)]
+    pub flaw: Flaw,
+}
+
+/// What a repository of the target lacks of an image whose name it has.
+#[derive(Debug)]
+pub(crate) struct Damage {
+    pub blobs: Vec<Blemish>,
+    /// Blobs that are whole there, with their sizes in bytes.
+    whole: HashSet<(Digest, u64)>,
+    /// Why its manifests could not be read from there.
+    manifests: Option<Error>,
+    /// What it lacks besides.
+    lack: Option<Lack>,
+}
+
+impl Damage {
+    pub(crate) fn lack(&self) -> Lack {
+        match (self.lack, &self.manifests) {
+            (Some(lack), _) => lack,
+            (None, Some(_)) => Lack::Manifests,
+            (None, None) => Lack::Blobs,
+        }
+    }
+
+    fn is_flawed(&self, digest: &Digest, size: u64) -> bool {
+        self.blobs.iter().any(|blemish| blemish.digest == *digest && blemish.size == size)
+    }
+}
+
+impl fmt::Display for Blemish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { digest, size, flaw } = self;
+        match flaw {
+            Flaw::Missing => write!(f, "{digest} ({size} bytes) is missing"),
+            Flaw::Size { there } => write!(f, "{digest} has {there} bytes instead of {size}"),
+            Flaw::Damaged => write!(f, "{digest} ({size} bytes) has other bytes"),
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(error) = &self.manifests {
+            write!(f, "{error}{}", if self.blobs.is_empty() { "" } else { "; " })?;
+        }
+        if self.blobs.is_empty() {
+            return Ok(());
+        }
+        let all = self.blobs.len() + self.whole.len();
+        write!(f, "{} of its {} not whole there: ", self.blobs.len(), text::count(all, "blob"))?;
+        let named: Vec<String> = self.blobs.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        f.write_str(&named.join(", "))?;
+        match self.blobs.len() - named.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+impl Resolver {
+    /// Looks at the blobs of all names that the target has rightly, or in part, if that is wanted. `trees` are the
+    /// manifests there, by name, as far as they were fetched already.
+    pub(super) async fn inspect(&self, request: &Request, found: Found, trees: Vec<Levels>) -> Found {
+        let Some(inspector) = &self.inspector else { return found };
+        let Found { states, mut levels } = found;
+        let mut trees = trees.into_iter();
+        let mut seen = Vec::with_capacity(states.len());
+        for (state, location) in states.into_iter().zip(&request.destinations) {
+            let look = Look { resolver: self, inspector, request, location };
+            seen.push(look.at(state, trees.next(), &mut levels).await);
+        }
+        let levels = levels.filter(|_| seen.iter().any(State::is_wanted));
+        Found { states: seen, levels }
+    }
+
+    /// The image's manifests at its source.
+    pub(super) async fn fetch_source(&self, request: &Request) -> Result<Levels, Error> {
+        let location = request.source.place(&request.reference.location());
+        let pinned = request.reference.digest.is_some();
+        self.fetch_tree(&request.source, &location, &request.platforms, pinned).await
+    }
+
+    /// The image's manifests at the target, under this digest.
+    pub(super) async fn fetch_there(
+        &self,
+        request: &Request,
+        location: &Location,
+        root: &Digest,
+    ) -> Result<Levels, Error> {
+        let location = Location { name: TagOrDigest::Digest(root.clone()), ..location.clone() };
+        let pinned = request.reference.digest.is_some();
+        self.fetch_tree(&self.here(), &location, &request.platforms, pinned).await
+    }
+}
+
+/// One look at an image under one name at the target.
+struct Look<'l> {
+    resolver: &'l Resolver,
+    inspector: &'l Inspector,
+    request: &'l Request,
+    location: &'l Location,
+}
+
+impl Look<'_> {
+    /// The state with what is seen of it. `levels` are the source's manifests as far as they are known, and will be
+    /// known where there is something to repair; `tree` are those of the target.
+    async fn at(&self, state: State, tree: Option<Levels>, levels: &mut Option<Levels>) -> State {
+        match self.look(&state, tree, levels).await {
+            Ok(Some(damage)) => State::Damaged(Arc::new(damage)),
+            Ok(None) => state,
+            Err(error) => State::Failed(error),
+        }
+    }
+
+    async fn look(
+        &self,
+        state: &State,
+        tree: Option<Levels>,
+        levels: &mut Option<Levels>,
+    ) -> Result<Option<Damage>, Error> {
+        let (there, lack) = match (state, state.digest_there()) {
+            (State::Partial(lack), _) => (None, Some(*lack)),
+            (_, Some(digest)) => (Some(digest), None),
+            (_, None) => return Ok(None),
+        };
+        let (tree, manifests) = match (tree, there) {
+            (Some(tree), _) => (Some(tree), None),
+            (None, Some(root)) => self.tree_of(root).await?,
+            (None, None) => (None, None),
+        };
+        if tree.is_none() && levels.is_none() {
+            *levels = Some(self.resolver.fetch_source(self.request).await?);
+        }
+        let looked_at = tree.as_ref().or(levels.as_ref()).expect("one of them was fetched");
+        let (blobs, whole) = self.blobs_of(looked_at).await?;
+        if blobs.is_empty() && manifests.is_none() {
+            return Ok(None);
+        }
+        if levels.is_none() {
+            let cut = matches!(state, State::Trimmed(_));
+            *levels = if cut { Some(self.resolver.fetch_source(self.request).await?) } else { tree };
+        }
+        Ok(Some(Damage { blobs, whole, manifests, lack }))
+    }
+
+    /// The manifests below the name at the target, or what is wrong with them.
+    async fn tree_of(&self, root: &Digest) -> Result<(Option<Levels>, Option<Error>), Error> {
+        match self.resolver.fetch_there(self.request, self.location, root).await {
+            Ok(tree) => Ok((Some(tree), None)),
+            Err(error) if is_of_content(&error) => Ok((None, Some(error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The blobs that `levels` name, each once, by what was seen of them.
+    async fn blobs_of(&self, levels: &Levels) -> Result<(Vec<Blemish>, HashSet<(Digest, u64)>), Error> {
+        let repository: &Repository = &self.location.repository;
+        let mut seen = HashSet::new();
+        let include_foreign = self.resolver.rules.include_foreign;
+        let blobs = levels.iter().flatten().flat_map(|manifest| blobs_of(manifest, include_foreign));
+        let blobs: Vec<&Descriptor> =
+            blobs.filter(|blob| seen.insert((blob.digest.clone(), blob.size))).collect();
+        // Gathered before they are begun: the compiler cannot see through a closure in a stream.
+        let mut looks = Vec::with_capacity(blobs.len());
+        for blob in &blobs {
+            looks.push(self.inspector.inspect(repository, blob));
+        }
+        let looks: Vec<_> = stream::iter(looks).buffered(self.resolver.parallel.get()).collect().await;
+        let mut blemishes = Vec::new();
+        for (look, blob) in looks.into_iter().zip(blobs) {
+            if let Some(flaw) = look? {
+                let (digest, size) = (blob.digest.clone(), blob.size);
+                seen.remove(&(digest.clone(), size));
+                blemishes.push(Blemish { digest, size, flaw });
+            }
+        }
+        Ok((blemishes, seen))
+    }
+}
+
+/// Whether a manifest is missing or damaged, and not only out of reach. Distribution answers 500 where the file is
+/// empty.
+fn is_of_content(error: &Error) -> bool {
+    matches!(error.kind, Kind::NotFound | Kind::Corrupt | Kind::Invalid | Kind::BlobUnknown(_))
+        || error.status == Some(500)
+}
+
+impl Plan {
+    /// Takes in what was seen of an image's blobs in a repository: they are there, or have to be sent whatever the target
+    /// says of them.
+    pub(super) fn enter_damage(
+        &mut self,
+        damage: &Damage,
+        blobs: &[BlobId],
+        repository: RepositoryId,
+    ) -> Vec<Step<Error>> {
+        let mut steps = Vec::new();
+        for id in blobs {
+            let ticket = Ticket { blob: *id, repository };
+            let blob = &self.blobs[id.index()];
+            if damage.is_flawed(&blob.digest, blob.size) {
+                self.ledger.distrust(ticket);
+            } else if damage.whole.contains(&(blob.digest.clone(), blob.size)) {
+                steps.extend(self.ledger.landed(ticket));
+            }
+        }
+        steps
+    }
+}

@@ -1,0 +1,29 @@
+//! Copies of blobs at the target that were seen to be missing or damaged.
+
+use super::{BlobState, Ledger, NeedState, Ticket};
+
+impl<E: Clone> Ledger<E> {
+    /// The repository's copy of the blob was seen to be missing or damaged. Whatever the target says of it, it is to be
+    /// sent, or mounted from where this run has seen or put it.
+    pub(crate) fn distrust(&mut self, ticket: Ticket) {
+        let at = self.need_at(ticket);
+        let blob = &mut self.blobs[ticket.blob.index()];
+        if matches!(blob.needs[at].state, NeedState::Held | NeedState::Refused(_)) {
+            return;
+        }
+        self.distrusted.insert(ticket);
+        if let NeedState::Moving { must_send } = &mut blob.needs[at].state {
+            *must_send = true;
+        }
+        if matches!(blob.state, BlobState::Held { by, .. } if by == ticket.repository) {
+            // A ticket that is out will bring it to one of those who wait.
+            let is_out = blob.needs.iter().any(|need| matches!(need.state, NeedState::Moving { .. }));
+            blob.state = if is_out { BlobState::Moving } else { BlobState::Wanted };
+        }
+    }
+
+    /// Whether the repository's copy was seen to be missing or damaged, and none has landed since.
+    pub(crate) fn is_distrusted(&self, ticket: Ticket) -> bool {
+        self.distrusted.contains(&ticket)
+    }
+}
