@@ -208,7 +208,7 @@ impl Line {
             trimmed,
             cause: error
                 .map(ToString::to_string)
-                .or(damage.map(|damage| format!("{damage} ({})", Remedy::Repair))),
+                .or_else(|| Some(format!("{} ({})", damage?.told()?, Remedy::Repair))),
             damaged: damage.map_or(Vec::new(), |damage| damage.blobs.clone()),
             side: error.map(|error| error.side),
             refused: error.is_some_and(Error::is_refusal),
@@ -217,9 +217,9 @@ impl Line {
 }
 
 impl Line {
-    /// Whether only a repair does something about it.
+    /// Whether something of it is missing or damaged that only a repair notices.
     fn is_damaged(&self) -> bool {
-        matches!(self.lacks, Some(Lack::Manifests | Lack::Blobs))
+        self.state == Standing::Partial && self.cause.is_some()
     }
 }
 
@@ -300,8 +300,8 @@ impl fmt::Display for Check {
             };
             write!(f, "{state:<10}{} → {}", line.source, line.target)?;
             match (&line.cause, &line.lacks) {
-                (Some(cause), Some(lack)) => writeln!(f, ": without {lack}: {cause}")?,
-                (Some(cause), None) => writeln!(f, ": {cause}")?,
+                (Some(cause), Some(Lack::Blobs | Lack::Manifests) | None) => writeln!(f, ": {cause}")?,
+                (Some(cause), Some(lack)) => writeln!(f, ": without {lack}; {cause}")?,
                 (None, Some(lack)) => writeln!(f, ": without {lack}")?,
                 (None, None) => writeln!(f)?,
             }

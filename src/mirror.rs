@@ -24,6 +24,7 @@ pub use self::report::{Finished, Totals};
 use self::lanes::{Lane, Lanes};
 use self::publish::{Proof, Published, put_manifests};
 use self::refusals::{Mark, Refusals};
+use crate::error::Cause;
 use crate::events::{Event, Listener, Outcome, TransferId};
 use crate::image::manifest::{Extent, Manifest};
 use crate::image::reference::Digest;
@@ -296,9 +297,13 @@ impl Run {
                 self.refusals.no_answer(&error, repository);
                 Outcome::Failed(Box::new(error))
             }
-            State::Missing | State::Partial(_) | State::Damaged(_) | State::Different => {
+            State::Damaged(damage) => {
+                let (number, bytes) = damage.whole();
+                self.totals.blobs_found += number;
+                self.totals.bytes_found = self.totals.bytes_found.saturating_add(bytes);
                 return self.refusals.answered();
             }
+            State::Missing | State::Partial(_) | State::Different => return self.refusals.answered(),
         };
         if matches!(outcome, Outcome::Present(_)) {
             self.refusals.answered();
@@ -474,7 +479,8 @@ impl Run {
                 if no_source && lasting {
                     self.plan.rule_out(ticket.blob, origins);
                 }
-                let failure = Failure { error: error.clone(), no_source, lasting };
+                let stays_damaged = matches!(error.cause, Cause::DamagedCopy(_));
+                let failure = Failure { error: error.clone(), no_source, lasting, stays_damaged };
                 let more_to_come = !self.resolution.is_over();
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
                 // What else is under way for an image that has failed says nothing new.

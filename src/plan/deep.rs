@@ -53,6 +53,17 @@ impl Damage {
         }
     }
 
+    /// What is missing or damaged, in words; `None` if it is only the lack.
+    pub(crate) fn told(&self) -> Option<String> {
+        (self.manifests.is_some() || !self.blobs.is_empty()).then(|| self.to_string())
+    }
+
+    /// Blobs that are whole there, and their bytes.
+    pub(crate) fn whole(&self) -> (usize, u64) {
+        let bytes = self.whole.iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size));
+        (self.whole.len(), bytes)
+    }
+
     fn is_flawed(&self, digest: &Digest, size: u64) -> bool {
         self.blobs.iter().any(|blemish| blemish.digest == *digest && blemish.size == size)
     }
@@ -78,7 +89,9 @@ impl fmt::Display for Damage {
             return Ok(());
         }
         let all = self.blobs.len() + self.whole.len();
-        write!(f, "{} of its {} not whole there: ", self.blobs.len(), text::count(all, "blob"))?;
+        let is = if self.blobs.len() == 1 { "is" } else { "are" };
+        let (number, all) = (self.blobs.len(), text::count(all, "blob"));
+        write!(f, "{number} of its {all} {is} missing or damaged there: ")?;
         let named: Vec<String> = self.blobs.iter().take(NAMED_MAX).map(ToString::to_string).collect();
         f.write_str(&named.join(", "))?;
         match self.blobs.len() - named.len() {
@@ -160,18 +173,28 @@ impl Look<'_> {
             (None, None) => (None, None),
         };
         if tree.is_none() && levels.is_none() {
-            *levels = Some(self.resolver.fetch_source(self.request).await?);
+            *levels = Some(self.fetch_source().await?);
         }
         let looked_at = tree.as_ref().or(levels.as_ref()).expect("one of them was fetched");
         let (blobs, whole) = self.blobs_of(looked_at).await?;
-        if blobs.is_empty() && manifests.is_none() {
+        if blobs.is_empty() && manifests.is_none() && lack.is_none() {
             return Ok(None);
         }
         if levels.is_none() {
-            let cut = matches!(state, State::Trimmed(_));
-            *levels = if cut { Some(self.resolver.fetch_source(self.request).await?) } else { tree };
+            let is_cut = matches!(state, State::Trimmed(_));
+            *levels = if is_cut { Some(self.fetch_source().await?) } else { tree };
         }
         Ok(Some(Damage { blobs, whole, manifests, lack }))
+    }
+
+    /// The manifests at the source, of which something was wanted when it was asked first.
+    async fn fetch_source(&self) -> Result<Levels, Error> {
+        let levels = self.resolver.fetch_source(self.request).await?;
+        if !levels.is_empty() {
+            return Ok(levels);
+        }
+        let (source, doing) = (&self.request.source.store, format!("compare {}", self.request.reference));
+        Err(source.error(Kind::Corrupt, doing, "it has none of the wanted platforms any more".to_owned()))
     }
 
     /// The manifests below the name at the target, or what is wrong with them.

@@ -62,6 +62,8 @@ pub(crate) struct Failure<E> {
     pub no_source: bool,
     /// The same would happen again.
     pub lasting: bool,
+    /// The target took the blob, and keeps a damaged copy all the same.
+    pub stays_damaged: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,10 @@ struct Blob<E> {
     has_new_source: bool,
     /// A repository of the target was found to hold it.
     held_before: bool,
+    /// A copy at the target was seen to be missing or damaged, so that no manifest's word is taken for another.
+    doubted: bool,
+    /// Why what is damaged stays so, whatever is sent.
+    beyond_repair: Option<Box<E>>,
 }
 
 #[derive(Debug)]
@@ -194,7 +200,15 @@ impl<E: Clone> Ledger<E> {
                 };
                 let held_before = matches!(state, BlobState::Held { .. });
                 let needs = Vec::new();
-                self.blobs.push(Blob { state, needs, first_waiting: 0, has_new_source: false, held_before });
+                self.blobs.push(Blob {
+                    state,
+                    needs,
+                    first_waiting: 0,
+                    has_new_source: false,
+                    held_before,
+                    doubted: false,
+                    beyond_repair: None,
+                });
                 (id, true)
             }
         }
@@ -241,13 +255,9 @@ impl<E: Clone> Ledger<E> {
         let id = self.blob_ids.get(&key).copied();
         self.held.entry(key).or_insert(repository);
         let Some(id) = id else { return (None, Vec::new()) };
-        let is_distrusted = self.is_distrusted(Ticket { blob: id, repository });
         let blob = &mut self.blobs[id.index()];
         blob.held_before = true;
-        if is_distrusted {
-            return (None, Vec::new());
-        }
-        if !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
+        if blob.doubted || !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
             return (None, Vec::new());
         }
         blob.state = BlobState::Held { by: repository, ours: false };
@@ -306,6 +316,11 @@ impl<E: Clone> Ledger<E> {
             && !self.lost.contains(&ticket.blob)
         {
             return Err(failure.error.clone());
+        }
+        if let Some(error) = &blob.beyond_repair
+            && self.distrusted.contains(&ticket)
+        {
+            return Err(E::clone(error));
         }
         blob.needs[at].deliveries.push(id);
         blob.first_waiting = blob.first_waiting.min(at);
@@ -494,7 +509,10 @@ impl<E: Clone> Ledger<E> {
         let error = failure.error.clone();
         need.state =
             if failure.lasting { NeedState::Refused(Box::new(failure.error)) } else { NeedState::Waiting };
-        let concerned = std::mem::take(&mut need.deliveries);
+        let mut concerned = std::mem::take(&mut need.deliveries);
+        if failure.stays_damaged {
+            concerned.extend(self.give_up_repair(ticket.blob, &error));
+        }
         let mut steps = Vec::new();
         for delivery in concerned {
             steps.extend(self.settle_failed(delivery, &error));

@@ -52,8 +52,9 @@ impl BlobOrder {
 
     /// The target has taken the blob, and has a damaged copy of it all the same.
     fn still(&self, flaw: Flaw, target: &Target) -> Error {
-        let why = damaged_copy(&self.blob, flaw);
-        target.error(Kind::Invalid, format!("check a blob of {}", self.repository), why)
+        let error =
+            target.error(Kind::Invalid, format!("check a blob of {}", self.repository), String::new());
+        Error { cause: damaged_copy(&self.blob, flaw), ..error }
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{Holds, Target};
+use crate::error::Cause;
 use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
@@ -167,17 +168,17 @@ impl Inspector {
 }
 
 /// That a blob was sent, and the target's copy is none the better for it.
-pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw) -> String {
+pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw) -> Cause {
     let (digest, size) = (&blob.digest, blob.size);
     let actual = match flaw {
         Flaw::Missing => format!("nothing instead of {size} bytes"),
         Flaw::Size { there } => format!("{there} bytes instead of {size}"),
         Flaw::Damaged => format!("{size} bytes that are not its own"),
     };
-    format!(
+    Cause::DamagedCopy(format!(
         "it holds a damaged copy of {digest}, {actual}; delete it there, or its file in the registry's storage, and \
          run again"
-    )
+    ))
 }
 
 fn flaw_by_size(held: Held, size: u64) -> Option<Flaw> {

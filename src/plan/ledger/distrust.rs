@@ -1,6 +1,6 @@
 //! Copies of blobs at the target that were seen to be missing or damaged.
 
-use super::{BlobState, Ledger, NeedState, Ticket};
+use super::{BlobId, BlobState, DeliveryId, Ledger, NeedState, Ticket};
 
 impl<E: Clone> Ledger<E> {
     /// The repository's copy of the blob was seen to be missing or damaged. Whatever the target says of it, it is to be
@@ -15,11 +15,27 @@ impl<E: Clone> Ledger<E> {
         if let NeedState::Moving { must_send } = &mut blob.needs[at].state {
             *must_send = true;
         }
-        if matches!(blob.state, BlobState::Held { by, .. } if by == ticket.repository) {
+        blob.doubted = true;
+        let is_told = matches!(blob.state, BlobState::Held { ours: false, .. });
+        if is_told || matches!(blob.state, BlobState::Held { by, .. } if by == ticket.repository) {
             // A ticket that is out will bring it to one of those who wait.
             let is_out = blob.needs.iter().any(|need| matches!(need.state, NeedState::Moving { .. }));
             blob.state = if is_out { BlobState::Moving } else { BlobState::Wanted };
         }
+    }
+
+    /// The target keeps a damaged copy whatever it is sent, so that it would be sent in vain to the other repositories
+    /// whose copies are damaged. Those that wait for it there.
+    pub(super) fn give_up_repair(&mut self, id: BlobId, error: &E) -> Vec<DeliveryId> {
+        let distrusted = &self.distrusted;
+        let blob = &mut self.blobs[id.index()];
+        blob.beyond_repair = Some(Box::new(error.clone()));
+        let is_concerned = |repository| distrusted.contains(&Ticket { blob: id, repository });
+        let needs = blob.needs.iter_mut().filter(|need| is_concerned(need.repository));
+        needs
+            .filter(|need| matches!(need.state, NeedState::Waiting))
+            .flat_map(|need| std::mem::take(&mut need.deliveries))
+            .collect()
     }
 
     /// Whether the repository's copy was seen to be missing or damaged, and none has landed since.

@@ -37,7 +37,7 @@ impl Book {
 }
 
 fn lasting(error: &'static str, no_source: bool) -> Failure<&'static str> {
-    Failure { error, no_source, lasting: true }
+    Failure { error, no_source, lasting: true, stays_damaged: false }
 }
 
 #[test]
