@@ -76,6 +76,7 @@ impl fmt::Display for Blemish {
             Flaw::Missing => write!(f, "{digest} ({size} bytes) is missing"),
             Flaw::Size { there } => write!(f, "{digest} has {there} bytes instead of {size}"),
             Flaw::Damaged => write!(f, "{digest} ({size} bytes) has other bytes"),
+            Flaw::Unreadable { there } => write!(f, "{digest} can be read for {there} of {size} bytes"),
         }
     }
 }

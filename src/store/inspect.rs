@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -42,11 +42,16 @@ pub enum Flaw {
     },
     /// It has the right size and other bytes.
     Damaged,
+    /// It has the right size by the target's word, and reading it ends after so many bytes, however often it is tried. A
+    /// registry may remember the size of a file that is lost or cut (distribution's `blobdescriptor` cache).
+    Unreadable {
+        there: u64,
+    },
 }
 
 /// How many blobs are under way at once, by the limits of a transfer.
 #[derive(Debug)]
-struct Lanes {
+struct Room {
     large: Semaphore,
     small: Semaphore,
 }
@@ -62,7 +67,7 @@ fn cell<K: Eq + Hash, V>(cells: &Cells<K, V>, key: K) -> Arc<OnceCell<V>> {
 pub(crate) struct Inspector {
     target: Target,
     depth: Depth,
-    lanes: Lanes,
+    room: Room,
     listener: Listener,
     /// By repository, where they differ in what they have; digest and size in bytes.
     asked: Cells<(Option<Repository>, Digest, u64), Option<Flaw>>,
@@ -102,7 +107,7 @@ impl Inspector {
         Self {
             target,
             depth,
-            lanes: Lanes { large: Semaphore::new(large.get()), small: Semaphore::new(small.get()) },
+            room: Room { large: Semaphore::new(large.get()), small: Semaphore::new(small.get()) },
             listener,
             asked: Mutex::default(),
             read: Mutex::default(),
@@ -147,7 +152,7 @@ impl Inspector {
     }
 
     async fn ask(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<Flaw>, Error> {
-        let _permit = self.lanes.small.acquire().await.expect("the semaphore is never closed");
+        let _permit = self.room.small.acquire().await.expect("the semaphore is never closed");
         Ok(flaw_by_size(self.target.has(repository, blob).await?, blob.size))
     }
 
@@ -155,8 +160,8 @@ impl Inspector {
     async fn read(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Unread> {
         let (listener, size) = (&self.listener, blob.size);
         listener(Event::Replanned { bytes: size.cast_signed(), deliveries: 0 });
-        let lane = if size > LARGE { &self.lanes.large } else { &self.lanes.small };
-        let _permit = lane.acquire().await.expect("the semaphore is never closed");
+        let room = if size > LARGE { &self.room.large } else { &self.room.small };
+        let _permit = room.acquire().await.expect("the semaphore is never closed");
         let transfer = self.next_id.fetch_sub(1, Ordering::Relaxed);
         let name = repository.as_str().rsplit('/').next().unwrap_or_default();
         listener(Event::Started { transfer, what: format!("{name} {}", blob.digest.short()), size });
@@ -174,6 +179,7 @@ pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw) -> Cause {
         Flaw::Missing => format!("nothing instead of {size} bytes"),
         Flaw::Size { there } => format!("{there} bytes instead of {size}"),
         Flaw::Damaged => format!("{size} bytes that are not its own"),
+        Flaw::Unreadable { there } => format!("of which {there} of {size} bytes can be read"),
     };
     Cause::DamagedCopy(format!(
         "it holds a damaged copy of {digest}, {actual}; delete it there, or its file in the registry's storage, and \
@@ -202,6 +208,11 @@ pub(crate) async fn read_through(
 ) -> Result<Option<Flaw>, Error> {
     let mut patience = Patience::new(target.policy());
     let mut past_caches = false;
+    let position = AtomicU64::new(0);
+    let moved = |reached| {
+        position.store(reached, Ordering::Relaxed);
+        moved(reached);
+    };
     loop {
         let trial = match read_once(target, repository, blob, past_caches, &moved).await {
             Ok(()) => return Ok(None),
@@ -224,9 +235,17 @@ pub(crate) async fn read_through(
         };
         match pause {
             Some(pause) => target.rest(pause, error).await,
+            None if is_cut_off(error) && target.is_alive() => {
+                return Ok(Some(Flaw::Unreadable { there: position.load(Ordering::Relaxed) }));
+            }
             None => return Err(trial.into_error()),
         }
     }
+}
+
+/// Whether an answer has begun and not come to its end.
+fn is_cut_off(error: &Error) -> bool {
+    error.kind == Kind::Transient && error.status.is_none() && !error.is_out_of_reach()
 }
 
 async fn read_once(
