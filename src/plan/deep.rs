@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use serde::Serialize;
 
 use super::ledger::{Step, Ticket};
@@ -62,10 +62,6 @@ impl Damage {
     pub(crate) fn whole(&self) -> (usize, u64) {
         let bytes = self.whole.iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size));
         (self.whole.len(), bytes)
-    }
-
-    fn is_flawed(&self, digest: &Digest, size: u64) -> bool {
-        self.blobs.iter().any(|blemish| blemish.digest == *digest && blemish.size == size)
     }
 }
 
@@ -215,15 +211,21 @@ impl Look<'_> {
         let blobs = levels.iter().flatten().flat_map(|manifest| blobs_of(manifest, include_foreign));
         let blobs: Vec<&Descriptor> =
             blobs.filter(|blob| seen.insert((blob.digest.clone(), blob.size))).collect();
-        // Gathered before they are begun: the compiler cannot see through a closure in a stream.
-        let mut looks = Vec::with_capacity(blobs.len());
-        for blob in &blobs {
-            looks.push(self.inspector.inspect(repository, blob));
+        // Begun as there is room: an image may have very many.
+        let (mut looks, mut waiting) = (FuturesOrdered::new(), blobs.iter());
+        let mut seen_of = Vec::with_capacity(blobs.len());
+        loop {
+            while looks.len() < self.resolver.parallel.get()
+                && let Some(blob) = waiting.next()
+            {
+                looks.push_back(self.inspector.inspect(repository, blob));
+            }
+            let Some(look) = looks.next().await else { break };
+            seen_of.push(look?);
         }
-        let looks: Vec<_> = stream::iter(looks).buffered(self.resolver.parallel.get()).collect().await;
         let mut blemishes = Vec::new();
-        for (look, blob) in looks.into_iter().zip(blobs) {
-            if let Some(flaw) = look? {
+        for (flaw, blob) in seen_of.into_iter().zip(blobs) {
+            if let Some(flaw) = flaw {
                 let (digest, size) = (blob.digest.clone(), blob.size);
                 seen.remove(&(digest.clone(), size));
                 blemishes.push(Blemish { digest, size, flaw });
@@ -250,10 +252,11 @@ impl Plan {
         repository: RepositoryId,
     ) -> Vec<Step<Error>> {
         let mut steps = Vec::new();
+        let flawed: HashSet<(&Digest, u64)> = damage.blobs.iter().map(|b| (&b.digest, b.size)).collect();
         for id in blobs {
             let ticket = Ticket { blob: *id, repository };
             let blob = &self.blobs[id.index()];
-            if damage.is_flawed(&blob.digest, blob.size) {
+            if flawed.contains(&(&blob.digest, blob.size)) {
                 self.ledger.distrust(ticket);
             } else if damage.whole.contains(&(blob.digest.clone(), blob.size)) {
                 steps.extend(self.ledger.landed(ticket));

@@ -177,7 +177,7 @@ pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw) -> Cause {
     let (digest, size) = (&blob.digest, blob.size);
     let actual = match flaw {
         Flaw::Missing => format!("nothing instead of {size} bytes"),
-        Flaw::Size { there } => format!("{there} bytes instead of {size}"),
+        Flaw::Size { there } => format!("{there} bytes instead of {size} bytes"),
         Flaw::Damaged => format!("{size} bytes that are not its own"),
         Flaw::Unreadable { there } => format!("of which {there} of {size} bytes can be read"),
     };
