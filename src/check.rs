@@ -3,16 +3,19 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::ready;
-use std::num::NonZeroUsize;
 
 use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 
+use crate::error::Remedy;
 use crate::events::{Event, Listener};
 use crate::image::manifest::Trimmed;
 use crate::image::reference::{Digest, Location, Repository};
+use crate::mirror::Limits;
 use crate::output::report::{self, Exit};
-use crate::plan::{BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Tree};
+use crate::plan::{
+    Blemish, BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket, Tree,
+};
 use crate::store::Target;
 use crate::store::registry::{Error, Side};
 use crate::util::text;
@@ -48,6 +51,9 @@ pub struct Line {
     /// What is missing of what is partial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Lack>,
+    /// Blobs that are missing or damaged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Blemish>,
     /// The index is there with all platforms that are wanted, but not with all that it names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sparse: bool,
@@ -92,10 +98,15 @@ pub(crate) async fn check(
     requests: Vec<Request>,
     target: Target,
     rules: Rules,
-    parallel: NonZeroUsize,
+    limits: Limits,
     listener: &Listener,
 ) -> Check {
-    let mut resolution = Resolution::new(requests, target.clone(), rules, parallel);
+    let inspector = limits.inspector(&target, rules, listener);
+    if inspector.is_some() {
+        // What is read is shown as what is moved would be.
+        listener(Event::Planned { bytes: 0, deliveries: 0 });
+    }
+    let mut resolution = Resolution::new(requests, target.clone(), rules, limits.small, inspector);
     let mut plan = Plan::new(&target, rules);
     let mut manifests = Manifests::default();
     let mut lines: HashMap<ImageId, Vec<Line>> = HashMap::new();
@@ -122,7 +133,7 @@ pub(crate) async fn check(
             }
         }
     }
-    let mut work = Work::of(&plan, &look_for_found(&plan, &target, parallel).await);
+    let mut work = Work::of(&plan, &look_for_found(&plan, &target, limits).await);
     (work.manifests_to_copy, work.manifest_bytes) = (manifests.number, manifests.bytes);
     let mut images: Vec<ImageId> = resolution.images().collect();
     images.sort_by_key(|image| resolution.rank(*image));
@@ -132,17 +143,20 @@ pub(crate) async fn check(
 
 /// Which of the blobs that are to be moved the target has from an interrupted run, as a run itself would find out while
 /// it moves them.
-async fn look_for_found(plan: &Plan, target: &Target, parallel: NonZeroUsize) -> HashSet<BlobId> {
+async fn look_for_found(plan: &Plan, target: &Target, limits: Limits) -> HashSet<BlobId> {
     let unknown = plan.blobs().filter(|(id, _)| !plan.ledger.is_held(*id));
     let looks = unknown.filter_map(|(id, blob)| {
         let repository = plan.ledger.needs(id).next()?;
+        if plan.ledger.is_distrusted(Ticket { blob: id, repository }) {
+            return None;
+        }
         let repository = plan.ledger.repository(repository);
         Some(async move {
             let held = target.has(repository, &blob.descriptor()).await;
             held.is_ok_and(|held| held.may_be(blob.size)).then_some(id)
         })
     });
-    stream::iter(looks).buffer_unordered(parallel.get()).filter_map(ready).collect().await
+    stream::iter(looks).buffer_unordered(limits.small.get()).filter_map(ready).collect().await
 }
 
 /// The manifests that a run would push.
@@ -175,11 +189,15 @@ impl Line {
             State::Present(_) | State::Sparse(_) => (Standing::There, None, None),
             State::Trimmed(trimmed) => (Standing::There, Some(trimmed.clone()), None),
             State::Missing => (Standing::Missing, None, None),
-            State::Partial(_) => (Standing::Partial, None, None),
+            State::Partial(_) | State::Damaged(_) => (Standing::Partial, None, None),
             State::Different => (Standing::Different, None, None),
             State::Failed(error) => (Standing::Failed, None, Some(error)),
         };
-        let lacks = if let State::Partial(lack) = state { Some(*lack) } else { None };
+        let (lacks, damage) = match state {
+            State::Partial(lack) => (Some(*lack), None),
+            State::Damaged(damage) => (Some(damage.lack()), Some(damage)),
+            _ => (None, None),
+        };
         Self {
             source: request.reference.to_string(),
             target: format!("{}/{location}", target.place()),
@@ -188,10 +206,20 @@ impl Line {
             lacks,
             sparse: matches!(state, State::Sparse(_)),
             trimmed,
-            cause: error.map(ToString::to_string),
+            cause: error
+                .map(ToString::to_string)
+                .or_else(|| Some(format!("{} ({})", damage?.told()?, Remedy::Repair))),
+            damaged: damage.map_or(Vec::new(), |damage| damage.blobs.clone()),
             side: error.map(|error| error.side),
             refused: error.is_some_and(Error::is_refusal),
         }
+    }
+}
+
+impl Line {
+    /// Whether something of it is missing or damaged that only a repair notices.
+    fn is_damaged(&self) -> bool {
+        self.state == Standing::Partial && self.cause.is_some()
     }
 }
 
@@ -233,7 +261,7 @@ impl Work {
         for (id, blob) in plan.blobs() {
             let holder =
                 if found.contains(&id) { plan.ledger.needs(id).next() } else { plan.ledger.holder(id) };
-            let copied = usize::from(holder.is_none());
+            let copied = usize::from(holder.is_none() && plan.ledger.needs(id).next().is_some());
             // Of a blob that is there, the repository that has it may be among those that need it.
             let there = plan.ledger.needs(id).filter(|need| Some(*need) == holder).count();
             let mounted = plan.ledger.needs(id).count().saturating_sub(copied + there);
@@ -253,6 +281,8 @@ impl fmt::Display for Lack {
             Lack::Platforms => "all of the platforms",
             Lack::Layers => "all of the layers that are not to be distributed",
             Lack::Listing => "an entry in the list of referrers",
+            Lack::Manifests => "all of the manifests",
+            Lack::Blobs => "all of the blobs",
         })
     }
 }
@@ -270,7 +300,8 @@ impl fmt::Display for Check {
             };
             write!(f, "{state:<10}{} → {}", line.source, line.target)?;
             match (&line.cause, &line.lacks) {
-                (Some(cause), _) => writeln!(f, ": {cause}")?,
+                (Some(cause), Some(Lack::Blobs | Lack::Manifests) | None) => writeln!(f, ": {cause}")?,
+                (Some(cause), Some(lack)) => writeln!(f, ": without {lack}; {cause}")?,
                 (None, Some(lack)) => writeln!(f, ": without {lack}")?,
                 (None, None) => writeln!(f)?,
             }
@@ -293,10 +324,11 @@ impl fmt::Display for Check {
                 "Missing platforms are added by --platform all, or by naming those that are wanted."
             )?;
         }
+        let with = if self.images.iter().any(Line::is_damaged) { " with --repair" } else { "" };
         if self.missing + self.partial + self.different > 0 {
             writeln!(
                 f,
-                "A run would pull and push {} in {}, mount {} ({}) and push {} ({}).",
+                "A run{with} would pull and push {} in {}, mount {} ({}) and push {} ({}).",
                 text::bytes(work.bytes_to_copy),
                 text::count(work.blobs_to_copy, "blob"),
                 text::count(work.blobs_to_mount, "blob"),

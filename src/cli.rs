@@ -82,6 +82,7 @@ Examples:
   mirror-images --dry-run -k 1.35 registry.example.com:5000/kubeone
   mirror-images --manifest kubeone.yaml registry.example.com:5000
   mirror-images --check --images-from list.txt registry.example.com
+  mirror-images --check --deep --manifest kubeone.yaml registry.example.com
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
 
 Environment:
@@ -187,6 +188,15 @@ pub struct TransferArgs {
     #[arg(long, conflicts_with = "dry_run")]
     pub check: bool,
 
+    /// With --check or --repair, look below the tags that are right: size asks the target for each blob, bytes reads
+    /// them all and holds them against their digests
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "size")]
+    pub deep: Option<Deep>,
+
+    /// Mirror, and send again what is missing or damaged below tags that are right, as --check --deep finds it
+    #[arg(long)]
+    pub repair: bool,
+
     /// Images in flight
     #[arg(short, long, visible_alias = "parallel-image-copy-limit", default_value = "10", value_name = "N")]
     pub parallel: NonZeroUsize,
@@ -246,6 +256,14 @@ pub struct TransferArgs {
     /// Read the password for --username from standard input
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Deep {
+    /// Each blob is asked for, with its size
+    Size,
+    /// All bytes are read as well, and held against their digests
+    Bytes,
 }
 
 #[derive(Debug, Args)]

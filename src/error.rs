@@ -99,9 +99,11 @@ impl fmt::Display for Error {
 }
 
 impl Error {
-    /// Whether the target would not take something. A tag that is to stay what it is is none of that.
+    /// Whether the target would not take something. A tag that is to stay what it is is none of that, and neither is a
+    /// damaged copy that stays where the target has taken another.
     pub fn is_refusal(&self) -> bool {
-        self.side == Side::Target && self.kind != Kind::Immutable
+        let stays = self.kind == Kind::Immutable || matches!(self.cause, Cause::DamagedCopy(_));
+        self.side == Side::Target && !stays
     }
 
     /// Whether no connection came about: to the host's name, to its address, or by TLS. Whatever was asked for, it would

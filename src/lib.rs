@@ -100,8 +100,8 @@ pub async fn run(
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
 pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
     let (target, requests) = requests(options, selection);
-    let (name, parallel) = (options.target.to_string(), limits(options).small);
-    let found = check::check(name, requests, target, options.rules, parallel, &listener).await;
+    let (name, limits) = (options.target.to_string(), limits(options));
+    let found = check::check(name, requests, target, options.rules, limits, &listener).await;
     found.without_platforms(options.platforms.not_found())
 }
 

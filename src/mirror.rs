@@ -24,9 +24,10 @@ pub use self::limits::Limits;
 pub use self::report::{Finished, Totals};
 
 use self::lanes::{Lane, Lanes};
-use self::publish::{Published, put_manifests};
+use self::publish::{Proof, Published, put_manifests};
 use self::refusals::{Mark, Refusals};
 use self::transfers::{Position, Transfer, Transfers, followed};
+use crate::error::Cause;
 use crate::events::{Event, Listener, Outcome, TransferId};
 use crate::image::manifest::{Extent, Manifest};
 use crate::image::reference::Digest;
@@ -131,6 +132,7 @@ struct Delivery {
 
 struct Run {
     target: Target,
+    rules: Rules,
     limits: Limits,
     listener: Listener,
     resolution: Resolution,
@@ -165,10 +167,12 @@ impl Run {
     fn new(requests: Vec<Request>, target: Target, rules: Rules, limits: Limits, listener: Listener) -> Self {
         let deliveries = requests.iter().map(|request| request.destinations.len()).sum();
         listener(Event::Planned { bytes: 0, deliveries });
+        let inspector = limits.inspector(&target, rules, &listener);
         Self {
             plan: Plan::new(&target, rules),
-            resolution: Resolution::new(requests, target.clone(), rules, limits.small),
+            resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
+            rules,
             limits,
             listener,
             lanes: Lanes::new(REQUESTS_PER_HOST),
@@ -303,6 +307,12 @@ impl Run {
                 self.refusals.no_answer(&error, repository);
                 Outcome::Failed(Box::new(error))
             }
+            State::Damaged(damage) => {
+                let (number, bytes) = damage.whole();
+                self.totals.blobs_found += number;
+                self.totals.bytes_found = self.totals.bytes_found.saturating_add(bytes);
+                return self.refusals.answered();
+            }
             State::Missing | State::Partial(_) | State::Different => return self.refusals.answered(),
         };
         if matches!(outcome, Outcome::Present(_)) {
@@ -407,6 +417,8 @@ impl Run {
             likely_absent: self.resolution.has_found_nothing(),
             // A large blob that is not mounted after all waits for its turn among the large ones.
             may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,
+            suspect: self.plan.ledger.is_distrusted(ticket),
+            look: self.rules.deep,
             listener: followed(&self.listener, position),
         }
     }
@@ -425,12 +437,17 @@ impl Run {
         let blobs = &on_its_way.tree.blobs;
         let from_before = blobs.iter().any(|blob| self.is_old(*blob))
             || self.old_repositories.contains(&self.plan.ledger.repository_of(delivery));
+        let proof = match () {
+            () if self.rules.deep.is_some() => Proof::Bytes,
+            () if from_before => Proof::Head,
+            () => Proof::Answer,
+        };
         let request = self.resolution.request(image).clone();
         let (target, mark) = (self.target.clone(), self.refusals.begin());
         self.small_under_way += 1;
         self.tasks.spawn(async move {
             let (location, refers) = (&request.destinations[name], request.refers_to.is_some());
-            let published = put_manifests(&target, location, levels, refers, from_before).await;
+            let published = put_manifests(&target, location, levels, refers, proof).await;
             Done::Published(delivery, mark, published)
         });
     }
@@ -499,7 +516,8 @@ impl Run {
                 if no_source && lasting {
                     self.plan.rule_out(ticket.blob, origins);
                 }
-                let failure = Failure { error: error.clone(), no_source, lasting };
+                let stays_damaged = matches!(error.cause, Cause::DamagedCopy(_));
+                let failure = Failure { error: error.clone(), no_source, lasting, stays_damaged };
                 let more_to_come = !self.resolution.is_over();
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
                 // What else is under way for an image that has failed says nothing new.

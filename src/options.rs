@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::cli::{Cli, ConfigArgs, ConfigFormat, Format, ProgressMode, SelectionArgs, TransferArgs};
+use crate::cli::{Cli, ConfigArgs, ConfigFormat, Deep, Format, ProgressMode, SelectionArgs, TransferArgs};
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
+use crate::store::Depth;
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
 use crate::store::registry::proxies::Proxies;
@@ -137,7 +138,8 @@ impl Options {
             (false, true) => Mode::Check,
             (false, false) => Mode::Mirror,
         };
-        let platforms = platforms(&cli.selection, mode)?;
+        let deep = deep(&cli.transfer)?;
+        let platforms = platforms(&cli.selection, mode == Mode::Check || deep.is_some())?;
         ensure!(
             cli.output.report.as_deref() != Some(Path::new("-")),
             "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
@@ -162,6 +164,7 @@ impl Options {
                 no_clobber: cli.transfer.no_clobber,
                 include_foreign: cli.transfer.include_foreign,
                 referrers: cli.transfer.referrers,
+                deep,
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
@@ -190,13 +193,36 @@ fn policy(transfer: &TransferArgs) -> Policy {
     Policy { retries: transfer.retries, timing, manifest_max: usize::from(transfer.max_manifest_size) << 20 }
 }
 
-/// A check looks closely unasked: whoever checks wants to know.
-fn platforms(selection: &SelectionArgs, mode: Mode) -> Result<Platforms> {
+/// How closely the target is looked at below tags that are right; `None` where they are believed.
+fn deep(transfer: &TransferArgs) -> Result<Option<Depth>> {
+    let TransferArgs { deep, repair, check, dry_run, .. } = *transfer;
+    ensure!(
+        !(repair && check),
+        "--repair writes, and --check does not: --check --deep tells what --repair would find"
+    );
+    ensure!(
+        !(repair && dry_run),
+        "--repair asks the target, and --dry-run uses no network: --check --deep tells what --repair would find"
+    );
+    ensure!(
+        deep.is_none() || repair || check,
+        "--deep says how closely to look: add --check to be told what is missing or damaged, or --repair to have it \
+         sent again"
+    );
+    let depth = |deep| match deep {
+        Deep::Size => Depth::Size,
+        Deep::Bytes => Depth::Bytes,
+    };
+    Ok(deep.or(repair.then_some(Deep::Size)).map(depth))
+}
+
+/// A check looks `closely` unasked: whoever checks wants to know.
+fn platforms(selection: &SelectionArgs, closely: bool) -> Result<Platforms> {
     if selection.platform.iter().any(|text| text.trim() == "all") {
         return Ok(Platforms::every());
     }
     if selection.platform.is_empty() {
-        return Ok(if mode == Mode::Check { Platforms::every() } else { Platforms::default() });
+        return Ok(if closely { Platforms::every() } else { Platforms::default() });
     }
     let wanted = selection.platform.iter().map(|text| text.parse::<Platform>().context("--platform"));
     Ok(Platforms::new(wanted.collect::<Result<_>>()?, selection.platform_repin))

@@ -13,8 +13,9 @@ use crate::image::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository};
 use crate::store::registry::Error;
-use crate::store::{Origin, Source, Target};
+use crate::store::{Depth, Origin, Source, Target};
 
+mod deep;
 mod foreign;
 mod ids;
 mod ledger;
@@ -24,6 +25,8 @@ mod resolve;
 mod resolver;
 mod tree;
 
+pub use deep::Blemish;
+pub(crate) use deep::Damage;
 pub(crate) use ids::{BlobId, DeliveryId, ImageId, RepositoryId, SourceId};
 pub(crate) use ledger::{Failure, How, Ledger, Part, Step, Ticket, Turn};
 pub(crate) use resolve::{News, Resolution};
@@ -52,6 +55,8 @@ pub struct Rules {
     pub include_foreign: bool,
     /// What refers to an image, such as its signatures, is copied with it.
     pub referrers: bool,
+    /// Images whose name is right are looked at down to their blobs, so closely.
+    pub deep: Option<Depth>,
 }
 
 /// An image to be mirrored: where it comes from and is to go, by name.
@@ -77,6 +82,8 @@ pub(crate) enum State {
     Trimmed(Trimmed),
     /// It has the source's manifest, but not all of what is wanted with it.
     Partial(Lack),
+    /// It has the source's manifest, and something below it is missing or damaged.
+    Damaged(Arc<Damage>),
     /// Nothing is there under this name.
     Missing,
     /// Something else is there.
@@ -95,11 +102,15 @@ pub enum Lack {
     Layers,
     /// An entry in the list of what refers to an image.
     Listing,
+    /// Manifests that are what their digests say.
+    Manifests,
+    /// Blobs that are what their digests and sizes say.
+    Blobs,
 }
 
 impl State {
     pub(crate) fn is_wanted(&self) -> bool {
-        matches!(self, State::Missing | State::Partial(_) | State::Different)
+        matches!(self, State::Missing | State::Partial(_) | State::Damaged(_) | State::Different)
     }
 
     /// What is there, where nothing is to be done.
@@ -107,7 +118,9 @@ impl State {
         match self {
             State::Present(digest) | State::Sparse(digest) => Some(digest),
             State::Trimmed(trimmed) => Some(&trimmed.target),
-            State::Partial(_) | State::Missing | State::Different | State::Failed(_) => None,
+            State::Partial(_) | State::Damaged(_) | State::Missing | State::Different | State::Failed(_) => {
+                None
+            }
         }
     }
 
@@ -276,6 +289,9 @@ impl Plan {
             let repository = self.ledger.repository_id(&location.repository);
             let id = match tree.as_ref().filter(|_| state.is_wanted()) {
                 Some(tree) => {
+                    if let State::Damaged(damage) = &state {
+                        steps.extend(self.enter_damage(damage, &tree.blobs, repository));
+                    }
                     let parts = parts_of(tree, request);
                     let (id, next) = self.ledger.admit(repository, &tree.blobs, parts);
                     steps.extend(next);

@@ -4,6 +4,7 @@
 //! sessions or files; [`BlobReader`] verifies bytes wherever they come from.
 
 mod copy;
+mod inspect;
 #[cfg(test)]
 pub(crate) mod memory;
 mod reader;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use url::Url;
 
 pub(crate) use self::copy::{BlobOrder, Landed, copy_blob};
+pub use self::inspect::{Depth, Flaw};
+pub(crate) use self::inspect::{Inspector, damaged_copy};
 pub(crate) use self::reader::BlobReader;
 
 use self::copy::Put;

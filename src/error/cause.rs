@@ -31,6 +31,8 @@ pub enum Cause {
     Forbidden(Option<String>),
     /// A proxy is in the way.
     Proxy { proxy: String, trouble: ProxyTrouble },
+    /// A blob was taken, and the copy of it that is there is damaged all the same: how, in a sentence.
+    DamagedCopy(String),
     /// What should be a list of referrers is something of this media type.
     NoList(String),
 }
@@ -159,7 +161,7 @@ impl Cause {
                 return format!("no such host: {}", detail.shown(redactor));
             }
             Self::Answer(answer) => return answer.shown(redactor),
-            Self::Told(sentence) => return redactor.apply(sentence),
+            Self::Told(sentence) | Self::DamagedCopy(sentence) => return redactor.apply(sentence),
             Self::NoTls => "it does not speak TLS".to_owned(),
             Self::Certificate(reason) => format!("its certificate is not trusted: {reason}"),
             Self::Tls(reason) => format!("TLS: {reason}"),
@@ -206,6 +208,7 @@ mod tests {
         let answer = Answer { status: 400, codes: vec![], message: quote(), elsewhere: Some(text()) };
         let causes = [
             Cause::Told(text()),
+            Cause::DamagedCopy(text()),
             Cause::Quoted(quote()),
             Cause::Answer(Box::new(answer)),
             Cause::Certificate(text()),

@@ -66,6 +66,8 @@ pub enum Remedy {
     MediaType(String),
     /// A manifest was taken, and its copy there is damaged all the same.
     DeleteManifest(Location),
+    /// Content that the target should have is missing or damaged there.
+    Repair,
     /// An index within an index that names what is not wanted.
     NestedIndex,
     /// A digest is pinned, of an index that names what is not wanted.
@@ -138,6 +140,7 @@ impl fmt::Display for Remedy {
                 "its copy there is damaged, and is not replaced by being pushed: delete {location} there, or its file \
                  in the registry's storage, and run again"
             ),
+            Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
                  there: take all platforms",
@@ -179,6 +182,7 @@ mod tests {
             Remedy::NotClobbered,
             Remedy::LargerManifests,
             Remedy::PinnedIndex,
+            Remedy::Repair,
         ];
         let command = Cli::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
@@ -191,6 +195,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 10);
+        assert_eq!(named, 11);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
 
@@ -134,14 +134,10 @@ impl Extent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trimmed {
     /// The whole one's digest.
-    #[serde(rename = "source_digest", serialize_with = "as_text")]
+    #[serde(rename = "source_digest")]
     pub source: Digest,
-    #[serde(rename = "target_digest", serialize_with = "as_text")]
+    #[serde(rename = "target_digest")]
     pub target: Digest,
-}
-
-fn as_text<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(digest)
 }
 
 /// Why some bytes are no manifest to be mirrored.

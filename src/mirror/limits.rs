@@ -2,6 +2,10 @@
 
 use std::num::NonZeroUsize;
 
+use crate::events::Listener;
+use crate::plan::Rules;
+use crate::store::{Inspector, Target};
+
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Large blobs.
@@ -20,6 +24,12 @@ impl Limits {
         let beyond_ten = parallel.get().saturating_sub(10);
         let large = parallel.min(TEN).saturating_add(beyond_ten / 3);
         Self { large, small: parallel.saturating_mul(TWELVE).min(MOST) }
+    }
+
+    /// Whoever looks at blobs that should be at the target, if `rules` want that.
+    pub(crate) fn inspector(self, target: &Target, rules: Rules, listener: &Listener) -> Option<Inspector> {
+        let depth = rules.deep?;
+        Some(Inspector::new(target.clone(), depth, self.large, self.small, listener.clone()))
     }
 
     /// The same where only so many files may be open: a transfer has two connections, and idle ones stay open for a

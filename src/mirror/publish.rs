@@ -21,18 +21,29 @@ pub(super) struct Published {
     pub trouble: Option<Error>,
 }
 
+/// What shows that a manifest is there once it has been put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The answer to its being put.
+    Answer,
+    /// That the target says so when it is asked.
+    Head,
+    /// Its bytes, read back.
+    Bytes,
+}
+
 /// Puts manifests level by level; the last one, the root, gets the name of `location` and with it the tag. Those of one
 /// level go together.
 ///
-/// What `refers` to an image is made findable by it. What may be there `from_before` is confirmed after its being put,
-/// and before anything names it: a registry that ran out of room may have kept damaged files, and take them for the
-/// manifests that it is sent (distribution before 3.0).
+/// What `refers` to an image is made findable by it. What may be there from before is confirmed by a further `proof` after
+/// its being put, and before anything names it: a registry that ran out of room may have kept damaged files, and take
+/// them for the manifests that it is sent (distribution before 3.0).
 pub(super) async fn put_manifests(
     target: &Target,
     location: &Location,
     levels: Vec<Vec<Arc<Manifest>>>,
     refers: bool,
-    from_before: bool,
+    proof: Proof,
 ) -> Published {
     let mut published = Published::default();
     let last = levels.len().saturating_sub(1);
@@ -42,8 +53,8 @@ pub(super) async fn put_manifests(
             let name =
                 if is_root { location.name.clone() } else { TagOrDigest::Digest(manifest.digest.clone()) };
             let at = Location { repository: location.repository.clone(), name };
-            if from_before && (!is_root || manifest.stand_in == StandIn::None) {
-                put_and_confirm(target, &at, manifest, refers && is_root).await
+            if proof != Proof::Answer && (!is_root || manifest.stand_in == StandIn::None) {
+                put_and_confirm(target, &at, manifest, refers && is_root, proof).await
             } else {
                 put(target, &at, manifest, refers && is_root).await
             }
@@ -78,6 +89,7 @@ async fn put_and_confirm<'m>(
     at: &Location,
     manifest: &'m Arc<Manifest>,
     refers: bool,
+    proof: Proof,
 ) -> Result<&'m Arc<Manifest>, Error> {
     let name = TagOrDigest::Digest(manifest.digest.clone());
     let by_digest = Location { repository: at.repository.clone(), name };
@@ -87,19 +99,34 @@ async fn put_and_confirm<'m>(
     }
     let is_tagged = *at != by_digest;
     put(target, &by_digest, manifest, refers && !is_tagged).await?;
-    match target.resolve(&by_digest).await {
-        // A registry may answer a HEAD wrongly, or not at all.
-        Ok(Head::Found(_) | Head::Mute) => {}
-        Ok(Head::Absent) => {
-            let got = target.manifest(&by_digest, None).await;
-            got.map_err(|error| error.with_remedy(Remedy::DeleteManifest(by_digest)))?;
-        }
-        Err(error) if error.status == Some(500) => {
-            return Err(Error { kind: Kind::Corrupt, ..error }.with_remedy(Remedy::DeleteManifest(by_digest)));
-        }
-        Err(error) => return Err(error),
+    confirm(target, &by_digest, proof).await?;
+    if !is_tagged {
+        return Ok(manifest);
     }
-    if is_tagged { put(target, at, manifest, refers).await } else { Ok(manifest) }
+    match put(target, at, manifest, refers).await {
+        // It may be there with this very tag already.
+        Err(error) if error.kind == Kind::Immutable => match target.resolve(at).await {
+            Ok(Head::Found(there)) if there == manifest.digest => Ok(manifest),
+            _ => Err(error),
+        },
+        result => result,
+    }
+}
+
+async fn confirm(target: &Target, by_digest: &Location, proof: Proof) -> Result<(), Error> {
+    let head = if proof == Proof::Bytes { Ok(Head::Absent) } else { target.resolve(by_digest).await };
+    let error = match head {
+        Ok(Head::Found(_) | Head::Mute) => return Ok(()),
+        // A registry may answer a HEAD wrongly.
+        Ok(Head::Absent) => match target.manifest(by_digest, None).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind.may_pass() && error.status != Some(500) => return Err(error),
+            Err(error) => Error { kind: Kind::Corrupt, ..error },
+        },
+        Err(error) if error.status == Some(500) => Error { kind: Kind::Corrupt, ..error },
+        Err(error) => return Err(error),
+    };
+    Err(error.with_remedy(Remedy::DeleteManifest(by_digest.clone())))
 }
 
 /// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.

@@ -4,6 +4,7 @@
 //! A tag is published only once all blobs of its image are in its repository and no manifest of it is on its way by
 //! another tag; a blob is sent to one repository and mounted into the others.
 
+mod distrust;
 mod publication;
 
 use std::collections::hash_map::Entry;
@@ -64,6 +65,8 @@ pub(crate) struct Failure<E> {
     pub no_source: bool,
     /// The same would happen again.
     pub lasting: bool,
+    /// The target took the blob, and keeps a damaged copy all the same.
+    pub stays_damaged: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,10 @@ struct Blob<E> {
     has_new_source: bool,
     /// A repository of the target was found to hold it.
     held_before: bool,
+    /// A copy at the target was seen to be missing or damaged, so that no manifest's word is taken for another.
+    doubted: bool,
+    /// Why what is damaged stays so, whatever is sent.
+    beyond_repair: Option<Box<E>>,
 }
 
 #[derive(Debug)]
@@ -163,6 +170,8 @@ pub(crate) struct Ledger<E> {
     needs: HashMap<Ticket, u32>,
     /// What the target was found to hold, whether or not a delivery needs it.
     held: HashMap<(Digest, u64), RepositoryId>,
+    /// Copies that were seen to be missing or damaged.
+    distrusted: HashSet<Ticket>,
     deliveries: Vec<Delivery>,
     parts: HashMap<(RepositoryId, Part), PartState>,
     /// Blobs that are lost while another source may still turn up.
@@ -181,6 +190,7 @@ impl<E: Clone> Ledger<E> {
             blob_ids: HashMap::new(),
             needs: HashMap::new(),
             held: HashMap::new(),
+            distrusted: HashSet::new(),
             deliveries: Vec::new(),
             parts: HashMap::new(),
             lost: HashSet::new(),
@@ -234,7 +244,15 @@ impl<E: Clone> Ledger<E> {
                 };
                 let held_before = matches!(state, BlobState::Held { .. });
                 let needs = Vec::new();
-                self.blobs.push(Blob { state, needs, first_waiting: 0, has_new_source: false, held_before });
+                self.blobs.push(Blob {
+                    state,
+                    needs,
+                    first_waiting: 0,
+                    has_new_source: false,
+                    held_before,
+                    doubted: false,
+                    beyond_repair: None,
+                });
                 (id, true)
             }
         }
@@ -263,9 +281,10 @@ impl<E: Clone> Ledger<E> {
         self.deliveries[id.index()].repository
     }
 
-    /// The repositories that are to have the blob.
+    /// The repositories that are to get the blob, and do not have it as far as is known.
     pub(crate) fn needs(&self, blob: BlobId) -> impl Iterator<Item = RepositoryId> {
-        self.blobs[blob.index()].needs.iter().map(|need| need.repository)
+        let open = |need: &&Need<E>| !matches!(need.state, NeedState::Held);
+        self.blobs[blob.index()].needs.iter().filter(open).map(|need| need.repository)
     }
 
     /// Takes in that `repository` of the target holds a blob from an earlier run, as a manifest there says. The blob,
@@ -282,7 +301,7 @@ impl<E: Clone> Ledger<E> {
         let Some(id) = id else { return (None, Vec::new()) };
         let blob = &mut self.blobs[id.index()];
         blob.held_before = true;
-        if !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
+        if blob.doubted || !matches!(blob.state, BlobState::Wanted | BlobState::Moving) {
             return (None, Vec::new());
         }
         blob.state = BlobState::Held { by: repository, ours: false };
@@ -343,6 +362,11 @@ impl<E: Clone> Ledger<E> {
         {
             return Err(failure.error.clone());
         }
+        if let Some(error) = &blob.beyond_repair
+            && self.distrusted.contains(&ticket)
+        {
+            return Err(E::clone(error));
+        }
         blob.needs[at].deliveries.push(id);
         blob.first_waiting = blob.first_waiting.min(at);
         if let DeliveryState::Waits(waits) = &mut self.deliveries[id.index()].state {
@@ -369,6 +393,7 @@ impl<E: Clone> Ledger<E> {
 
     /// The step that a need which waits can take now, if any.
     fn bring(&mut self, ticket: Ticket, at: usize) -> Option<Step<E>> {
+        let must_send = self.is_distrusted(ticket);
         let blob = &mut self.blobs[ticket.blob.index()];
         let (what, step) = match &blob.state {
             BlobState::Held { .. } => (What::Mount, Step::Mount(ticket)),
@@ -379,9 +404,10 @@ impl<E: Clone> Ledger<E> {
             // What carries it, or another source, will wake those who wait.
             BlobState::Moving | BlobState::Lost(_) => return None,
         };
-        if what == What::Send {
+        if matches!(step, Step::Send(_)) {
             blob.state = BlobState::Moving;
         }
+        let what = if must_send { What::MustSend } else { what };
         blob.needs[at].state = NeedState::Moving(Errand::to(what));
         Some(step)
     }
@@ -429,8 +455,11 @@ impl<E: Clone> Ledger<E> {
         if !need.deliveries.iter().any(|delivery| self.waits(*delivery, ticket.blob)) {
             return Turn::Pass(self.abandon(ticket, at));
         }
+        let is_distrusted = self.is_distrusted(ticket);
         let how = match blob.state {
             BlobState::Held { by, ours } if errand.what != What::MustSend => How::Mount { from: by, ours },
+            // What is mounted is looked at once more, since a copy is there that may stay.
+            BlobState::Held { by, ours: true } if is_distrusted => How::Mount { from: by, ours: false },
             // Meanwhile that is not given away any more which was to be mounted.
             _ if errand.what == What::Mount => return Turn::Pass(self.put_off(ticket, at)),
             _ => How::Send { must: errand.what == What::MustSend },
@@ -460,6 +489,7 @@ impl<E: Clone> Ledger<E> {
     /// The blob is in the repository now.
     pub(crate) fn landed(&mut self, ticket: Ticket) -> Vec<Step<E>> {
         let at = self.need_at(ticket);
+        self.distrusted.remove(&ticket);
         let shared = self.holds == Holds::Shared;
         let blob = &mut self.blobs[ticket.blob.index()];
         let spread = !matches!(blob.state, BlobState::Held { .. });
@@ -500,9 +530,10 @@ impl<E: Clone> Ledger<E> {
     /// place, or one that it is on its way to; or else the blob is sent once more.
     pub(crate) fn not_given_away(&mut self, ticket: Ticket, from: Option<RepositoryId>) -> Vec<Step<E>> {
         let at = self.need_at(ticket);
+        let what = if self.is_distrusted(ticket) { What::MustSend } else { What::Mount };
         let blob = &mut self.blobs[ticket.blob.index()];
         if matches!(blob.state, BlobState::Held { by, .. } if Some(by) != from) {
-            blob.needs[at].state = NeedState::Moving(Errand::to(What::Mount));
+            blob.needs[at].state = NeedState::Moving(Errand::to(what));
             return vec![Step::Mount(ticket)];
         }
         self.put_off(ticket, at)
@@ -558,7 +589,10 @@ impl<E: Clone> Ledger<E> {
         let error = failure.error.clone();
         need.state =
             if failure.lasting { NeedState::Refused(Box::new(failure.error)) } else { NeedState::Waiting };
-        let concerned = std::mem::take(&mut need.deliveries);
+        let mut concerned = std::mem::take(&mut need.deliveries);
+        if failure.stays_damaged {
+            concerned.extend(self.give_up_repair(ticket.blob, &error));
+        }
         let mut steps = Vec::new();
         for delivery in concerned {
             steps.extend(self.settle_failed(delivery, &error));

@@ -5,26 +5,19 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::resolver::{AtTarget, Resolver, compare_bytes};
-use super::{Lack, Request, State};
+use super::{Lack, Levels, Request, State};
 use crate::image::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::image::reference::{Digest, Location, TagOrDigest};
 use crate::store::registry::Head;
 
 impl Resolver {
-    /// How much all destinations, which have the right index, have of it; `None` if one lacks a wanted platform. The
+    /// What all destinations, which have the right index, have of it; `None` if one lacks a wanted platform. The
     /// target's own manifests tell, so that the source is not asked for what is there.
-    pub(super) async fn extent(&self, request: &Request, index: &Digest) -> Option<Extent> {
-        let here = self.here();
-        let trees = request.destinations.iter().map(|location| {
-            let location = Location { name: TagOrDigest::Digest(index.clone()), ..location.clone() };
-            let here = &here;
-            async move { self.fetch_tree(here, &location, &request.platforms, false).await }
-        });
-        let mut extent = None;
-        for tree in join_all(trees).await {
-            extent = Some(tree.ok()?.last()?.first()?.extent());
-        }
-        extent
+    pub(super) async fn trees_there(&self, request: &Request, index: &Digest) -> Option<Vec<Levels>> {
+        let destinations = request.destinations.iter();
+        let trees = destinations.map(|location| self.fetch_there(request, location, index));
+        let trees = join_all(trees).await.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
+        trees.iter().all(|levels| !levels.is_empty()).then_some(trees)
     }
 
     /// What each destination lacks of `levels`: an index may be there from a run for other platforms, and a trimmed

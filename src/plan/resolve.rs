@@ -19,8 +19,8 @@ use super::resolver::{AtTarget, Found, Resolver};
 use super::{ImageId, Request, Rules, SourceId};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
-use crate::store::Target;
 use crate::store::registry::REFERRERS_MAX;
+use crate::store::{Inspector, Target};
 
 /// So long after the target's first answer its other ones are waited for before blobs move: a repository that takes
 /// its time, or fails for a while, costs a mount at the most.
@@ -96,13 +96,19 @@ enum Holdings {
 }
 
 impl Resolution {
-    pub(crate) fn new(requests: Vec<Request>, target: Target, rules: Rules, parallel: NonZeroUsize) -> Self {
+    pub(crate) fn new(
+        requests: Vec<Request>,
+        target: Target,
+        rules: Rules,
+        parallel: NonZeroUsize,
+        inspector: Option<Inspector>,
+    ) -> Self {
         let images: Vec<Image> = requests
             .into_iter()
             .map(|request| Image { request: Arc::new(request), at_target: Vec::new(), about: None })
             .collect();
         let mut resolution = Self {
-            resolver: Arc::new(Resolver::new(target, rules, parallel)),
+            resolver: Arc::new(Resolver::new(target, rules, parallel, inspector)),
             parallel: parallel.get(),
             to_ask: (0..images.len()).map(ImageId::new).collect(),
             asking: 0,

@@ -14,7 +14,7 @@ use crate::image::manifest::{Descriptor, Extent, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Repository};
 use crate::store::registry::{Error, Head, Kind};
-use crate::store::{Source, Target};
+use crate::store::{Inspector, Source, Target};
 
 /// What asking about one image brought.
 #[derive(Debug, Clone)]
@@ -56,18 +56,32 @@ pub(super) struct Resolver {
     pub target: Target,
     pub rules: Rules,
     /// Most resolver that one host is asked at a time.
-    parallel: NonZeroUsize,
+    pub parallel: NonZeroUsize,
     /// Held for one question each, by whoever asks it, and for nothing else: of the target, and by source.
     of_target: Arc<Semaphore>,
     of_sources: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// What indexes name, so that two tags of one image fetch it once.
     pub fetched: Fetched,
+    /// Who looks at blobs that should be there, if anybody does.
+    pub inspector: Option<Inspector>,
 }
 
 impl Resolver {
-    pub(super) fn new(target: Target, rules: Rules, parallel: NonZeroUsize) -> Self {
-        let of_target = Arc::new(Semaphore::new(parallel.get()));
-        Self { target, rules, parallel, of_target, of_sources: Mutex::default(), fetched: Fetched::default() }
+    pub(super) fn new(
+        target: Target,
+        rules: Rules,
+        parallel: NonZeroUsize,
+        inspector: Option<Inspector>,
+    ) -> Self {
+        Self {
+            target,
+            rules,
+            parallel,
+            of_target: Arc::new(Semaphore::new(parallel.get())),
+            of_sources: Mutex::default(),
+            fetched: Fetched::default(),
+            inspector,
+        }
     }
 
     pub(super) async fn permit_for_target(&self) -> OwnedSemaphorePermit {
@@ -112,17 +126,18 @@ impl Resolver {
         let closely = request.platforms.are_looked_for();
         if let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, AtTarget::Digest(d) if *d == wanted))
-            && let Some(extent) =
-                if closely { self.extent(request, &wanted).await } else { Some(Extent::Whole) }
+            && let Some(trees) =
+                if closely { self.trees_there(request, &wanted).await } else { Some(Vec::new()) }
             && !self.lacks_foreign_layers(request).await
             && self.is_registered(request).await
         {
+            let root = trees.last().and_then(|levels| levels.last()?.first());
+            let extent = root.map_or(Extent::Whole, |root| root.extent());
             let present = || State::present(wanted.clone(), &extent);
-            return Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
+            let found = Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
+            return self.inspect(request, found, trees).await;
         }
-        let location = request.source.place(&request.reference.location());
-        let pinned = request.reference.digest.is_some();
-        match self.fetch_tree(&request.source, &location, &request.platforms, pinned).await {
+        match self.fetch_source(request).await {
             // For other platforms only: nothing is to be done for it.
             Ok(levels) if levels.is_empty() => {
                 tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
@@ -135,8 +150,10 @@ impl Resolver {
                     compare_bytes(at_target, levels.last().and_then(|level| level.first()))
                 };
                 let states = self.compare_beyond(request, states, &levels).await;
-                let levels = states.iter().any(State::is_wanted).then_some(levels);
-                Found { states, levels }
+                let found = Found { states, levels: Some(levels) };
+                let mut found = self.inspect(request, found, Vec::new()).await;
+                found.levels = found.levels.filter(|_| found.states.iter().any(State::is_wanted));
+                found
             }
             Err(error) => Found {
                 states: at_target.iter().map(|_| State::Failed(error.clone())).collect(),

@@ -99,7 +99,12 @@ impl State {
         let (whole, all) = (planned.bytes, planned.deliveries);
         let moved = self.landed + self.transfers.values().map(|t| t.position).sum::<u64>();
         let rate = self.rate(moved);
-        let mut overall = format!("{} of {all} images, {}", self.settled, of(moved, whole));
+        let (done, all, asked) = match self.resolving {
+            // A check delivers nothing.
+            Some((done, total)) if all == 0 && self.settled == 0 => (done, total, " asked"),
+            _ => (self.settled, all, ""),
+        };
+        let mut overall = format!("{done} of {all} images{asked}, {}", of(moved, whole));
         if rate > 0 {
             let left = whole.saturating_sub(moved) as f64 / rate as f64;
             let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
@@ -162,6 +167,20 @@ mod tests {
             Event::Replanned { bytes: -400, deliveries: 0 },
         ]);
         assert!(s.picture().unwrap().overall.contains("0 B of 600 B"));
+    }
+
+    #[test]
+    fn a_check_that_reads_blobs_is_seen_by_the_images_that_were_asked_about() {
+        let mut s = state(vec![
+            Event::Planned { bytes: 0, deliveries: 0 },
+            Event::Resolving { done: 3, total: 9 },
+            Event::Replanned { bytes: 1000, deliveries: 0 },
+            Event::Started { transfer: usize::MAX, what: "a".into(), size: 1000 },
+            Event::Moved { transfer: usize::MAX, position: 600 },
+        ]);
+        let picture = s.picture().unwrap();
+        assert_eq!(picture.permille, 600);
+        assert!(picture.overall.starts_with("3 of 9 images asked, 600 B of 1.00 kB"), "{}", picture.overall);
     }
 
     #[test]

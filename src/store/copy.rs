@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::inspect::{Depth, Flaw, damaged_copy, read_through};
 #[cfg(test)]
 use super::memory;
 use super::{Origin, Target};
@@ -31,9 +32,34 @@ pub(crate) struct BlobOrder {
     pub likely_absent: bool,
     /// Otherwise it is only mounted or found, and [`Landed::Refused`] where bytes are wanted.
     pub may_send: bool,
+    /// The target was seen to lack it, or to hold it damaged: what lands is looked at.
+    pub suspect: bool,
+    /// How closely a copy is looked at that was there before, once the blob has landed.
+    pub look: Option<Depth>,
     /// What a person reads beside the progress bar.
     pub what: String,
     pub listener: Listener,
+}
+
+impl BlobOrder {
+    /// Whether all bytes are read once the blob has landed: of whatever was there before, or has been sent because that
+    /// was damaged.
+    fn is_read(&self, landed: Landed, is_suspect: bool) -> bool {
+        let may_be_old = match landed {
+            Landed::Streamed => is_suspect,
+            Landed::Mounted => !self.trusted,
+            Landed::Found => true,
+            Landed::Refused | Landed::Unoffered => false,
+        };
+        may_be_old && self.look == Some(Depth::Bytes)
+    }
+
+    /// The target has taken the blob, and has a damaged copy of it all the same.
+    fn still(&self, flaw: Flaw, target: &Target) -> Error {
+        let error =
+            target.error(Kind::Invalid, format!("check a blob of {}", self.repository), String::new());
+        Error { cause: damaged_copy(&self.blob, flaw), ..error }
+    }
 }
 
 /// How the blob came to be there, or did not.
@@ -59,7 +85,15 @@ pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Lande
     let mut patience = Patience::new(target.policy());
     loop {
         let trial = match put.attempt(&reading.sources[0], reading.past_caches).await {
-            Ok(Some(landed)) => return Ok(landed),
+            Ok(Some(landed)) if !order.is_read(landed, put.is_suspect()) => return Ok(landed),
+            Ok(Some(landed)) => match read_through(target, &order.repository, &order.blob, |_| {}).await? {
+                None => return Ok(landed),
+                Some(flaw) if landed == Landed::Streamed => return Err(order.still(flaw, target)),
+                Some(_) => {
+                    put.suspect().await;
+                    continue;
+                }
+            },
             Ok(None) => continue,
             Err(trial) => trial,
         };
@@ -147,6 +181,24 @@ impl Put<'_> {
             Put::Registry(ladder) => ladder.attempt(origin, past_caches).await,
             #[cfg(test)]
             Put::Memory(put) => put.attempt(origin, past_caches).await,
+        }
+    }
+
+    /// Whether a copy that the target holds was seen to be damaged, so that the blob is sent whatever it says.
+    fn is_suspect(&self) -> bool {
+        match self {
+            Put::Registry(ladder) => ladder.is_suspect(),
+            #[cfg(test)]
+            Put::Memory(put) => put.must_send,
+        }
+    }
+
+    /// The copy that it found is damaged.
+    async fn suspect(&mut self) {
+        match self {
+            Put::Registry(ladder) => ladder.suspect().await,
+            #[cfg(test)]
+            Put::Memory(put) => put.must_send = true,
         }
     }
 

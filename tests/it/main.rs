@@ -17,6 +17,7 @@ mod clouds;
 mod cluster;
 mod config;
 mod credentials;
+mod deep;
 mod efficiency;
 mod empty_root;
 mod failures;

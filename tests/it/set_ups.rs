@@ -256,6 +256,74 @@ fn r7_a_target_whose_disk_was_full_is_not_said_to_be_whole() {
     assert_eq!(checked.number("there"), 2, "{}", checked.stdout);
 }
 
+/// docker-registry keeps a damaged file whatever it is sent, and takes again what is gone.
+#[test]
+fn r7_a_target_whose_files_are_lost_or_damaged_below_right_tags_is_found_out_and_repaired() {
+    if !require("docker-registry") {
+        return;
+    }
+    let net = Net::new();
+    let (shared, own) =
+        (Image::generated(Kind::Oci, 7, &[40_000, 5_000]), Image::generated(Kind::Oci, 8, &[900]));
+    let platform = crate::support::content::Child::platform("linux/amd64", shared.clone());
+    let mut content = Content::new();
+    content.add("group/index", "1", &Image::index(Kind::Oci, vec![platform]));
+    content.add("group/shared", "1", &shared).add("group/own", "1", &own);
+    let source = net.registry("source").content(&content).start();
+    let target = DockerRegistry::start(&Setup::default()).unwrap();
+    let mirror = |more: &[&str]| mirror_all(&content, &source.url(), &target.host(), more);
+    mirror(&[]).expect(0);
+    let (layer, config, child) = (&shared.blobs[1].digest, &own.blobs[0].digest, shared.digest());
+    let link = |repository: &str, digest: &str| {
+        let layers = target.repositories().join(repository).join("_layers");
+        layers.join(digest.replace(':', "/"))
+    };
+    // A file that two repositories have, and the link of one repository to another file.
+    std::fs::remove_file(target.blob_file(layer)).unwrap();
+    std::fs::remove_dir_all(link("group/own", config)).unwrap();
+    assert_eq!(mirror(&[]).expect(0).number("present"), 3);
+    mirror(&["--check"]).expect(0);
+    let checked = mirror(&["--check", "--deep"]).expect(1);
+    assert_eq!(checked.number("partial"), 3, "{}", checked.stdout);
+    let repaired = mirror(&["--repair"]).expect(0);
+    assert_eq!((repaired.number("copied"), repaired.number("blobs_copied")), (3, 2), "{}", repaired.stdout);
+    mirror(&["--check", "--deep=bytes"]).expect(0);
+    assert_mirrored(&net, &target.url(), &wanted(&content));
+
+    // Files of other lengths and other bytes stay as they are until they are deleted.
+    for (damage, deep) in [
+        (&(|path: &Path| cut(path, 100)) as &dyn Fn(&Path), "--deep"),
+        (&|path: &Path| flip(path, 1_234), "--deep=bytes"),
+    ] {
+        damage(&target.blob_file(layer));
+        let checked = mirror(&["--check", deep]).expect(1);
+        assert_eq!((checked.number("partial"), checked.number("there")), (2, 1), "{}", checked.stdout);
+        let failed = mirror(&["--repair", deep]).expect(1);
+        assert_eq!(failed.number("failed"), 2, "{}", failed.stdout);
+        assert!(
+            failed.stdout.contains(layer) && failed.stdout.contains("delete it there"),
+            "{}",
+            failed.stdout
+        );
+        std::fs::remove_file(target.blob_file(layer)).unwrap();
+        mirror(&["--repair", deep]).expect(0);
+        mirror(&["--check", "--deep=bytes"]).expect(0);
+    }
+
+    // A manifest below two tags.
+    let file = target.blob_file(&child);
+    let at = String::from_utf8(std::fs::read(&file).unwrap()).unwrap().find("40000").unwrap();
+    flip(&file, at);
+    let checked = mirror(&["--check", "--deep"]).expect(1);
+    assert_eq!(checked.number("partial"), 2, "{}", checked.stdout);
+    let failed = mirror(&["--repair"]).expect(1);
+    assert!(failed.stdout.contains(&format!("delete group/index@{child} there")), "{}", failed.stdout);
+    std::fs::remove_file(&file).unwrap();
+    mirror(&["--repair"]).expect(0);
+    mirror(&["--check", "--deep=bytes"]).expect(0);
+    assert_mirrored(&net, &target.url(), &wanted(&content));
+}
+
 /// A docker-registry behind nginx with TLS.
 fn behind_nginx(net: &Net, registry: &DockerRegistry, more: &str) -> Nginx {
     let identity = net.ca().issue(&["127.0.0.1".to_owned()]);

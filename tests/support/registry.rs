@@ -251,6 +251,11 @@ impl Registry {
         self.store.write(|state| state.takes_unverified_manifests = true);
     }
 
+    /// From now on a blob that is pushed takes the place of a damaged one.
+    pub fn replace_damaged_blobs(&self) {
+        self.store.write(|state| state.replaces_damaged = true);
+    }
+
     /// From now on a manifest may have so many bytes.
     pub fn take_manifests_up_to(&self, bytes: usize) {
         self.store.write(|state| state.manifest_limit = bytes);

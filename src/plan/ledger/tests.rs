@@ -37,7 +37,7 @@ impl Book {
 }
 
 fn lasting(error: &'static str, no_source: bool) -> Failure<&'static str> {
-    Failure { error, no_source, lasting: true }
+    Failure { error, no_source, lasting: true, stays_damaged: false }
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn what_may_pass_is_tried_again_for_an_image_that_comes_later() {
     for no_source in [true, false] {
         let (delivery, steps) = book.admit(a, &[base]);
         assert_eq!(steps, [Step::Send(ticket)]);
-        let failure = Failure { error: "busy", no_source, lasting: false };
+        let failure = Failure { lasting: false, ..lasting("busy", no_source) };
         assert_eq!(book.0.failed(ticket, failure, false), [Step::Fail(delivery, "busy")]);
     }
     let (_, steps) = book.admit(a, &[base]);
@@ -359,7 +359,11 @@ impl World {
             let no_source = matches!(error, "gone" | "busy source");
             let lasting = matches!(error, "refused" | "gone");
             *self.reasons.entry(key).or_default() += 1;
-            let steps = self.ledger.failed(ticket, Failure { error, no_source, lasting }, more_to_come);
+            let steps = self.ledger.failed(
+                ticket,
+                Failure { error, no_source, lasting, stays_damaged: false },
+                more_to_come,
+            );
             return self.take(steps);
         }
         if let How::Send { must } = how {
@@ -509,4 +513,52 @@ proptest! {
     fn any_order_of_events_ends_with_no_tag_before_what_it_names_and_a_true_report(graph in graph()) {
         play(&graph);
     }
+}
+
+#[test]
+fn a_copy_that_was_seen_to_be_damaged_is_sent_whatever_a_manifest_says_and_mounted_once_this_run_has_put_it()
+{
+    let mut book = Book::new();
+    let (a, b, base) = (book.repository("a"), book.repository("b"), book.blob(1));
+    let at = |repository| Ticket { blob: base, repository };
+    assert_eq!(book.0.held_before(&digest(1), 1, b).1, []);
+    for repository in [a, b] {
+        book.0.distrust(at(repository));
+    }
+    // Neither what is said before nor what is said after counts.
+    assert!(!book.0.is_held(base));
+    assert_eq!(book.0.held_before(&digest(1), 1, a), (None, vec![]));
+    let (first, steps) = book.admit(a, &[base]);
+    assert_eq!(steps, [Step::Send(at(a))]);
+    let (second, steps) = book.admit(b, &[base]);
+    assert_eq!(steps, []);
+    assert_eq!(book.0.begin(at(a)), Turn::Go(How::Send { must: true }));
+    assert_eq!(book.0.landed(at(a)), [Step::Publish(first), Step::Mount(at(b))]);
+    // What is mounted is not taken for sound.
+    assert_eq!(book.0.begin(at(b)), Turn::Go(How::Mount { from: a, ours: false }));
+    assert_eq!(book.0.landed(at(b)), [Step::Publish(second)]);
+    assert!(!book.0.is_distrusted(at(b)));
+    assert_eq!(book.0.needs(base).count(), 0);
+}
+
+#[test]
+fn a_copy_that_stays_damaged_fails_all_whose_copies_are_damaged_and_nobody_else() {
+    let mut book = Book::new();
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| book.repository(name));
+    let base = book.blob(1);
+    let at = |repository| Ticket { blob: base, repository };
+    [a, b, d].into_iter().for_each(|repository| book.0.distrust(at(repository)));
+    let (first, _) = book.admit(a, &[base]);
+    let (second, _) = book.admit(b, &[base]);
+    let (third, _) = book.admit(c, &[base]);
+    book.0.begin(at(a));
+    let failure = Failure { stays_damaged: true, ..lasting("stays", false) };
+    let steps = book.0.failed(at(a), failure, false);
+    let expected = [Step::Fail(first, "stays"), Step::Fail(second, "stays"), Step::Send(at(c))];
+    assert_eq!(steps, expected);
+    let (fourth, steps) = book.admit(d, &[base]);
+    assert_eq!(steps, [Step::Fail(fourth, "stays")]);
+    assert_eq!(book.0.begin(at(c)), Turn::Go(How::Send { must: false }));
+    assert_eq!(book.0.landed(at(c)), [Step::Publish(third)]);
+    assert_eq!(book.0.unsettled(), 1);
 }

@@ -47,6 +47,8 @@ impl Scene {
             must_send: false,
             likely_absent: false,
             may_send: true,
+            suspect: false,
+            look: None,
             what: "new".to_owned(),
             listener: Arc::new(move |event| events.lock().unwrap().push(event)),
         }

@@ -57,11 +57,12 @@ impl Stream {
 pub(crate) struct Put<'a> {
     store: &'a Store,
     order: &'a BlobOrder,
+    pub(crate) must_send: bool,
 }
 
 impl<'a> Put<'a> {
     pub(crate) fn new(store: &'a Store, order: &'a BlobOrder) -> Self {
-        Self { store, order }
+        Self { store, order, must_send: order.must_send || order.suspect }
     }
 
     pub(crate) async fn attempt(
@@ -101,7 +102,7 @@ impl<'a> Put<'a> {
     async fn spare(&self) -> Result<Option<Landed>, Error> {
         let (store, order) = (self.store, self.order);
         let digest = &order.blob.digest;
-        if order.must_send {
+        if self.must_send {
             return Ok(None);
         }
         let from = order.known_in.as_ref().filter(|from| **from != order.repository && store.mounts);

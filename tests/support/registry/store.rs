@@ -56,6 +56,8 @@ pub struct State {
     pub takes_sparse_indexes: bool,
     /// Whether a manifest is taken without a look at what it names.
     pub takes_unverified_manifests: bool,
+    /// Whether a blob that is pushed takes the place of a damaged one.
+    pub replaces_damaged: bool,
     /// Bytes of the largest manifest that is taken.
     pub manifest_limit: usize,
     /// Entries on a page of the list of what refers to a manifest; `None` where there is no such list.
@@ -72,6 +74,7 @@ impl Default for State {
             next_session: 0,
             takes_sparse_indexes: false,
             takes_unverified_manifests: false,
+            replaces_damaged: false,
             manifest_limit: 4 << 20,
             referrers_page: None,
         }
@@ -148,7 +151,7 @@ impl Store {
         });
     }
 
-    /// Puts a verified upload in its place. A file that is there stays, damaged or not.
+    /// Puts a verified upload in its place. A file that is there stays, damaged or not, unless it is to be replaced.
     pub fn commit(&self, repository: &str, digest: &str, size: u64, bytes: Option<Bytes>) {
         let known = self.net.known.lock().expect("nothing panics here").get(digest).cloned();
         self.write(|state| {
@@ -156,7 +159,11 @@ impl Store {
             let blob = known.or_else(|| bytes.map(|bytes| Blob::stored(digest, bytes)));
             let damage = None;
             let fresh = Stored { blob, size, damage };
-            state.blobs.entry(digest.to_owned()).or_insert(fresh);
+            if state.replaces_damaged {
+                state.blobs.insert(digest.to_owned(), fresh);
+            } else {
+                state.blobs.entry(digest.to_owned()).or_insert(fresh);
+            }
         });
     }
 

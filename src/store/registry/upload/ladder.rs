@@ -183,6 +183,7 @@ impl<'a> Ladder<'a> {
         if elsewhere.is_some() {
             return self.turn(session, elsewhere);
         }
+        self.suspect |= order.suspect;
         if self.suspect {
             return self.settle(false).await;
         }
@@ -201,6 +202,19 @@ impl<'a> Ladder<'a> {
         self.session = Some(session);
         self.moved = elsewhere;
         Ok(None)
+    }
+
+    /// Whether a copy that is there was seen to be damaged, so that the blob is sent whatever the target says.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// The copy that was found is damaged.
+    pub(crate) async fn suspect(&mut self) {
+        self.suspect = true;
+        if !self.order.may_send {
+            self.keep(Leftover::Suspect).await;
+        }
     }
 
     /// Keeps what the bytes need once they may be sent.

@@ -12,7 +12,7 @@ use super::super::offers::Refusal;
 use super::{Ladder, Wait};
 use crate::error::Kind;
 use crate::image::reference::Repository;
-use crate::store::Landed;
+use crate::store::{Flaw, Landed, damaged_copy};
 
 impl<'a> Ladder<'a> {
     /// How to ask for the upload, once it is known that others need not answer first; `None` if nothing is mounted from
@@ -174,14 +174,11 @@ impl<'a> Ladder<'a> {
             self.keep(Leftover::Suspect).await;
             return Ok(Some(Landed::Refused));
         }
-        let (digest, expected) = (&order.blob.digest, order.blob.size);
-        let actual = match held {
-            Held::Bytes(size) => format!("{size} bytes"),
-            Held::Nothing | Held::Something => "nothing".to_owned(),
+        let flaw = match held {
+            Held::Bytes(there) => Flaw::Size { there },
+            Held::Nothing | Held::Something => Flaw::Missing,
         };
-        let why = format!(
-            "it holds a damaged copy of {digest}, {actual} instead of {expected} bytes; delete it there"
-        );
+        let why = damaged_copy(&order.blob, flaw);
         Err(self.target.error(Kind::Invalid, format!("check a blob of {}", order.repository), why).into())
     }
 
