@@ -24,7 +24,6 @@ mod ping;
 pub mod proxies;
 mod referrers;
 pub mod retry;
-mod shim;
 pub mod tls;
 mod trial;
 mod upload;

@@ -7,7 +7,7 @@ mod challenge;
 mod login;
 mod token;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
 pub(super) use self::challenge::{Challenge, Useless};
@@ -184,6 +184,14 @@ impl Registry {
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         let call = self.token_call(Method::POST, question);
         self.hop(&call.header(CONTENT_TYPE, form).body(body.into()), question.realm, None).await
+    }
+
+    /// A 401 came to a request that cannot be repeated by itself: next time there will be a new token, unless someone
+    /// else has got one since.
+    pub(super) fn renew_after(&self, scopes: &Scopes, proof: &Proof, headers: &HeaderMap) {
+        if let challenge @ Ok(Challenge::Bearer { .. }) = Challenge::from_headers(headers) {
+            let _ = self.auth.unauthorized(&mut Introduction::default(), scopes, proof, challenge);
+        }
     }
 
     fn token_call<'a>(&self, method: Method, question: &TokenQuestion<'a>) -> Call<'a> {

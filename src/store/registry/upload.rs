@@ -27,9 +27,8 @@ use self::capabilities::{Capabilities, Observation};
 use self::gate::Gate;
 use self::kept::Kept;
 use super::answer::Purpose;
-use super::auth::{Proof, Scopes};
-use super::client::{At, Role, sensitive};
-use super::shim::Ask;
+use super::auth::Proof;
+use super::client::{Role, sensitive};
 use super::trial::Trial;
 use super::{Registry, lock};
 use crate::error::Error;
@@ -145,18 +144,8 @@ impl Registry {
         repository: &Repository,
         doing: &str,
     ) -> Result<(RequestBuilder, Proof), Error> {
-        let scopes = Scopes::push(repository.as_str());
-        let ask = Ask {
-            purpose: Purpose::Session,
-            method: method.clone(),
-            at: At::Url(url.clone()),
-            repository,
-            scopes: &scopes,
-            headers: HeaderMap::new(),
-            body: None,
-            doing: doing.to_owned(),
-        };
-        let proof = self.proof_for(&ask, url).await?;
+        let call = self.call(method.clone(), Purpose::Session, repository, url.clone(), doing.to_owned());
+        let proof = if self.is_own(url) { self.proof(&call).await? } else { Proof::Nothing };
         let request = self.client(url, Role::Registry, doing).await?.request(method, url.clone());
         Ok(match proof.header() {
             Some(header) => (request.header(AUTHORIZATION, sensitive(header)), proof),
@@ -170,7 +159,7 @@ impl Registry {
         let doing = format!("DELETE an upload to {repository}");
         let cancel = async {
             let (request, _) = self.session_request(Method::DELETE, session, repository, &doing).await?;
-            self.send(session, request, &doing).await
+            self.send_within(CANCEL_MAX, session, request, &doing).await
         };
         // Its answer changes nothing.
         let _ = timeout(CANCEL_MAX, cancel).await;

@@ -12,10 +12,8 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::super::Registry;
 use super::super::answer::Purpose;
-use super::super::auth::Scopes;
-use super::super::client::{At, location_text};
+use super::super::client::{Call, location_text};
 use super::super::retry::Patience;
-use super::super::shim::Ask;
 use super::super::trial::Trial;
 use super::{IN_VAIN_MAX, with_digest};
 use crate::error::{Error, Kind};
@@ -174,19 +172,10 @@ impl Pieces<'_> {
         body: Option<Bytes>,
         doing: String,
     ) -> Result<Response, Error> {
-        let scopes = Scopes::push(self.repository.as_str());
-        let ask = Ask {
-            purpose: Purpose::Session,
-            method,
-            at: At::Url(url),
-            repository: self.repository,
-            scopes: &scopes,
-            headers,
-            body,
-            doing,
-        };
+        let call = self.target.call(method, Purpose::Session, self.repository, url, doing);
+        let call = Call { headers, body, ..call };
         let mut patience = Patience::new(&self.target.policy);
-        self.target.ask_once(&ask, &mut patience).await
+        self.target.try_once(&call, &mut patience).await
     }
 }
 

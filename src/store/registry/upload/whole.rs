@@ -113,7 +113,7 @@ impl Registry {
             return Ok(Some(self.next_hop(response.url(), &response, &doing)?));
         }
         let answer = if response.status().is_success() {
-            self.note_served();
+            self.gate.note_served();
             Ok(response)
         } else {
             Err(self.failure(Purpose::Session, repository, doing.clone(), response).await)
@@ -138,7 +138,7 @@ impl Registry {
             }
             let doing = format!("GET an upload to {repository}");
             let (question, _) = self.session_request(Method::GET, url, repository, &doing).await?;
-            let answer = self.send(url, question, &doing).await?;
+            let answer = self.send_within(self.policy.timing.answer, url, question, &doing).await?;
             let Limit::Reached(wish) = limit_of(&answer) else {
                 // Whatever else it is, it refuses nothing for being one too many.
                 load = Load::Little;
