@@ -1,8 +1,10 @@
 //! How a run ended, in the order in which its images were asked for.
 
+use std::collections::HashMap;
+
 use super::Run;
 use crate::events::{Delivered, Event, Outcome};
-use crate::plan::ImageId;
+use crate::plan::{ImageId, Plan};
 use crate::store::registry::Error;
 
 /// What a run moved, in bytes and numbers.
@@ -38,6 +40,9 @@ pub struct Finished {
 impl Run {
     pub(super) fn finish(mut self) -> Finished {
         self.tasks.abort_all();
+        // What was needed to move things makes room for what is told of them.
+        self.plan = Plan::new(&self.target, self.rules);
+        self.on_their_way = HashMap::new();
         let why = match (self.refusals.gave_up(), self.interrupted) {
             (Some(error), _) => format!("not tried: {} was given up", error.place),
             (None, true) => "not done before the interruption".to_owned(),

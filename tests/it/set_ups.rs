@@ -113,7 +113,9 @@ fn g08_a_target_that_comes_back_with_another_certificate_is_given_up_and_keeps_i
     // Something was copied before, so that not everything was refused.
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stdout.contains("its certificate is not trusted"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("Gave up on the target"), "{}", ended.stdout);
+    // Unless all that was left was under way at that moment, and failed for the certificate.
+    let all_tried = !ended.stdout.contains("not tried") && !ended.stdout.contains("not done");
+    assert!(all_tried || ended.stdout.contains("Gave up on the target"), "{}", ended.stdout);
     // What had landed is whole, and a run at the right door does the rest.
     target.restart_as(&ours).unwrap();
     let again = program().args(&["-o", "json"]).run().expect(0);

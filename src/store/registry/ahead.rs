@@ -161,7 +161,9 @@ impl Registry {
     /// and a handshake takes its time.
     pub(crate) fn expect(&self, requests: usize) {
         let [base] = self.addresses.bases() else { return };
-        if is_loopback(base) || open_files::raise() < PLENTY {
+        // A proxy that refuses, perhaps for the login that it is shown, is not asked a hundred times.
+        let by_proxy = self.clients.proxies.for_url(base).is_some();
+        if by_proxy || is_loopback(base) || open_files::raise() < PLENTY {
             return;
         }
         let partner = Partner::Registry { host: &self.host, unverified: self.addresses.unverified };
