@@ -148,6 +148,9 @@ impl Least {
         let links: usize = content.repositories.values().map(|r| r.manifests.len()).sum();
         let tags = set.wanted().len();
         let blobs = content.blobs.len();
+        let mounts = pairs - blobs;
+        // What the first mount has brought is looked at.
+        let looks = usize::from(mounts > 0);
         Self {
             references: set.images.len(),
             repositories: content.repositories.len(),
@@ -156,7 +159,7 @@ impl Least {
             bytes: content.blob_bytes(),
             apart,
             at_source: links + blobs,
-            at_target: tags + 2 * blobs + (pairs - blobs) + puts,
+            at_target: tags + 2 * blobs + mounts + looks + puts,
         }
     }
 }
