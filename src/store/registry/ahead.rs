@@ -10,10 +10,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use reqwest::{Client, Url, Version};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -87,6 +89,17 @@ fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
+/// Whether nothing has come over a connection that nothing was asked over: most hosts close one that is not used for some
+/// seconds, and a request that is sent over it then gets no answer.
+fn is_open<C>(connection: &mut TokioIo<C>) -> bool
+where
+    TokioIo<C>: AsyncRead + Unpin,
+{
+    let mut byte = [0];
+    let mut context = Context::from_waker(Waker::noop());
+    Pin::new(connection).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+}
+
 /// Sends a request to `url`, over a connection that was made ahead if there is one.
 pub(super) async fn asking<F: Future>(url: &Url, sending: F) -> F::Output {
     ROLE.scope(Role::Asks(origin(url)), sending).await
@@ -111,6 +124,7 @@ impl<S, R> Service<R> for Connector<S>
 where
     S: Service<R, Error = Trouble> + Clone + Send + 'static,
     S::Response: Send + 'static,
+    TokioIo<S::Response>: AsyncRead + Unpin,
     S::Future: Send + 'static,
     R: Send + 'static,
 {
@@ -144,11 +158,18 @@ where
                 let waiting = self.inner.clone();
                 let mut ready = std::mem::replace(&mut self.inner, waiting);
                 Box::pin(async move {
-                    match promise.await.map(|made| made.map(|connection| connection.downcast())) {
-                        Ok(Ok(Ok(connection))) => Ok(*connection),
-                        Ok(Err(trouble)) => Err(trouble),
-                        Ok(Ok(Err(_))) | Err(_) => ready.call(to).await,
+                    let made = match promise.await {
+                        Ok(Ok(made)) => made.downcast().ok(),
+                        Ok(Err(trouble)) => return Err(trouble),
+                        Err(_) => None,
+                    };
+                    if let Some(made) = made {
+                        let mut connection = TokioIo::new(*made);
+                        if is_open(&mut connection) {
+                            return Ok(connection.into_inner());
+                        }
                     }
+                    ready.call(to).await
                 })
             }
             (Some(Role::Asks(_)) | None, None) => Box::pin(self.inner.call(to)),
@@ -178,7 +199,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinSet;
 
     use super::*;
@@ -251,6 +272,32 @@ mod tests {
         ahead.connect(&client, &url, 1);
         let error = asking(&url, client.get(url.clone()).send()).await.unwrap_err();
         assert!(error.is_connect(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_host_has_closed_meanwhile_is_not_used() {
+        let (listener, url) = listener().await;
+        let (client, ahead) = client(&url);
+        ahead.connect(&client, &url, 1);
+        drop(listener.accept().await.unwrap());
+        // Whatever comes over another connection comes after the end of that one.
+        let mut other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        listener.accept().await.unwrap().0.write_all(b"x").await.unwrap();
+        other.read_u8().await.unwrap();
+        let asked = tokio::spawn({
+            let (client, url) = (client.clone(), url.clone());
+            async move { asking(&url, client.get(url.clone()).send()).await.unwrap().status().as_u16() }
+        });
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 204 X\r\n\r\n").await.unwrap();
+            std::future::pending().await
+        };
+        tokio::select! {
+            status = asked => assert_eq!(status.unwrap(), 204),
+            () = served => {}
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use crate::program::Ended;
 use crate::scene::{Scene, parameter, puts_of};
 use crate::stage::{EVERYTHING, Stage};
 use crate::support::content::SetOptions;
-use crate::support::fault::Rule;
+use crate::support::fault::{Cut, Rule};
 use crate::support::journal::Entry;
 use crate::support::net::call::Call;
 use crate::support::{Auth, Blob, Fault, Image, Kind, Net, Op, on};
@@ -73,6 +73,17 @@ fn a_host_where_no_mount_goes_well_is_offered_three_however_it_refuses() {
         scene.run().done();
         assert!(offers(&scene).len() <= 3, "{status}\n{}", scene.journal().dump());
     }
+}
+
+#[test]
+fn a_host_that_is_away_for_a_while_has_blobs_mounted_afterwards() {
+    let scene = Scene::new(&sharing(12));
+    // More offers than it takes to make none any more, and with each the upload that would do without.
+    for op in [between(), on(Op::UploadStart)] {
+        scene.target.fault(op.times(4).then(Fault::HangUp(Cut::Rst)));
+    }
+    let run = scene.run().done();
+    assert_eq!(run.report.totals.blobs_mounted, 11, "{}", scene.journal().dump());
 }
 
 #[test]

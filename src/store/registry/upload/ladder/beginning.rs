@@ -99,7 +99,9 @@ impl<'a> Ladder<'a> {
         };
         let plain = self.start_plainly().await;
         match (self.opening, refusal) {
-            (Opening::Mount, _) if plain.is_ok() || refusal == Refusal::Silence => {
+            // Nor was what mentions no mount heard: it is the host that is away.
+            (_, Refusal::Silence) if plain.is_err() => {}
+            (Opening::Mount, _) if plain.is_ok() => {
                 uploads.observe(Observation::Refused { from, into, refusal });
             }
             (_, Refusal::Silence) => uploads.observe(Observation::Unheard),
