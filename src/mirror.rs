@@ -502,8 +502,10 @@ impl Run {
             Ok(landed) => {
                 self.refusals.took();
                 self.count(landed, ticket.blob);
-                if landed == Landed::Streamed {
-                    self.plan.ledger.sent(ticket);
+                match landed {
+                    Landed::Streamed => self.plan.ledger.sent(ticket),
+                    Landed::Mounted => self.plan.ledger.mounted(ticket),
+                    Landed::Found | Landed::Refused | Landed::Unoffered => {}
                 }
                 if landed == Landed::Found {
                     self.old_repositories.insert(ticket.repository);
@@ -581,11 +583,17 @@ impl Run {
     fn resend(&mut self, delivery: DeliveryId, error: &Error) -> Option<Vec<Step<Error>>> {
         let Kind::BlobUnknown(unknown) = &error.kind else { return None };
         let tree = &self.on_their_way.get(&self.deliveries[delivery.index()].image)?.tree;
-        let is_unknown = |blob: &&BlobId| {
-            let digest: &Digest = &self.plan.blob(**blob).digest;
-            unknown.contains(digest)
+        let repository = self.plan.ledger.repository_of(delivery);
+        let is_mounted = |blob: &BlobId| self.plan.ledger.is_mounted(Ticket { blob: *blob, repository });
+        // Where the target does not say what it lacks, it is what nothing but its own word speaks for.
+        let is_lacking = |blob: &BlobId| {
+            let digest: &Digest = &self.plan.blob(*blob).digest;
+            if unknown.is_empty() { is_mounted(blob) } else { unknown.contains(digest) }
         };
-        let blobs: Vec<BlobId> = tree.blobs.iter().filter(is_unknown).copied().collect();
+        let blobs: Vec<BlobId> = tree.blobs.iter().copied().filter(is_lacking).collect();
+        if blobs.iter().any(is_mounted) {
+            self.target.distrust_mounts();
+        }
         let steps = self.plan.ledger.lacks(delivery, &blobs)?;
         tracing::info!("sending again what {} lacks after all: {error}", self.target.place());
         Some(steps)

@@ -106,6 +106,8 @@ struct Need<E> {
     /// Those that wait for it.
     deliveries: Vec<DeliveryId>,
     state: NeedState<E>,
+    /// The target has said that it mounted the blob here, and none was sent since.
+    is_mounted: bool,
 }
 
 #[derive(Debug)]
@@ -385,7 +387,12 @@ impl<E: Clone> Ledger<E> {
             Entry::Vacant(vacant) => {
                 vacant.insert(u32::try_from(needs.len()).expect("fewer than 2^32 of them fit into memory"));
                 let state = NeedState::Waiting;
-                needs.push(Need { repository: ticket.repository, deliveries: Vec::new(), state });
+                needs.push(Need {
+                    repository: ticket.repository,
+                    deliveries: Vec::new(),
+                    state,
+                    is_mounted: false,
+                });
                 needs.len() - 1
             }
         }
@@ -520,10 +527,24 @@ impl<E: Clone> Ledger<E> {
 
     /// The blob was sent to the repository, whatever others hold it: that is where it is best mounted from now.
     pub(crate) fn sent(&mut self, ticket: Ticket) {
+        let at = self.need_at(ticket);
         let blob = &mut self.blobs[ticket.blob.index()];
+        blob.needs[at].is_mounted = false;
         if matches!(blob.state, BlobState::Held { .. }) {
             blob.state = BlobState::Held { by: ticket.repository, ours: true };
         }
+    }
+
+    /// The blob was mounted into the repository, by the target's word.
+    pub(crate) fn mounted(&mut self, ticket: Ticket) {
+        let at = self.need_at(ticket);
+        self.blobs[ticket.blob.index()].needs[at].is_mounted = true;
+    }
+
+    /// Whether nothing but the target's word for a mount says that the repository has the blob.
+    pub(crate) fn is_mounted(&self, ticket: Ticket) -> bool {
+        let at = self.needs.get(&ticket).map(|at| *at as usize);
+        at.is_some_and(|at| self.blobs[ticket.blob.index()].needs[at].is_mounted)
     }
 
     /// Nothing is mounted from the repository that was known to hold the blob. Another one that holds it by now takes its
