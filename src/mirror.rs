@@ -515,7 +515,7 @@ impl Run {
             }
             Err(error) => {
                 let (no_source, lasting) = (error.side == Side::Source, !error.kind.may_pass());
-                if no_source && lasting {
+                if no_source {
                     self.plan.rule_out(ticket.blob, origins);
                 }
                 let stays_damaged = matches!(error.cause, Cause::DamagedCopy(_));

@@ -598,8 +598,7 @@ impl<E: Clone> Ledger<E> {
         if failure.no_source && !matches!(blob.state, BlobState::Held { .. }) {
             need.state = NeedState::Waiting;
             blob.first_waiting = blob.first_waiting.min(at);
-            // What might have passed, and did not, is its host's trouble, and the new source's most likely too.
-            if blob.has_new_source && failure.lasting {
+            if blob.has_new_source {
                 blob.state = BlobState::Wanted;
                 return self.wake(ticket.blob);
             }
