@@ -28,7 +28,7 @@ use crate::support::{Content, Cut, Fault, Image, Kind, Net, Op, on};
 const OTHERS: [(&str, &str); 2] = [("docker.io", "docker"), ("registry.k8s.io", "k8s")];
 
 /// Most requests, and bytes, that a fault which stays may cost: all tries of some requests, or of a few blobs.
-const REQUESTS_FOR_WHAT_STAYS: usize = 1_500;
+const REQUESTS_FOR_WHAT_STAYS: usize = 4_500;
 const BYTES_FOR_WHAT_STAYS: u64 = 64 << 20;
 
 /// The scene, and the sources besides its own.
