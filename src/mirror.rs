@@ -418,6 +418,7 @@ impl Run {
             // A large blob that is not mounted after all waits for its turn among the large ones.
             may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,
             suspect: self.plan.ledger.is_distrusted(ticket),
+            tried_before: blob.was_tried(),
             look: self.rules.deep,
             listener: followed(&self.listener, position),
         }
@@ -515,11 +516,12 @@ impl Run {
             }
             Err(error) => {
                 let (no_source, lasting) = (error.side == Side::Source, !error.kind.may_pass());
+                let tried_one = !(self.plan.blob(ticket.blob).was_tried() || origins > 1);
                 if no_source {
                     self.plan.rule_out(ticket.blob, origins);
                 }
                 let stays_damaged = matches!(error.cause, Cause::DamagedCopy(_));
-                let failure = Failure { error: error.clone(), no_source, lasting, stays_damaged };
+                let failure = Failure { error: error.clone(), no_source, lasting, tried_one, stays_damaged };
                 let more_to_come = !self.resolution.is_over();
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
                 // What else is under way for an image that has failed says nothing new.

@@ -65,6 +65,8 @@ pub(crate) struct Failure<E> {
     pub no_source: bool,
     /// The same would happen again.
     pub lasting: bool,
+    /// It was the first try to get the blob, and from one place.
+    pub tried_one: bool,
     /// The target took the blob, and keeps a damaged copy all the same.
     pub stays_damaged: bool,
 }
@@ -108,6 +110,8 @@ struct Need<E> {
     state: NeedState<E>,
     /// The target has said that it mounted the blob here, and none was sent since.
     is_mounted: bool,
+    /// When the blob landed here last, in landings.
+    landed: u64,
 }
 
 #[derive(Debug)]
@@ -148,6 +152,8 @@ struct Delivery {
     /// Manifests below the root, and the list that the image is to be in.
     parts: Vec<Part>,
     rounds: u32,
+    /// When its manifests were begun to be put last, in landings.
+    began: u64,
     state: DeliveryState,
 }
 
@@ -179,6 +185,8 @@ pub(crate) struct Ledger<E> {
     /// Blobs that are lost while another source may still turn up.
     lost: HashSet<BlobId>,
     unsettled: usize,
+    /// How many blobs have landed.
+    landings: u64,
 }
 
 impl<E: Clone> Ledger<E> {
@@ -197,6 +205,7 @@ impl<E: Clone> Ledger<E> {
             parts: HashMap::new(),
             lost: HashSet::new(),
             unsettled: 0,
+            landings: 0,
         }
     }
 
@@ -322,6 +331,7 @@ impl<E: Clone> Ledger<E> {
             repository,
             parts,
             rounds: 0,
+            began: 0,
             state: DeliveryState::Waits(HashSet::new()),
         });
         self.unsettled += 1;
@@ -340,7 +350,7 @@ impl<E: Clone> Ledger<E> {
     pub(crate) fn admit_settled(&mut self, repository: RepositoryId) -> DeliveryId {
         let id = DeliveryId::new(self.deliveries.len());
         let state = DeliveryState::Settled;
-        self.deliveries.push(Delivery { repository, parts: Vec::new(), rounds: 0, state });
+        self.deliveries.push(Delivery { repository, parts: Vec::new(), rounds: 0, began: 0, state });
         id
     }
 
@@ -392,6 +402,7 @@ impl<E: Clone> Ledger<E> {
                     deliveries: Vec::new(),
                     state,
                     is_mounted: false,
+                    landed: 0,
                 });
                 needs.len() - 1
             }
@@ -506,8 +517,10 @@ impl<E: Clone> Ledger<E> {
         }
         let reached = if shared { 0..blob.needs.len() } else { at..at + 1 };
         let mut waiting = Vec::new();
+        self.landings += 1;
         for need in &mut blob.needs[reached] {
             need.state = NeedState::Held;
+            need.landed = self.landings;
             waiting.append(&mut need.deliveries);
         }
         let mut steps = Vec::new();
@@ -598,7 +611,8 @@ impl<E: Clone> Ledger<E> {
         if failure.no_source && !matches!(blob.state, BlobState::Held { .. }) {
             need.state = NeedState::Waiting;
             blob.first_waiting = blob.first_waiting.min(at);
-            if blob.has_new_source {
+            // What might have passed, and did not, is the host's trouble where a second place was of no more use.
+            if blob.has_new_source && (failure.lasting || failure.tried_one) {
                 blob.state = BlobState::Wanted;
                 return self.wake(ticket.blob);
             }

@@ -14,7 +14,7 @@ use crate::store::registry::retry::Patience;
 use crate::store::registry::{Error, Kind, Ladder, Side, Trial};
 
 /// Most repositories of one host that a blob is tried to be read from with all patience.
-const REPOSITORIES_MAX: usize = 3;
+const REPOSITORIES_MAX: usize = 2;
 
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {
@@ -39,6 +39,8 @@ pub(crate) struct BlobOrder {
     pub suspect: bool,
     /// How closely a copy is looked at that was there before, once the blob has landed.
     pub look: Option<Depth>,
+    /// Another repository of a host that its sources are at was tried before with all patience.
+    pub tried_before: bool,
     /// What a person reads beside the progress bar.
     pub what: String,
     pub listener: Listener,
@@ -84,7 +86,7 @@ pub(crate) enum Landed {
 /// The last failure, by the side that it happened on.
 pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Landed, Error> {
     let mut put = target.put_blob(&order);
-    let mut reading = Reading::new(&order.sources);
+    let mut reading = Reading::new(&order);
     let mut patience = Patience::new(target.policy());
     loop {
         let trial = match put.attempt(&reading.sources[0], reading.past_caches).await {
@@ -140,11 +142,14 @@ struct Reading {
     past_caches: bool,
     /// Hosts of the places that were tried with all patience and given up.
     given_up: Vec<String>,
+    /// Most of one host that are tried so.
+    repositories_max: usize,
 }
 
 impl Reading {
-    fn new(sources: &[Origin]) -> Self {
-        Self { sources: sources.to_vec(), past_caches: false, given_up: Vec::new() }
+    fn new(order: &BlobOrder) -> Self {
+        let repositories_max = if order.tried_before { 1 } else { REPOSITORIES_MAX };
+        Self { sources: order.sources.to_vec(), past_caches: false, given_up: Vec::new(), repositories_max }
     }
 
     /// Whether there is another way to read it, at once and besides all patience: once past all caches, since a copy in
@@ -165,7 +170,7 @@ impl Reading {
     }
 
     /// Gives up the place that was read from with all patience. Other hosts come next. A host that is out of reach is so
-    /// for all of its repositories; of one that answers another repository may be in no trouble, and a few are tried.
+    /// for all of its repositories; of one that answers another repository may be in no trouble: one more is tried.
     fn turn_to_another(&mut self, error: &Error) -> bool {
         if error.side != Side::Source {
             return false;
@@ -175,7 +180,7 @@ impl Reading {
         let tried = self.given_up.iter().filter(|host| **host == failed).count();
         let (same, mut others): (Vec<Origin>, Vec<Origin>) =
             self.sources.drain(..).partition(|origin| origin.host() == failed);
-        if !error.is_out_of_reach() && tried < REPOSITORIES_MAX {
+        if !error.is_out_of_reach() && tried < self.repositories_max {
             others.extend(same);
         }
         self.sources = others;
