@@ -418,6 +418,7 @@ impl Run {
             // A large blob that is not mounted after all waits for its turn among the large ones.
             may_send: lane == Lane::Large || Lane::of(blob.size) == Lane::Small,
             suspect: self.plan.ledger.is_distrusted(ticket),
+            tried_before: blob.was_tried(),
             look: self.rules.deep,
             listener: followed(&self.listener, position),
         }
@@ -502,8 +503,10 @@ impl Run {
             Ok(landed) => {
                 self.refusals.took();
                 self.count(landed, ticket.blob);
-                if landed == Landed::Streamed {
-                    self.plan.ledger.sent(ticket);
+                match landed {
+                    Landed::Streamed => self.plan.ledger.sent(ticket),
+                    Landed::Mounted => self.plan.ledger.mounted(ticket),
+                    Landed::Found | Landed::Refused | Landed::Unoffered => {}
                 }
                 if landed == Landed::Found {
                     self.old_repositories.insert(ticket.repository);
@@ -513,11 +516,12 @@ impl Run {
             }
             Err(error) => {
                 let (no_source, lasting) = (error.side == Side::Source, !error.kind.may_pass());
-                if no_source && lasting {
+                let tried_one = !(self.plan.blob(ticket.blob).was_tried() || origins > 1);
+                if no_source {
                     self.plan.rule_out(ticket.blob, origins);
                 }
                 let stays_damaged = matches!(error.cause, Cause::DamagedCopy(_));
-                let failure = Failure { error: error.clone(), no_source, lasting, stays_damaged };
+                let failure = Failure { error: error.clone(), no_source, lasting, tried_one, stays_damaged };
                 let more_to_come = !self.resolution.is_over();
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
                 // What else is under way for an image that has failed says nothing new.
@@ -581,11 +585,17 @@ impl Run {
     fn resend(&mut self, delivery: DeliveryId, error: &Error) -> Option<Vec<Step<Error>>> {
         let Kind::BlobUnknown(unknown) = &error.kind else { return None };
         let tree = &self.on_their_way.get(&self.deliveries[delivery.index()].image)?.tree;
-        let is_unknown = |blob: &&BlobId| {
-            let digest: &Digest = &self.plan.blob(**blob).digest;
-            unknown.contains(digest)
+        let repository = self.plan.ledger.repository_of(delivery);
+        let is_mounted = |blob: &BlobId| self.plan.ledger.is_mounted(Ticket { blob: *blob, repository });
+        // Where the target does not say what it lacks, it is what nothing but its own word speaks for.
+        let is_lacking = |blob: &BlobId| {
+            let digest: &Digest = &self.plan.blob(*blob).digest;
+            if unknown.is_empty() { is_mounted(blob) } else { unknown.contains(digest) }
         };
-        let blobs: Vec<BlobId> = tree.blobs.iter().filter(is_unknown).copied().collect();
+        let blobs: Vec<BlobId> = tree.blobs.iter().copied().filter(is_lacking).collect();
+        if blobs.iter().any(is_mounted) {
+            self.target.distrust_mounts();
+        }
         let steps = self.plan.ledger.lacks(delivery, &blobs)?;
         tracing::info!("sending again what {} lacks after all: {error}", self.target.place());
         Some(steps)

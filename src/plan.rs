@@ -179,6 +179,11 @@ impl PlannedBlob {
         self.origins.len()
     }
 
+    /// Whether places that it can be had from were tried, and have not served it.
+    pub(crate) fn was_tried(&self) -> bool {
+        self.ruled_out > 0
+    }
+
     /// Those that are worth asking: all of them where none served it, since one may have got it meanwhile.
     fn hopeful(&self) -> &[u32] {
         match &self.origins[self.ruled_out..] {

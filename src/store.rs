@@ -353,6 +353,16 @@ impl Target {
         }
     }
 
+    /// A blob that it has said to have mounted is not there: nothing more is mounted, but sent.
+    pub(crate) fn distrust_mounts(&self) {
+        match self {
+            Target::Registry(registry) => registry.distrust_mounts(),
+            #[cfg(test)]
+            // Whatever it says of mounts is true.
+            Target::Memory(_) => {}
+        }
+    }
+
     /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
     pub(crate) async fn release(&self) {
         match self {

@@ -65,6 +65,8 @@ pub(crate) struct Failure<E> {
     pub no_source: bool,
     /// The same would happen again.
     pub lasting: bool,
+    /// It was the first try to get the blob, and from one place.
+    pub tried_one: bool,
     /// The target took the blob, and keeps a damaged copy all the same.
     pub stays_damaged: bool,
 }
@@ -106,6 +108,10 @@ struct Need<E> {
     /// Those that wait for it.
     deliveries: Vec<DeliveryId>,
     state: NeedState<E>,
+    /// The target has said that it mounted the blob here, and none was sent since.
+    is_mounted: bool,
+    /// When the blob landed here last, in landings.
+    landed: u64,
 }
 
 #[derive(Debug)]
@@ -146,6 +152,8 @@ struct Delivery {
     /// Manifests below the root, and the list that the image is to be in.
     parts: Vec<Part>,
     rounds: u32,
+    /// When its manifests were begun to be put last, in landings.
+    began: u64,
     state: DeliveryState,
 }
 
@@ -177,6 +185,8 @@ pub(crate) struct Ledger<E> {
     /// Blobs that are lost while another source may still turn up.
     lost: HashSet<BlobId>,
     unsettled: usize,
+    /// How many blobs have landed.
+    landings: u64,
 }
 
 impl<E: Clone> Ledger<E> {
@@ -195,6 +205,7 @@ impl<E: Clone> Ledger<E> {
             parts: HashMap::new(),
             lost: HashSet::new(),
             unsettled: 0,
+            landings: 0,
         }
     }
 
@@ -320,6 +331,7 @@ impl<E: Clone> Ledger<E> {
             repository,
             parts,
             rounds: 0,
+            began: 0,
             state: DeliveryState::Waits(HashSet::new()),
         });
         self.unsettled += 1;
@@ -338,7 +350,7 @@ impl<E: Clone> Ledger<E> {
     pub(crate) fn admit_settled(&mut self, repository: RepositoryId) -> DeliveryId {
         let id = DeliveryId::new(self.deliveries.len());
         let state = DeliveryState::Settled;
-        self.deliveries.push(Delivery { repository, parts: Vec::new(), rounds: 0, state });
+        self.deliveries.push(Delivery { repository, parts: Vec::new(), rounds: 0, began: 0, state });
         id
     }
 
@@ -385,7 +397,13 @@ impl<E: Clone> Ledger<E> {
             Entry::Vacant(vacant) => {
                 vacant.insert(u32::try_from(needs.len()).expect("fewer than 2^32 of them fit into memory"));
                 let state = NeedState::Waiting;
-                needs.push(Need { repository: ticket.repository, deliveries: Vec::new(), state });
+                needs.push(Need {
+                    repository: ticket.repository,
+                    deliveries: Vec::new(),
+                    state,
+                    is_mounted: false,
+                    landed: 0,
+                });
                 needs.len() - 1
             }
         }
@@ -499,8 +517,10 @@ impl<E: Clone> Ledger<E> {
         }
         let reached = if shared { 0..blob.needs.len() } else { at..at + 1 };
         let mut waiting = Vec::new();
+        self.landings += 1;
         for need in &mut blob.needs[reached] {
             need.state = NeedState::Held;
+            need.landed = self.landings;
             waiting.append(&mut need.deliveries);
         }
         let mut steps = Vec::new();
@@ -520,10 +540,24 @@ impl<E: Clone> Ledger<E> {
 
     /// The blob was sent to the repository, whatever others hold it: that is where it is best mounted from now.
     pub(crate) fn sent(&mut self, ticket: Ticket) {
+        let at = self.need_at(ticket);
         let blob = &mut self.blobs[ticket.blob.index()];
+        blob.needs[at].is_mounted = false;
         if matches!(blob.state, BlobState::Held { .. }) {
             blob.state = BlobState::Held { by: ticket.repository, ours: true };
         }
+    }
+
+    /// The blob was mounted into the repository, by the target's word.
+    pub(crate) fn mounted(&mut self, ticket: Ticket) {
+        let at = self.need_at(ticket);
+        self.blobs[ticket.blob.index()].needs[at].is_mounted = true;
+    }
+
+    /// Whether nothing but the target's word for a mount says that the repository has the blob.
+    pub(crate) fn is_mounted(&self, ticket: Ticket) -> bool {
+        let at = self.needs.get(&ticket).map(|at| *at as usize);
+        at.is_some_and(|at| self.blobs[ticket.blob.index()].needs[at].is_mounted)
     }
 
     /// Nothing is mounted from the repository that was known to hold the blob. Another one that holds it by now takes its
@@ -577,8 +611,8 @@ impl<E: Clone> Ledger<E> {
         if failure.no_source && !matches!(blob.state, BlobState::Held { .. }) {
             need.state = NeedState::Waiting;
             blob.first_waiting = blob.first_waiting.min(at);
-            // What might have passed, and did not, is its host's trouble, and the new source's most likely too.
-            if blob.has_new_source && failure.lasting {
+            // What might have passed, and did not, is the host's trouble where a second place was of no more use.
+            if blob.has_new_source && (failure.lasting || failure.tried_one) {
                 blob.state = BlobState::Wanted;
                 return self.wake(ticket.blob);
             }

@@ -13,6 +13,9 @@ use crate::image::reference::Repository;
 use crate::store::registry::retry::Patience;
 use crate::store::registry::{Error, Kind, Ladder, Side, Trial};
 
+/// Most repositories of one host that a blob is tried to be read from with all patience.
+const REPOSITORIES_MAX: usize = 2;
+
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {
     pub id: TransferId,
@@ -36,6 +39,8 @@ pub(crate) struct BlobOrder {
     pub suspect: bool,
     /// How closely a copy is looked at that was there before, once the blob has landed.
     pub look: Option<Depth>,
+    /// Another repository of a host that its sources are at was tried before with all patience.
+    pub tried_before: bool,
     /// What a person reads beside the progress bar.
     pub what: String,
     pub listener: Listener,
@@ -81,7 +86,7 @@ pub(crate) enum Landed {
 /// The last failure, by the side that it happened on.
 pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Landed, Error> {
     let mut put = target.put_blob(&order);
-    let mut reading = Reading { sources: order.sources.to_vec(), past_caches: false };
+    let mut reading = Reading::new(&order);
     let mut patience = Patience::new(target.policy());
     loop {
         let trial = match put.attempt(&reading.sources[0], reading.past_caches).await {
@@ -112,7 +117,7 @@ pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Lande
         match (pause, error.side) {
             (Some(pause), Side::Source) => origin.source.rest(pause, error).await,
             (Some(pause), Side::Target) => target.rest(pause, error).await,
-            (None, _) if !put.is_spent() && reading.turn_to_another_host(error) => {
+            (None, _) if !put.is_spent() && reading.turn_to_another(error) => {
                 patience = Patience::new(target.policy())
             }
             (None, _) => {
@@ -135,9 +140,18 @@ struct Reading {
     /// The first is the one that is read from.
     sources: Vec<Origin>,
     past_caches: bool,
+    /// Hosts of the places that were tried with all patience and given up.
+    given_up: Vec<String>,
+    /// Most of one host that are tried so.
+    repositories_max: usize,
 }
 
 impl Reading {
+    fn new(order: &BlobOrder) -> Self {
+        let repositories_max = if order.tried_before { 1 } else { REPOSITORIES_MAX };
+        Self { sources: order.sources.to_vec(), past_caches: false, given_up: Vec::new(), repositories_max }
+    }
+
     /// Whether there is another way to read it, at once and besides all patience: once past all caches, since a copy in
     /// one of them may be damaged; and where several repositories have the blob, one that fails for good is passed
     /// over. What might have passed, and did not, is its host's trouble.
@@ -155,15 +169,22 @@ impl Reading {
         another
     }
 
-    /// A host that was given up is given up for all of its repositories.
-    fn turn_to_another_host(&mut self, error: &Error) -> bool {
-        let failed = self.sources[0].host();
-        let others: Vec<Origin> = self.sources.iter().filter(|o| o.host() != failed).cloned().collect();
-        let another = error.side == Side::Source && !others.is_empty();
-        if another {
-            self.sources = others;
+    /// Gives up the place that was read from with all patience. Other hosts come next. A host that is out of reach is so
+    /// for all of its repositories; of one that answers another repository may be in no trouble: one more is tried.
+    fn turn_to_another(&mut self, error: &Error) -> bool {
+        if error.side != Side::Source {
+            return false;
         }
-        another
+        let failed = self.sources.remove(0).host().to_owned();
+        self.given_up.push(failed.clone());
+        let tried = self.given_up.iter().filter(|host| **host == failed).count();
+        let (same, mut others): (Vec<Origin>, Vec<Origin>) =
+            self.sources.drain(..).partition(|origin| origin.host() == failed);
+        if !error.is_out_of_reach() && tried < self.repositories_max {
+            others.extend(same);
+        }
+        self.sources = others;
+        !self.sources.is_empty()
     }
 }
 

@@ -15,25 +15,14 @@ type Tally = BTreeMap<Op, usize>;
 fn tally(journal: &Journal, host: &str) -> Tally {
     let mut tally = Tally::new();
     for entry in journal.filter(|entry| entry.host == host) {
-        let op = if is_question(&entry) { Op::UploadStart } else { entry.op };
+        let op = if entry.is_question() { Op::UploadStart } else { entry.op };
         *tally.entry(op).or_default() += 1;
     }
     tally
 }
 
-fn is_question(entry: &Entry) -> bool {
-    entry.op == Op::Mount && from(entry) == Some(entry.repository.clone())
-}
-
-/// The repository that a mount names.
-fn from(entry: &Entry) -> Option<String> {
-    let query = entry.query.as_deref().unwrap_or_default();
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(key, _)| key == "from").map(|(_, value)| value.into_owned())
-}
-
 fn is_mount(entry: &Entry) -> bool {
-    entry.op == Op::Mount && !is_question(entry)
+    entry.op == Op::Mount && !entry.is_question()
 }
 
 fn tally_of(expected: &[(Op, usize)]) -> Tally {

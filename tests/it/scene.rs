@@ -137,6 +137,12 @@ impl Scene {
         self
     }
 
+    /// This host may be shown credentials too.
+    pub fn trusting(mut self, host: &'static str) -> Self {
+        self.trusted.push(host);
+        self
+    }
+
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = Some(retries);
         self

@@ -1,290 +1,283 @@
-//! Random schedules: up to five faults of the table over a few small images that share blobs.
+//! Random schedules: faults over a few images of several hosts, with several tags to a repository and shared layers.
 //!
-//! `PROPTEST_CASES` asks for more of them. A failing schedule is printed, shrunk; it becomes a fixed one below.
+//! What must be true of each: the report is the truth, a tag names only what is whole, whatever no fault touches for
+//! good is copied, requests and bytes sent in vain are bounded, and a second run without faults completes all.
+//!
+//! `PROPTEST_CASES` asks for more of them, `SCHEDULES_SEED` for those from that number on. A failing one is shrunk and
+//! printed with its number; it becomes a fixed one below.
 
+mod draw;
+mod faults;
+mod images;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use mirror_images::output::report::{Exit, Status};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::scene::Scene;
-use crate::support::content::Child;
-use crate::support::registry::{Auth, TokenService};
-use crate::support::{Blob, Cut, Fault, Image, Kind, Net, Op, Rule, on};
+use self::draw::{Drawn, POOL, Place, Planned, Schedule, SetUp, What, schedule};
+use self::faults::{Rations, effect};
+use self::images::{Named, named};
+use crate::scene::{Run, Scene};
+use crate::support::registry::{Auth, Registry};
+use crate::support::{Content, Cut, Fault, Image, Kind, Net, Op, on};
 
-const NAMES: [&str; 5] = [
-    "quay.io/drawn/zero:1",
-    "quay.io/drawn/one:1",
-    "quay.io/drawn/two:1",
-    "docker.io/drawn/three:1",
-    "quay.io/drawn/four:1",
-];
-/// Sizes of the blobs that images draw from; the last one is beyond what counts as small.
-const POOL: [u64; 6] = [0, 2, 3_000, 70_000, 300_000, 1_300_000];
+/// Sources besides the scene's own, with the host whose images they have.
+const OTHERS: [(&str, &str); 2] = [("docker.io", "docker"), ("registry.k8s.io", "k8s")];
 
-#[derive(Clone, Debug)]
-struct Schedule {
-    /// For each image which blobs of the pool it has, and whether it has two platforms.
-    images: Vec<(Vec<usize>, bool)>,
-    /// Something else is at the target under the first name.
-    occupied: bool,
-    faults: Vec<Planned>,
+/// Most requests, and bytes, that a fault which stays may cost: all tries of some requests, or of a few blobs.
+const REQUESTS_FOR_WHAT_STAYS: usize = 4_500;
+const BYTES_FOR_WHAT_STAYS: u64 = 64 << 20;
+
+/// The scene, and the sources besides its own.
+struct Stage {
+    scene: Scene,
+    others: BTreeMap<&'static str, Registry>,
+    realm: String,
 }
 
-#[derive(Clone, Debug)]
-struct Planned {
-    place: Place,
-    what: What,
-    image: usize,
-    /// Matching requests that are spared before the first one that is hit.
-    after: usize,
-    times: usize,
-    /// It never passes, where that is possible.
-    for_ever: bool,
+fn host_of(reference: &str) -> &str {
+    reference.split_once('/').expect("a host").0
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    SourceManifest,
-    SourceBlob,
-    TargetHead,
-    Start,
-    Upload,
-    Manifest,
-    BlobHead,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Status(u16),
-    Limited,
-    HangUp(Cut),
-    LoseAnswer(Cut),
-    Late,
-    Stall,
-    /// Half of it, in thousandths, then the end.
-    CutBody(u64, Cut),
-    Unchunked(u64),
-    Flip,
-    DropSession,
-    RefuseMount,
-    Forget,
-    Reset(u64),
-    TokenGone,
-    Closed,
-}
-
-fn what() -> impl Strategy<Value = What> {
-    let cut = prop_oneof![Just(Cut::Fin), Just(Cut::Rst)];
-    prop_oneof![
-        prop::sample::select(vec![500, 502, 503, 504, 408, 520]).prop_map(What::Status),
-        Just(What::Limited),
-        cut.clone().prop_map(What::HangUp),
-        cut.clone().prop_map(What::LoseAnswer),
-        Just(What::Late),
-        Just(What::Stall),
-        (0..1000_u64, cut).prop_map(|(at, cut)| What::CutBody(at, cut)),
-        (0..1000_u64).prop_map(What::Unchunked),
-        Just(What::Flip),
-        Just(What::DropSession),
-        Just(What::RefuseMount),
-        Just(What::Forget),
-        (0..60_000_u64).prop_map(What::Reset),
-        Just(What::TokenGone),
-        Just(What::Closed),
-    ]
-}
-
-fn planned() -> impl Strategy<Value = Planned> {
-    let place = prop::sample::select(vec![
-        Place::SourceManifest,
-        Place::SourceBlob,
-        Place::SourceBlob,
-        Place::TargetHead,
-        Place::Start,
-        Place::Upload,
-        Place::Upload,
-        Place::Manifest,
-        Place::BlobHead,
-    ]);
-    let odds = prop::bool::weighted(0.08);
-    (place, what(), 0..5_usize, 0..4_usize, 1..4_usize, odds).prop_map(
-        |(place, what, image, after, times, for_ever)| Planned { place, what, image, after, times, for_ever },
-    )
-}
-
-fn schedule() -> impl Strategy<Value = Schedule> {
-    let image = (prop::collection::vec(0..POOL.len(), 0..4), any::<bool>());
-    let images = prop::collection::vec(image, 3..=5);
-    (images, any::<bool>(), prop::collection::vec(planned(), 0..=5))
-        .prop_map(|(images, occupied, faults)| Schedule { images, occupied, faults })
-}
-
-fn images(schedule: &Schedule) -> Vec<(&'static str, Image)> {
-    let pool: Vec<Blob> =
-        POOL.iter().enumerate().map(|(n, size)| Blob::generated(900 + n as u64, *size)).collect();
-    let image = |(n, (layers, index)): (usize, &(Vec<usize>, bool))| {
-        let layers: Vec<Blob> = layers.iter().map(|layer| pool[*layer].clone()).collect();
-        let single = |platform: usize| {
-            let config = Blob::literal(format!("{{\"image\":{n},\"platform\":{platform}}}"));
-            Image::single(Kind::Oci, config, layers.clone())
-        };
-        let image = match index {
-            false => single(0),
-            true => Image::index(
-                Kind::Oci,
-                vec![Child::platform("linux/amd64", single(0)), Child::platform("linux/arm64", single(1))],
-            ),
-        };
-        (NAMES[n], image)
-    };
-    schedule.images.iter().enumerate().map(image).collect()
-}
-
-/// Which requests a fault is for, of which repository, and whether at the source.
-fn requests(planned: &Planned, schedule: &Schedule) -> (Rule, bool, String) {
-    let name = NAMES[planned.image % schedule.images.len()];
-    let (repository, _) = crate::scene::place_of(name);
-    let (rule, at_source) = match planned.place {
-        Place::SourceManifest => (on(Op::ManifestGet), true),
-        Place::SourceBlob => (on(Op::BlobGet), true),
-        Place::TargetHead => (on(Op::ManifestHead), false),
-        Place::Start => (on(Op::Mount).or(Op::UploadStart), false),
-        Place::Upload => (on(Op::UploadPut), false),
-        Place::Manifest => (on(Op::ManifestPut), false),
-        Place::BlobHead => (on(Op::BlobHead), false),
-    };
-    (rule.repo(&repository).after(planned.after), at_source, repository)
-}
-
-/// What a run can only be expected to survive so often.
-#[derive(Default)]
-struct Rations {
-    flips: usize,
-    forgotten: usize,
-    tokens: usize,
-}
-
-/// The fault, where it makes sense at its place, and how often it may strike.
-fn fault(planned: &Planned, repository: &str, realm: &str, rations: &mut Rations) -> Option<(Fault, usize)> {
-    let body = matches!(planned.place, Place::SourceBlob);
-    let once = |count: &mut usize, most: usize| {
-        *count += 1;
-        *count <= most
-    };
-    let times = planned.times;
-    let fault = match planned.what {
-        What::Status(status) => (Fault::Status(status).html("<html>busy</html>"), times),
-        What::Limited => (Fault::Status(429).retry_after("0"), times),
-        What::HangUp(how) => (Fault::HangUp(how), times),
-        What::LoseAnswer(how) => (Fault::LoseAnswer(how), times),
-        What::Late => (Fault::DelayHeaders(Duration::from_millis(60)), times),
-        What::Closed => (Fault::CloseAfterAnswer, times),
-        What::Stall if body => (Fault::StallBody { after: 500 }, 1),
-        What::Stall => (Fault::StallHeaders, 1),
-        What::CutBody(at, how) if body => (Fault::CutBody { after: at * 300, how }, times),
-        What::Unchunked(at) if body => (Fault::CloseDelimited { after: Some(at * 3) }, times),
-        What::Flip if body && once(&mut rations.flips, 1) => (Fault::FlipByte { at: 1 }, 1),
-        What::DropSession if planned.place == Place::Upload => (Fault::DropSession, times),
-        What::RefuseMount if planned.place == Place::Start => (Fault::IgnoreMount, 1_000),
-        What::Forget if planned.place == Place::Upload && once(&mut rations.forgotten, 1) => {
-            (Fault::ForgetBlob, 1)
+impl Stage {
+    fn new(images: &[Named], set_up: &SetUp) -> Self {
+        let net = Net::new();
+        let tokens = net.token_service("auth").user("u", "p").anonymous_pull().start();
+        let auth = |wanted| if wanted { Auth::Token(tokens.clone()) } else { Auth::None };
+        let mut others = BTreeMap::new();
+        for (host, name) in OTHERS {
+            let mut content = Content::new();
+            for image in images.iter().filter(|image| host_of(image.reference) == host) {
+                let (repository, tag) = crate::scene::place_of(image.reference);
+                content.add(&repository, &tag, &image.image);
+            }
+            let registry = net.registry(name).content(&content).auth(auth(set_up.source_tokens));
+            others.insert(host, registry.start());
         }
-        What::Reset(after) if planned.place == Place::Upload => (Fault::ResetAfterReading(after), times),
-        What::TokenGone if once(&mut rations.tokens, 1) => {
-            let actions = match planned.place {
-                Place::SourceManifest | Place::SourceBlob => "pull",
-                _ => "pull,push",
-            };
-            let challenge = format!(
-                "Bearer realm=\"{realm}\",service=\"x\",scope=\"repository:{repository}:{actions}\",error=\"invalid_token\""
-            );
-            (Fault::Status(401).header("WWW-Authenticate", &challenge), 1)
+        let content: Vec<(&'static str, Image)> =
+            images.iter().map(|image| (image.reference, image.image.clone())).collect();
+        let (source, target) = (auth(set_up.source_tokens), auth(set_up.target_tokens));
+        let mut scene = Scene::with(net, &content, |s| s.auth(source), |t| t.auth(target));
+        for (host, name) in OTHERS {
+            scene = scene.elsewhere(host, &others[host]).trusting(name);
         }
-        _ => return None,
-    };
-    Some(fault)
-}
+        let host = scene.target.host();
+        scene = scene.login(&host, "u", "p").budget(Duration::from_secs(60));
+        if set_up.single {
+            scene = scene.flag("-p1");
+        }
+        if set_up.unverified {
+            scene.target.take_unverified_manifests();
+        }
+        if let Some(limit) = set_up.body_limit {
+            let too_large = on(Op::UploadPut).or(Op::UploadPatch).larger_than(limit);
+            scene.target.fault(too_large.then(Fault::Status(413)));
+        }
+        if let Some(rule) = faults::mounts(set_up.mounts, images, set_up.unverified) {
+            scene.target.fault(rule);
+        }
+        if set_up.occupied {
+            let (repository, tag) = crate::scene::place_of(images[0].reference);
+            let mut content = Content::new();
+            content.add(&repository, &tag, &Image::generated(Kind::Oci, 4_242, &[3_000]));
+            scene.target.add(&content);
+        }
+        Self { scene, others, realm: tokens.realm() }
+    }
 
-/// What may stay for ever without a tag being moved behind the program's back.
-fn can_be_permanent(planned: &Planned) -> bool {
-    let place = matches!(planned.place, Place::SourceManifest | Place::SourceBlob | Place::Upload);
-    planned.for_ever && place && matches!(planned.what, What::Status(_) | What::HangUp(_) | What::Flip)
-}
-
-fn with_tokens(net: Net, schedule: &Schedule, tokens: &TokenService) -> Scene {
-    let auth = || Auth::Token(tokens.clone());
-    let scene = Scene::with(net, &images(schedule), |s| s.auth(auth()), |t| t.auth(auth()));
-    let host = scene.target.host();
-    scene.login(&host, "u", "p").retries(20).budget(Duration::from_secs(60))
+    fn source_of(&self, reference: &str) -> &Registry {
+        self.others.get(host_of(reference)).unwrap_or(&self.scene.source)
+    }
 }
 
 /// Runs a schedule; the scene's own judge looks at both runs.
 fn play(schedule: &Schedule) {
-    let net = Net::new();
-    let tokens = net.token_service("auth").user("u", "p").anonymous_pull().start();
-    let scene = with_tokens(net, schedule, &tokens);
-    if schedule.occupied {
-        let mut content = crate::support::Content::new();
-        content.add("drawn/zero", "1", &Image::generated(Kind::Oci, 4_242, &[3_000]));
-        scene.target.add(&content);
-    }
+    let images = named(&schedule.images);
+    let set_up = &schedule.set_up;
+    let stage = Stage::new(&images, set_up);
     let mut rations = Rations::default();
-    let mut all_pass = true;
+    // Images that cannot be copied, or need not be.
+    let liars: BTreeSet<&str> = images.iter().filter(|i| i.is_lie).map(|i| i.reference).collect();
+    let mut touched = liars.clone();
+    let mut staying = liars.len();
     for planned in &schedule.faults {
-        let (rule, at_source, repository) = requests(planned, schedule);
-        let Some((fault, times)) = fault(planned, &repository, &tokens.realm(), &mut rations) else {
+        if planned.what == What::Down {
+            let reference = images[planned.repository % images.len()].reference;
+            stage.source_of(reference).go_down();
+            staying += 1;
+            let of_host = images.iter().filter(|i| host_of(i.reference) == host_of(reference));
+            touched.extend(of_host.map(|i| i.reference));
             continue;
-        };
-        let permanent = can_be_permanent(planned);
-        all_pass &= !permanent;
-        let rule = if permanent { rule } else { rule.times(times) }.then(fault);
-        let registry = if at_source { &scene.source } else { &scene.target };
-        registry.fault(rule);
-    }
-    let run = scene.run_with(|policy| {
-        if !all_pass {
-            policy.retries = 4;
         }
-        policy.timing.longest_pause = Duration::from_millis(20);
+        let is_source = matches!(planned.place, Place::SourceManifest | Place::SourceBlob);
+        let has_tokens = if is_source { set_up.source_tokens } else { set_up.target_tokens };
+        let realm = has_tokens.then_some(stage.realm.as_str());
+        let Some(effect) = effect(planned, &images, realm, set_up.unverified, &mut rations) else { continue };
+        let registry = match effect.at_source_of {
+            Some(reference) => stage.source_of(reference),
+            None => &stage.scene.target,
+        };
+        registry.fault(effect.rule);
+        staying += usize::from(!effect.touched.is_empty());
+        touched.extend(effect.touched);
+    }
+    let run = stage.scene.run_with(|policy| {
+        policy.retries = if touched.is_empty() { 20 } else { 12 };
+        policy.timing.longest_pause = Duration::from_millis(10);
+        policy.timing.longest_wait = Duration::from_secs(15);
         for limit in [&mut policy.timing.answer, &mut policy.timing.stall, &mut policy.timing.commit] {
             *limit = Duration::from_secs(1);
         }
     });
-    if all_pass {
-        run.done();
+    assert_untouched_are_copied(&stage, &run, &images, &touched);
+    assert_little_in_vain(&stage, &images, set_up, rations.strikes, staying);
+
+    let Stage { mut scene, others, .. } = stage;
+    scene.source.come_up();
+    for other in others.values() {
+        other.come_up();
+        other.clear_faults();
     }
-    scene.heal();
+    scene.references.retain(|reference| !liars.contains(reference.as_str()));
+    // What is claimed of the order of requests is about one run.
+    scene.journal().clear();
+    if !scene.references.is_empty() {
+        scene.heal();
+    }
+}
+
+/// Whatever no fault touches for good is copied, and with it the run did something.
+#[track_caller]
+fn assert_untouched_are_copied(stage: &Stage, run: &Run, images: &[Named], touched: &BTreeSet<&str>) {
+    let report = &run.report;
+    for line in &report.images {
+        let is_done = matches!(line.result, Status::Copied | Status::Present);
+        assert!(
+            is_done || touched.contains(line.source.as_str()),
+            "{} was touched by nothing that stays\n{report}\n{}",
+            line.source,
+            stage.scene.journal().dump()
+        );
+    }
+    if touched.len() < images.len() {
+        assert_ne!(report.exit(), Exit::TargetRefused, "{report}");
+    }
+}
+
+/// Requests and bytes are as many as the images explain, with the faults that pass and those that stay.
+#[track_caller]
+fn assert_little_in_vain(stage: &Stage, images: &[Named], set_up: &SetUp, strikes: usize, staying: usize) {
+    const LARGEST: u64 = POOL[POOL.len() - 1];
+    let journal = stage.scene.journal();
+    let sources = ["source", "docker", "k8s"];
+    let requests = sources.iter().map(|source| journal.requests(source)).sum::<usize>();
+    let requests = requests + journal.requests("target");
+    let sent = journal.bytes_read("target");
+    let read: u64 = sources.iter().map(|source| journal.bytes_written(source)).sum();
+
+    let most = 40 * images.len() + 30 * strikes + REQUESTS_FOR_WHAT_STAYS * staying;
+    assert!(requests <= most, "{requests} requests, not {most}\n{}", journal.dump());
+    let blobs = images.iter().flat_map(|image| image.image.all_blobs());
+    let wanted: u64 = blobs.map(|blob| blob.size).sum();
+    // A body that is too large is sent once for each image before its size is known, as is what a strike cuts.
+    let too_large = if set_up.body_limit.is_some() { images.len() } else { 0 };
+    let most = wanted + LARGEST * (1 + too_large + strikes) as u64 + BYTES_FOR_WHAT_STAYS * staying as u64;
+    assert!(sent <= most, "{sent} bytes were sent, not {most}\n{}", journal.dump());
+    assert!(read <= most + LARGEST, "{read} bytes were read, not {most}\n{}", journal.dump());
+    if std::env::var_os("SCHEDULES_FIGURES").is_some() {
+        println!(
+            "FIGURES images {} staying {staying} strikes {strikes} requests {requests} wanted {wanted} sent {sent} read {read}",
+            images.len()
+        );
+    }
 }
 
 #[test]
 fn any_schedule_of_faults_ends_with_a_whole_mirror_or_a_true_report() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24);
-    let config = Config { cases, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new(config);
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let cases = number("PROPTEST_CASES").unwrap_or(24);
+    let first = number("SCHEDULES_SEED").unwrap_or_else(rand_seed);
+    let failed: Vec<String> = (first..first.saturating_add(cases)).filter_map(failure).collect();
+    assert!(failed.is_empty(), "{} of {cases} failed:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+/// A number that no run before had.
+fn rand_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) >> 32
+}
+
+/// What is wrong with the schedule of this number, shrunk.
+fn failure(seed: u64) -> Option<String> {
+    let config = Config {
+        cases: 1,
+        max_shrink_iters: 40,
+        max_shrink_time: 120_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let outcome = runner.run(&schedule(), |schedule| {
-        let played = std::panic::catch_unwind(|| play(&schedule));
+        let played = catch_unwind(AssertUnwindSafe(|| play(&schedule)));
         played.map_err(|panic| TestCaseError::fail(words_of(&*panic)))
     });
-    if let Err(error) = outcome {
-        panic!("{error}");
+    let failure = outcome.err().map(|error| format!("SCHEDULES_SEED={seed} PROPTEST_CASES=1: {error}"));
+    failure.iter().for_each(|failure| println!("{failure}"));
+    failure
+}
+
+fn images_in(repositories: &[usize], layers: &[usize]) -> Vec<Drawn> {
+    let image =
+        |repository: &usize| Drawn { repository: *repository, layers: layers.to_vec(), ..Drawn::default() };
+    repositories.iter().map(image).collect()
+}
+
+fn for_ever(place: Place, what: What) -> Planned {
+    Planned { place, what, repository: 0, narrow: None, after: 0, times: 1, for_ever: true }
+}
+
+/// A blob is wanted by two images of one host, and the repository of the first does not give it.
+#[test]
+fn a_blob_that_one_repository_does_not_give_comes_from_another_of_its_host() {
+    for what in [What::Status(500), What::HangUp(Cut::Rst), What::Limited, What::Refusal(403), What::Flip] {
+        let faults = vec![for_ever(Place::SourceBlob, what)];
+        play(&Schedule { images: images_in(&[0, 1], &[3]), set_up: SetUp::default(), faults });
+    }
+}
+
+/// A target with a body limit takes pieces, but not in the repository of the first image.
+#[test]
+fn pieces_that_one_repository_refuses_are_taken_by_others() {
+    for status in [405, 400] {
+        let set_up = SetUp { body_limit: Some(400_000), single: true, ..SetUp::default() };
+        let images = vec![
+            Drawn { layers: vec![5], ..Drawn::default() },
+            Drawn { repository: 2, layers: vec![5, 4], ..Drawn::default() },
+        ];
+        play(&Schedule { images, set_up, faults: vec![for_ever(Place::Piece, What::Refusal(status))] });
     }
 }
 
 /// Found by the schedules: the first contact by plain HTTP was answered by a challenge, and then lost.
 #[test]
 fn a_connection_that_is_lost_after_the_first_challenge_is_made_again_the_same_way() {
-    let hang_up = Planned {
-        place: Place::TargetHead,
-        what: What::HangUp(Cut::Fin),
-        image: 0,
-        after: 1,
-        times: 1,
-        for_ever: false,
-    };
     for place in [Place::TargetHead, Place::SourceManifest] {
-        let faults = vec![Planned { place, ..hang_up.clone() }];
-        play(&Schedule { images: vec![(vec![], false); 3], occupied: false, faults });
+        let hang_up = Planned {
+            place,
+            what: What::HangUp(Cut::Fin),
+            repository: 0,
+            narrow: None,
+            after: 1,
+            times: 1,
+            for_ever: false,
+        };
+        let set_up = SetUp { source_tokens: true, target_tokens: true, ..SetUp::default() };
+        play(&Schedule { images: images_in(&[0, 1, 2], &[]), set_up, faults: vec![hang_up] });
     }
 }
 

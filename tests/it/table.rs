@@ -73,14 +73,20 @@ fn every_case_says_in_one_sentence_of_its_own_what_it_is_about() {
 }
 
 #[test]
-fn every_attack_has_a_sentence_and_tests_that_exist() {
+fn every_attack_has_a_number_a_sentence_and_tests_that_exist() {
     let text = sources();
     let attacks = cases(include_str!("attacks.txt"));
-    assert!(!attacks.is_empty());
-    for Case { id, sentence, tests, .. } in attacks {
-        assert!(id.split('-').all(|word| word.bytes().all(|b| b.is_ascii_lowercase())), "{id}");
-        assert!(sentence.ends_with('.') && !sentence.contains(". "), "{id} is not one sentence");
-        assert!(!tests.is_empty(), "{id} is not shown");
+    assert!(attacks.len() >= 50, "{} attacks are read", attacks.len());
+    let mut names = std::collections::BTreeSet::new();
+    for (number, Case { id, sentence, tests, notes }) in (1_usize..).zip(attacks) {
+        let (counted, name) = id.split_once(' ').unwrap_or_else(|| panic!("{id} has no number"));
+        assert_eq!(counted, number.to_string(), "{id}");
+        assert!(name.split('-').all(|word| word.bytes().all(|b| b.is_ascii_lowercase())), "{id}");
+        assert!(names.insert(name), "{name} is there twice");
+        let is_one = sentence.ends_with('.') && !sentence.contains(". ");
+        // What was seen, and what must be true.
+        assert!(is_one && sentence.contains("; "), "{id}: {sentence}");
+        assert!(!tests.is_empty() && notes.is_empty(), "{id} is not shown by tests");
         for test in tests {
             assert!(text.contains(&format!("fn {test}(")), "{id}: there is no {test}");
         }

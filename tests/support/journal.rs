@@ -82,6 +82,13 @@ impl Entry {
         self.op == Op::ManifestPut && !self.reference.contains(':')
     }
 
+    /// Whether it asks a repository for a blob that it may have, by a mount from itself.
+    pub fn is_question(&self) -> bool {
+        let query = self.query.as_deref().unwrap_or_default();
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        self.op == Op::Mount && pairs.any(|(key, value)| key == "from" && value == self.repository)
+    }
+
     /// Whether the answer proves that the digest is there in this repository.
     fn confirms(&self) -> bool {
         match self.op {
@@ -318,7 +325,8 @@ impl Journal {
         for tag in entries.iter().filter(|e| e.is_tag_put() && e.succeeded()) {
             let tree = tree_of(tag, entries);
             let late = |e: &&Entry| {
-                let blob = matches!(e.op, Op::UploadPut | Op::Mount) && e.status == Some(201);
+                let is_sent = e.op == Op::UploadPut || e.op == Op::Mount && !e.is_question();
+                let blob = is_sent && e.status == Some(201);
                 let ours =
                     e.repository == tag.repository && e.digest.as_ref().is_some_and(|d| tree.contains(d));
                 e.seq > tag.seq && blob && ours

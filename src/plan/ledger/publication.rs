@@ -1,5 +1,6 @@
 //! When the manifests of a delivery can be put, and what follows from what the target says of them.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 
 use super::super::ids::{BlobId, DeliveryId};
@@ -39,6 +40,7 @@ impl<E: Clone> Ledger<E> {
             }
         }
         delivery.state = DeliveryState::Putting;
+        delivery.began = self.landings;
         for part in &delivery.parts {
             self.parts.entry((repository, part.clone())).or_insert_with(|| PartState::Putting(Vec::new()));
         }
@@ -93,19 +95,28 @@ impl<E: Clone> Ledger<E> {
             }
             return Some(vec![Step::Publish(id)]);
         }
-        let repository = delivery.repository;
-        delivery.state = DeliveryState::Waits(blobs.iter().copied().collect());
+        let (repository, began) = (delivery.repository, delivery.began);
+        let mut waits = HashSet::new();
         let mut steps = Vec::new();
         for blob in blobs {
             let ticket = Ticket { blob: *blob, repository };
             let at = self.need_at(ticket);
             let need = &mut self.blobs[blob.index()].needs[at];
+            // For another tag that lacked it too it was sent again meanwhile.
+            if matches!(need.state, NeedState::Held) && need.landed > began {
+                continue;
+            }
+            waits.insert(*blob);
             need.deliveries.push(id);
             if !matches!(need.state, NeedState::Moving(_)) {
                 need.state = NeedState::Moving(Errand::to(What::MustSend));
                 steps.push(Step::Send(ticket));
             }
         }
+        if waits.is_empty() {
+            return Some(vec![Step::Publish(id)]);
+        }
+        self.deliveries[id.index()].state = DeliveryState::Waits(waits);
         Some(steps)
     }
 }

@@ -37,7 +37,7 @@ impl Book {
 }
 
 fn lasting(error: &'static str, no_source: bool) -> Failure<&'static str> {
-    Failure { error, no_source, lasting: true, stays_damaged: false }
+    Failure { error, no_source, lasting: true, tried_one: false, stays_damaged: false }
 }
 
 #[test]
@@ -169,6 +169,24 @@ fn a_lost_blob_waits_for_the_source_of_an_image_that_is_not_resolved_yet() {
     assert_eq!(book.0.failed(ticket, lasting("gone here too", true), true), []);
     assert_eq!(book.0.no_more_sources(), [Step::Fail(first, "gone here too")]);
     assert!(!book.0.has_lost());
+}
+
+#[test]
+fn what_landed_while_a_manifest_was_refused_is_not_sent_again_for_it() {
+    let mut book = Book::new();
+    let (a, base) = (book.repository("a"), book.blob(1));
+    let ticket = Ticket { blob: base, repository: a };
+    let (first, _) = book.admit(a, &[base]);
+    let (second, _) = book.admit(a, &[base]);
+    book.0.begin(ticket);
+    assert_eq!(book.0.landed(ticket), [Step::Publish(first), Step::Publish(second)]);
+    assert!(book.0.begin_publication(first) && book.0.begin_publication(second));
+    book.0.ended_publication(first, vec![]);
+    assert_eq!(book.0.lacks(first, &[base]), Some(vec![Step::Send(ticket)]));
+    book.0.begin(ticket);
+    assert_eq!(book.0.landed(ticket), [Step::Publish(first)]);
+    book.0.ended_publication(second, vec![]);
+    assert_eq!(book.0.lacks(second, &[base]), Some(vec![Step::Publish(second)]));
 }
 
 #[test]
@@ -361,7 +379,7 @@ impl World {
             *self.reasons.entry(key).or_default() += 1;
             let steps = self.ledger.failed(
                 ticket,
-                Failure { error, no_source, lasting, stays_damaged: false },
+                Failure { error, no_source, lasting, tried_one: !lasting, stays_damaged: false },
                 more_to_come,
             );
             return self.take(steps);

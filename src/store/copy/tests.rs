@@ -48,6 +48,7 @@ impl Scene {
             likely_absent: false,
             may_send: true,
             suspect: false,
+            tried_before: false,
             look: None,
             what: "new".to_owned(),
             listener: Arc::new(move |event| events.lock().unwrap().push(event)),

@@ -80,6 +80,13 @@ impl Uploads {
         self.bodies().note_least(headers);
     }
 
+    /// Whether it was news.
+    fn distrust_mounts(&self) -> bool {
+        let is_news = self.capabilities().mounts_are_made();
+        self.observe(Observation::Lied);
+        is_news
+    }
+
     fn observe(&self, observation: Observation<'_>) {
         let mut capabilities = self.capabilities();
         capabilities.observe(observation);
@@ -127,6 +134,14 @@ impl Registry {
     /// Whether it has begun an upload, or said that it has a blob.
     pub(crate) fn takes_uploads(&self) -> bool {
         self.uploads.capabilities().uploads_are_settled()
+    }
+
+    /// Ends all mounts: a blob that was said to be mounted is not there.
+    pub(crate) fn distrust_mounts(&self) {
+        if self.uploads.distrust_mounts() {
+            let host = &self.host;
+            tracing::warn!("{host} says that it has mounted a blob that is not there: sending blobs instead");
+        }
     }
 
     /// Cancels the sessions that refused mounts have opened and nobody has used.

@@ -1,6 +1,8 @@
 //! Mounts between repositories of the target: who refuses them, who only says that they went well, and what they cost.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::program::Ended;
 use crate::scene::{Scene, parameter, puts_of};
@@ -105,6 +107,32 @@ fn mounts_that_are_none_are_found_out_where_manifests_are_taken_unseen() {
         let offered = offers(&scene).len();
         assert!(n >= 2 || offered == 1, "{offered} offers after the first lie\n{}", scene.journal().dump());
         assert!(puts_of(scene.journal(), &digest).len() >= 2);
+    }
+}
+
+#[test]
+fn a_manifest_that_is_refused_for_lack_of_a_mounted_blob_ends_all_mounts() {
+    let nothing_named = Fault::SwapBody {
+        content_type: "application/json",
+        body: r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#.into(),
+    };
+    for answer in [None, Some(nothing_named)] {
+        let scene = Scene::new(&sharing(12));
+        // The first ones are true, and so trusted; those after them are lies in proper form.
+        scene.target.fault(between().after(2).then(Fault::ForgetBlob));
+        answer.into_iter().for_each(|answer| _ = scene.target.fault(on(Op::ManifestPut).then(answer)));
+        // Half of the images come once a lie was found out, and the blob sent again for that.
+        let found_out = Arc::new(AtomicBool::new(false));
+        let (seen, find_out) = (found_out.clone(), found_out);
+        let find_out = Fault::Run(Arc::new(move |_| find_out.store(true, Ordering::SeqCst)));
+        scene.target.fault(on(Op::UploadPut).digest(&base().digest).nth(2).then(find_out));
+        let is_late = |call: &Call| call.repository[9..].parse::<u32>().is_ok_and(|n| n >= 6);
+        let late = on(Op::ManifestGet).when(is_late).when(move |_| !seen.load(Ordering::SeqCst));
+        scene.source.fault(late.then(Fault::Status(503)));
+        scene.run().done();
+        assert_eq!(offers(&scene).len(), 2 + 3, "{}", scene.journal().dump());
+        let puts = puts_of(scene.journal(), &base().digest).len();
+        assert_eq!(puts, 1 + 3 + 6, "{}", scene.journal().dump());
     }
 }
 

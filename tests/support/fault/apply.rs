@@ -124,6 +124,8 @@ async fn after(
         Fault::DelayHeaders(time) => tokio::time::sleep(*time).await,
         Fault::StallHeaders => std::future::pending().await,
         Fault::KeepAddress => with_store(host, |store| store.keep_address(&call.reference)),
+        // What another fault has refused was not done.
+        Fault::FailAfterwards(_) if reply.status >= 400 => {}
         Fault::FailAfterwards(status) => *reply = Answer::new(*status).reply(),
         Fault::ChangeStatus(status) => reply.status = *status,
         Fault::LoseAnswer(how) => return Err(hang_up(control, *how)),

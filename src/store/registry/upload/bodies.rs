@@ -1,6 +1,10 @@
 //! What a target takes in one body.
 
+use std::collections::HashSet;
+
 use reqwest::header::HeaderMap;
+
+use crate::image::reference::Repository;
 
 /// Bytes of a piece at first: what the pickiest of the large registries takes.
 const PIECE: u64 = 4 << 20;
@@ -8,6 +12,9 @@ const PIECE: u64 = 4 << 20;
 const PIECE_MIN: u64 = 256 << 10;
 /// No piece is larger than this, in bytes, whatever is wished: each is held in memory.
 const PIECE_MAX: u64 = 16 << 20;
+
+/// Repositories that take no pieces, where none has taken any, until none is sent any more.
+const NO_PIECES_MAX: usize = 3;
 
 /// How a blob is sent. It stays so until the upload ends, whatever is learned meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +59,8 @@ pub(super) struct Bodies {
     takes_wholes: bool,
     /// It has taken a blob in pieces.
     takes_pieces: bool,
-    /// It does not take pieces.
-    no_pieces: bool,
+    /// Repositories that do not take pieces.
+    no_pieces: HashSet<Repository>,
     /// It takes pieces alone, however small the blob is.
     pieces_only: bool,
 }
@@ -66,21 +73,31 @@ impl Default for Bodies {
             taken: 0,
             takes_wholes: false,
             takes_pieces: false,
-            no_pieces: false,
+            no_pieces: HashSet::new(),
             pieces_only: false,
         }
     }
 }
 
 impl Bodies {
-    /// How a blob of `size` bytes is to be sent.
-    pub(super) fn way(&self, size: u64) -> Way {
+    /// How a blob of `size` bytes is to be sent into `repository`.
+    pub(super) fn way(&self, repository: &Repository, size: u64) -> Way {
         let limit = self.limit();
-        if size > limit || self.pieces_only { Way::Pieces(limit.min(PIECE_MAX)) } else { Way::Whole }
+        let wants_pieces = size > limit || self.pieces_only;
+        if wants_pieces && !self.no_pieces.contains(repository) {
+            Way::Pieces(limit.min(PIECE_MAX))
+        } else {
+            Way::Whole
+        }
     }
 
     fn limit(&self) -> u64 {
         self.limit.max(self.least)
+    }
+
+    /// Whether pieces are of no use in `repository`, or nowhere.
+    fn has_no_pieces(&self, repository: &Repository) -> bool {
+        self.no_pieces.contains(repository) || self.no_pieces.len() >= NO_PIECES_MAX
     }
 
     /// A blob of `size` bytes was taken.
@@ -107,9 +124,9 @@ impl Bodies {
     }
 
     /// A body of `tried` bytes was refused for its size, or broke off for no other reason that is known.
-    pub(super) fn refuse_size(&mut self, tried: u64) -> Lesson {
+    pub(super) fn refuse_size(&mut self, repository: &Repository, tried: u64) -> Lesson {
         let limit = self.limit();
-        if self.no_pieces {
+        if self.has_no_pieces(repository) {
             return Lesson::NoWay;
         }
         if tried > limit {
@@ -127,21 +144,27 @@ impl Bodies {
     }
 
     /// A piece was refused as a piece. True if a whole may be tried again: pieces that have made a blob before are no
-    /// reason to.
-    pub(super) fn refuse_pieces(&mut self) -> bool {
+    /// reason to. It concerns `repository`, until a few have none.
+    pub(super) fn refuse_pieces(&mut self, repository: &Repository) -> bool {
         if self.takes_pieces {
             return false;
         }
-        let in_pieces = self.limit < u64::MAX;
-        self.limit = u64::MAX;
-        self.pieces_only = false;
-        in_pieces && !std::mem::replace(&mut self.no_pieces, true)
+        let in_pieces = self.limit < u64::MAX && !self.has_no_pieces(repository);
+        self.no_pieces.insert(repository.clone());
+        if self.no_pieces.len() >= NO_PIECES_MAX {
+            self.limit = u64::MAX;
+            self.pieces_only = false;
+        }
+        in_pieces
     }
 
     /// The target has lost one session after the other that got a blob in one body. [`Lesson::NoWay`] if that cannot be
     /// why: JFrog's answers 404 to such a body, and takes the same bytes by PATCH.
-    pub(super) fn refuse_wholes(&mut self) -> Lesson {
-        if self.takes_wholes || self.no_pieces || std::mem::replace(&mut self.pieces_only, true) {
+    pub(super) fn refuse_wholes(&mut self, repository: &Repository) -> Lesson {
+        if self.takes_wholes
+            || self.has_no_pieces(repository)
+            || std::mem::replace(&mut self.pieces_only, true)
+        {
             return Lesson::NoWay;
         }
         self.limit = self.limit.min(PIECE);
@@ -155,25 +178,29 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn a() -> Repository {
+        "a".parse().unwrap()
+    }
+
     #[test]
     fn a_refused_whole_goes_in_pieces_and_refused_pieces_get_smaller_down_to_the_least() {
         let mut bodies = Bodies::default();
-        assert_eq!(bodies.way(100 * MIB), Way::Whole);
-        assert_eq!(bodies.refuse_size(100 * MIB), Lesson::Pieces);
-        assert_eq!(bodies.way(100 * MIB), Way::Pieces(4 * MIB));
-        assert_eq!(bodies.way(3 * MIB), Way::Whole);
-        assert_eq!(bodies.refuse_size(90 * MIB), Lesson::Known, "it was on its way");
-        assert_eq!(bodies.refuse_size(4 * MIB), Lesson::Smaller(2 * MIB));
+        assert_eq!(bodies.way(&a(), 100 * MIB), Way::Whole);
+        assert_eq!(bodies.refuse_size(&a(), 100 * MIB), Lesson::Pieces);
+        assert_eq!(bodies.way(&a(), 100 * MIB), Way::Pieces(4 * MIB));
+        assert_eq!(bodies.way(&a(), 3 * MIB), Way::Whole);
+        assert_eq!(bodies.refuse_size(&a(), 90 * MIB), Lesson::Known, "it was on its way");
+        assert_eq!(bodies.refuse_size(&a(), 4 * MIB), Lesson::Smaller(2 * MIB));
         for length in [2 * MIB, MIB, MIB / 2] {
-            assert_eq!(bodies.refuse_size(length), Lesson::Smaller(length / 2));
+            assert_eq!(bodies.refuse_size(&a(), length), Lesson::Smaller(length / 2));
         }
-        assert_eq!(bodies.refuse_size(MIB / 4), Lesson::NoWay);
+        assert_eq!(bodies.refuse_size(&a(), MIB / 4), Lesson::NoWay);
     }
 
     #[test]
     fn no_piece_is_larger_than_memory_allows() {
         let mut bodies = Bodies { pieces_only: true, ..Bodies::default() };
-        assert_eq!(bodies.way(600 * MIB), Way::Pieces(PIECE_MAX));
+        assert_eq!(bodies.way(&a(), 600 * MIB), Way::Pieces(PIECE_MAX));
         let wish = |least: u64| {
             HeaderMap::from_iter([(
                 "oci-chunk-min-length".parse().unwrap(),
@@ -182,38 +209,53 @@ mod tests {
         };
         bodies.note_least(&wish(u64::MAX));
         bodies.note_least(&wish(5 * MIB));
-        bodies.refuse_size(600 * MIB);
-        assert_eq!(bodies.way(600 * MIB), Way::Pieces(5 * MIB));
+        bodies.refuse_size(&a(), 600 * MIB);
+        assert_eq!(bodies.way(&a(), 600 * MIB), Way::Pieces(5 * MIB));
     }
 
     #[test]
     fn pieces_that_are_refused_at_first_are_given_up_for_a_whole_once() {
         let mut bodies = Bodies::default();
-        bodies.refuse_size(9 * MIB);
-        assert!(bodies.refuse_pieces() && !bodies.refuse_pieces());
-        assert_eq!(bodies.way(9 * MIB), Way::Whole);
-        assert_eq!(bodies.refuse_size(9 * MIB), Lesson::NoWay);
+        bodies.refuse_size(&a(), 9 * MIB);
+        assert!(bodies.refuse_pieces(&a()) && !bodies.refuse_pieces(&a()));
+        assert_eq!(bodies.way(&a(), 9 * MIB), Way::Whole);
+        assert_eq!(bodies.refuse_size(&a(), 9 * MIB), Lesson::NoWay);
+    }
+
+    #[test]
+    fn pieces_that_one_repository_refuses_are_sent_to_others_until_three_have_refused_them() {
+        let mut bodies = Bodies::default();
+        bodies.refuse_size(&a(), 9 * MIB);
+        for name in ["a", "b", "c"] {
+            let repository = name.parse().unwrap();
+            assert_eq!(bodies.way(&repository, 9 * MIB), Way::Pieces(PIECE));
+            assert!(bodies.refuse_pieces(&repository));
+            assert_eq!(bodies.way(&repository, 9 * MIB), Way::Whole);
+            assert_eq!(bodies.refuse_size(&repository, 9 * MIB), Lesson::NoWay);
+        }
+        let d = "d".parse().unwrap();
+        assert_eq!((bodies.way(&d, 9 * MIB), bodies.refuse_size(&d, 9 * MIB)), (Way::Whole, Lesson::NoWay));
     }
 
     #[test]
     fn pieces_that_have_worked_stay_known_to_work() {
         let mut bodies = Bodies::default();
-        bodies.refuse_size(9 * MIB);
-        let way = bodies.way(9 * MIB);
+        bodies.refuse_size(&a(), 9 * MIB);
+        let way = bodies.way(&a(), 9 * MIB);
         bodies.note_taken(way, 9 * MIB);
-        assert!(!bodies.refuse_pieces());
-        assert_eq!(bodies.way(9 * MIB), way);
+        assert!(!bodies.refuse_pieces(&a()));
+        assert_eq!(bodies.way(&a(), 9 * MIB), way);
         assert!(bodies.has_taken(4 * MIB) && !bodies.has_taken(5 * MIB));
     }
 
     #[test]
     fn wholes_are_given_up_for_lost_sessions_only_where_none_was_ever_taken() {
         let mut bodies = Bodies::default();
-        assert_eq!(bodies.refuse_wholes(), Lesson::Pieces);
-        assert_eq!(bodies.way(7), Way::Pieces(PIECE));
-        assert_eq!(bodies.refuse_wholes(), Lesson::NoWay);
+        assert_eq!(bodies.refuse_wholes(&a()), Lesson::Pieces);
+        assert_eq!(bodies.way(&a(), 7), Way::Pieces(PIECE));
+        assert_eq!(bodies.refuse_wholes(&a()), Lesson::NoWay);
         let mut bodies = Bodies::default();
         bodies.note_taken(Way::Whole, 7);
-        assert_eq!((bodies.refuse_wholes(), bodies.way(7)), (Lesson::NoWay, Way::Whole));
+        assert_eq!((bodies.refuse_wholes(&a()), bodies.way(&a(), 7)), (Lesson::NoWay, Way::Whole));
     }
 }

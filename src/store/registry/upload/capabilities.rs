@@ -124,6 +124,11 @@ impl Capabilities {
         !self.mentions() || self.offers.are_settled()
     }
 
+    /// Whether mounts are offered to any repository.
+    pub(super) fn mounts_are_made(&self) -> bool {
+        self.offers.are_made()
+    }
+
     /// Whether the target's word that it has mounted a blob is enough.
     pub(super) fn mounts_are_trusted(&self) -> bool {
         self.offers.are_trusted()

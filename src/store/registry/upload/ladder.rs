@@ -176,7 +176,7 @@ impl<'a> Ladder<'a> {
             reached.store(position, Ordering::Relaxed);
             listener(Event::Moved { transfer: id, position });
         };
-        let way = self.target.uploads.bodies().way(size);
+        let way = self.target.uploads.bodies().way(&order.repository, size);
         self.way = Some(way);
         let into = Session { url: session.clone(), moved: self.moved.take() };
         let elsewhere = self.target.upload(&order.repository, &into, &order.blob, way, reader, moved).await?;
@@ -277,7 +277,9 @@ impl<'a> Ladder<'a> {
         match error.kind {
             Kind::Unauthorized => !std::mem::replace(&mut self.chances.renewed, true),
             Kind::Corrupt if !std::mem::replace(&mut self.chances.resent, true) => true,
-            Kind::Unsupported | Kind::Corrupt => self.target.uploads.bodies().refuse_pieces(),
+            Kind::Unsupported | Kind::Corrupt => {
+                self.target.uploads.bodies().refuse_pieces(&self.order.repository)
+            }
             Kind::TooLarge if self.is_doubtful(tried) => true,
             Kind::TooLarge => self.learn_body_limit(tried),
             Kind::Transient if error.status.is_none() && size > SUSPICIOUS => {
@@ -305,7 +307,7 @@ impl<'a> Ladder<'a> {
 
     fn learn_body_limit(&self, tried: u64) -> bool {
         let host = &self.target.host;
-        let lesson = self.target.uploads.bodies().refuse_size(tried);
+        let lesson = self.target.uploads.bodies().refuse_size(&self.order.repository, tried);
         match lesson {
             Lesson::Pieces => tracing::warn!(
                 "{host} or a proxy before it has a body size limit (nginx: client_max_body_size); sending blobs in pieces"
@@ -319,7 +321,7 @@ impl<'a> Ladder<'a> {
     }
 
     fn learn_pieces_only(&self) -> bool {
-        let news = self.target.uploads.bodies().refuse_wholes() != Lesson::NoWay;
+        let news = self.target.uploads.bodies().refuse_wholes(&self.order.repository) != Lesson::NoWay;
         if news {
             let host = &self.target.host;
             tracing::warn!("{host} seems to take no blob in one request; sending blobs in pieces");

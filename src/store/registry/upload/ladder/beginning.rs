@@ -152,7 +152,7 @@ impl<'a> Ladder<'a> {
         }
         let held = self.target.held_blob(&order.repository, &order.blob.digest).await;
         match &held {
-            Ok(Held::Nothing) if from.is_some() => self.distrust_mounts(),
+            Ok(Held::Nothing) if from.is_some() => self.target.distrust_mounts(),
             Ok(_) => granted(true),
             // A login that may push need not be let to look.
             Err(_) if is_ours => {
@@ -182,11 +182,5 @@ impl<'a> Ladder<'a> {
         };
         let why = damaged_copy(&order.blob, flaw);
         Err(self.target.error(Kind::Invalid, format!("check a blob of {}", order.repository), why).into())
-    }
-
-    fn distrust_mounts(&self) {
-        self.target.uploads.observe(Observation::Lied);
-        let host = &self.target.host;
-        tracing::warn!("{host} says that it has mounted a blob that is not there: sending blobs instead");
     }
 }
