@@ -111,6 +111,7 @@ impl<'s> Asked<'s> {
 
     fn sentence(&self) -> String {
         let by = match &self.kubeone {
+            Some(release) if self.resource == "etcd" => format!("KubeOne {release} in place of kubeadm's"),
             Some(release) => format!("KubeOne {release}"),
             None => "kubeadm".to_owned(),
         };

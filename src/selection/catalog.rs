@@ -14,12 +14,13 @@ use thiserror::Error;
 
 use crate::util::{input, yaml};
 
+mod deployment;
 mod minor;
 mod schema;
 mod select;
 
 pub use minor::Minor;
-pub use schema::{Changes, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
+pub use schema::{Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
 pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};
 
 macro_rules! embed {

@@ -73,6 +73,9 @@ pub struct Release {
     pub kubernetes: Vec<Minor>,
     /// The pause image it configures in containerd; releases before 1.7 leave that alone.
     pub sandbox: Option<BTreeMap<Minor, Reference>>,
+    /// The etcd that it has kubeadm run in place of kubeadm's own (`etcdVersionCorruptCheckExtraArgs`, 1.3 to 1.8).
+    #[serde(default)]
+    pub etcd: Vec<EtcdImage>,
     pub base: Resources,
     pub optional: Resources,
 }
@@ -86,6 +89,21 @@ impl Release {
             Group::ControlPlane => &[],
         }
     }
+
+    /// The etcd that runs with that version of Kubernetes, where it is not kubeadm's.
+    pub fn etcd(&self, kubernetes: &Version) -> Option<&Reference> {
+        let sets = |etcd: &&EtcdImage| etcd.from.0 <= *kubernetes && *kubernetes < etcd.below.0;
+        self.etcd.iter().find(sets).map(|etcd| &etcd.image)
+    }
+}
+
+/// The etcd of some versions of Kubernetes: of `from` and newer ones, up to those before `below`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdImage {
+    pub from: Full,
+    pub below: Full,
+    pub image: Reference,
 }
 
 /// KubeOne's names of resources and what they are, in the order of the document.
@@ -162,6 +180,14 @@ impl Release {
         };
         if let Some(sandbox) = &self.sandbox {
             names("`sandbox`", sandbox.keys().collect())?;
+        }
+        for EtcdImage { from, below, .. } in &self.etcd {
+            if from >= below {
+                return Err(format!(
+                    "`etcd` has a `from` of {} that is not before `below`, {}",
+                    from.0, below.0
+                ));
+            }
         }
         let mut seen = BTreeSet::new();
         for (name, resource) in self.base.0.iter().chain(&self.optional.0) {

@@ -1,19 +1,16 @@
 //! From what a user asks for to the images that it takes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use semver::Version;
 use thiserror::Error;
 
+use super::deployment::{Deployment, Picked, unknown_addon};
 use super::minor::enumerate;
-use super::{Catalog, CatalogError, Minor, Release};
+use super::{Catalog, CatalogError, Minor};
 use crate::image::reference::{Collision, Reference, check_collisions};
-use crate::util::text::printable;
-
-/// The images that kubeadm names after the version.
-const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
 
 /// KubeOne's division of images. Each group is exactly itself; ordered as a selection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,26 +149,26 @@ impl Catalog {
             Some(text) => Some(self.named_release(text, &mut warnings)?),
             None => None,
         };
-        let mut clusters = Vec::new();
+        let mut deployments = Vec::new();
         for version in self.versions(query, named)? {
-            clusters.push(self.cluster(version, named, &groups)?);
+            deployments.push(self.deployment(version, named, &groups)?);
         }
         if groups.contains(&Group::ControlPlane) {
-            warnings.extend(clusters.iter().filter_map(Cluster::warning));
+            warnings.extend(deployments.iter().filter_map(Deployment::warning));
         }
         let mut picked = Picked::default();
         for &group in &groups {
-            for cluster in &clusters {
-                cluster.images(group, query.only.as_ref(), &mut picked);
+            for deployment in &deployments {
+                deployment.images(group, query.only.as_ref(), &mut picked);
             }
         }
         if let Some(only) = &query.only
             && groups.iter().any(|group| *group != Group::ControlPlane)
         {
-            warnings.extend(only.named.iter().filter_map(|addon| unknown_addon(addon, &clusters)));
+            warnings.extend(only.named.iter().filter_map(|addon| unknown_addon(addon, &deployments)));
         }
         check_collisions(picked.images.iter().map(|image| &image.reference))?;
-        let kubernetes = clusters.into_iter().map(|cluster| cluster.version).collect();
+        let kubernetes = deployments.into_iter().map(|deployment| deployment.version).collect();
         Ok(Selection { images: picked.images, warnings, kubernetes })
     }
 
@@ -247,12 +244,12 @@ impl Catalog {
     }
 
     /// What `version` is deployed by.
-    fn cluster(
+    fn deployment(
         &self,
         version: Version,
         named: Option<Minor>,
         groups: &BTreeSet<Group>,
-    ) -> Result<Cluster<'_>, SelectError> {
+    ) -> Result<Deployment<'_>, SelectError> {
         let minor = Minor::of(&version);
         let entry = match named {
             Some(release) => self.releases.get(&release),
@@ -262,114 +259,7 @@ impl Catalog {
         if release.is_none() && groups.iter().any(|group| *group != Group::ControlPlane) {
             return Err(SelectError::NoRelease { asked: version.to_string() });
         }
-        Ok(Cluster { patches: &self.kubernetes.minors[&minor], release, minor, version })
-    }
-}
-
-/// A version of Kubernetes with all that the catalog knows of it.
-struct Cluster<'a> {
-    version: Version,
-    minor: Minor,
-    patches: &'a super::Patches,
-    release: Option<&'a Release>,
-}
-
-impl Cluster<'_> {
-    fn warning(&self) -> Option<String> {
-        let (version, latest) = (&self.version, &self.patches.latest.0);
-        (version > latest).then(|| {
-            format!(
-                "Kubernetes {version} is newer than the catalog, which knows up to {latest}; \
-                 taking the etcd, CoreDNS and pause images of {latest}"
-            )
-        })
-    }
-
-    fn images(&self, group: Group, only: Option<&Only>, picked: &mut Picked) {
-        let reason = |resource: &str, addons: &[String], release: Option<&Release>| Reason {
-            group,
-            resource: resource.to_owned(),
-            addons: addons.to_vec(),
-            kubeone: release.map(|release| release.kubeone),
-            kubernetes: self.version.clone(),
-        };
-        if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
-            for (name, resource) in release.resources(group) {
-                if let Some(image) = resource.image.of(self.minor)
-                    && let Some(addons) = wanted(only, name, &resource.addons)
-                {
-                    picked.add(image, reason(name, &addons, self.release));
-                }
-            }
-        }
-        if group == Group::ControlPlane {
-            for name in VERSIONED {
-                picked.add(&versioned(name, &self.version), reason(name, &[], None));
-            }
-            for (name, image) in self.patches.images(&self.version) {
-                picked.add(image, reason(name, &[], None));
-            }
-            let sandbox = self.release.and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
-            if let Some(image) = sandbox {
-                picked.add(image, reason("sandbox", &[], self.release));
-            }
-        }
-    }
-}
-
-/// Those of `addons` for which the resource is wanted; `None` if it is not.
-fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<String>> {
-    let Some(only) = only else { return Some(addons.to_vec()) };
-    if only.without.contains(resource) {
-        return None;
-    }
-    let addons: Vec<String> = addons.iter().filter(|addon| only.addons.contains(*addon)).cloned().collect();
-    (!addons.is_empty()).then_some(addons)
-}
-
-fn unknown_addon(addon: &str, clusters: &[Cluster<'_>]) -> Option<String> {
-    let releases: BTreeSet<Minor> = clusters.iter().filter_map(|c| Some(c.release?.kubeone)).collect();
-    let known = clusters.iter().filter_map(|cluster| cluster.release).any(|release| {
-        let mut resources = release.base.0.iter().chain(&release.optional.0);
-        resources.any(|(_, resource)| resource.addons.iter().any(|name| name == addon))
-    });
-    let releases: Vec<Minor> = releases.into_iter().collect();
-    (!known).then(|| {
-        format!(
-            "the catalog knows no image of the addon {} for KubeOne {}: name its images by --image or --images-from",
-            printable(addon),
-            enumerate(&releases)
-        )
-    })
-}
-
-/// An image of Kubernetes itself, e.g. `registry.k8s.io/kube-proxy:v1.36.3`.
-fn versioned(name: &str, version: &Version) -> Reference {
-    format!("registry.k8s.io/{name}:v{version}")
-        .parse()
-        .expect("a release of three numbers makes a valid tag")
-}
-
-/// The images so far, each once.
-#[derive(Default)]
-struct Picked {
-    images: Vec<SelectedImage>,
-    places: HashMap<Reference, usize>,
-}
-
-impl Picked {
-    fn add(&mut self, reference: &Reference, reason: Reason) {
-        match self.places.get(reference) {
-            Some(&place) => self.images[place].reasons.push(reason),
-            None => {
-                self.places.insert(reference.clone(), self.images.len());
-                self.images.push(SelectedImage {
-                    reference: reference.clone(),
-                    reasons: vec![reason],
-                    named_by: Vec::new(),
-                });
-            }
-        }
+        Ok(Deployment { patches: &self.kubernetes.minors[&minor], release, minor, version })
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::image::reference::{Digest, Reference, check_collisions};
 
+mod control_plane;
 mod reading;
 mod select;
 
@@ -61,6 +62,7 @@ fn references(catalog: &Catalog) -> Vec<(String, &Reference)> {
                 Image::ByMinor(images) => all.extend(images.values().flatten().map(|i| (at.clone(), i))),
             }
         }
+        all.extend(release.etcd.iter().map(|e| (format!("KubeOne {} etcd", release.kubeone), &e.image)));
         let sandbox = release.sandbox.iter().flat_map(|s| s.values());
         all.extend(sandbox.map(|i| (format!("KubeOne {} sandbox", release.kubeone), i)));
     }

@@ -95,6 +95,11 @@ fn wrong_documents_are_told_why() {
         (r#"["1.36"]"#, r#"["1.36.1"]"#.into(), r#""1.36.1" is not a version of two numbers such as 1.36"#),
         ("patch: v1.14.2", "patch: v1.13.2".into(), "`patch` 1.13.2 is not of KubeOne 1.14"),
         ("base:", "sandbox: {}\nbase:".into(), "`sandbox` must name exactly the minors of `kubernetes`"),
+        (
+            "base:",
+            "etcd: [{from: 1.36.0, below: 1.36.0, image: registry.k8s.io/etcd:1}]\nbase:".into(),
+            "`etcd` has a `from` of 1.36.0 that is not before `below`, 1.36.0",
+        ),
         ("AwsCCM:", "CalicoCNI:".into(), "CalicoCNI is in both groups"),
         (
             "quay.io/calico/cni:v3.32.0",

@@ -1,0 +1,125 @@
+//! One version of Kubernetes, and all that its KubeOne release has for it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use semver::Version;
+
+use super::minor::enumerate;
+use super::select::{Group, Only, Reason, SelectedImage};
+use super::{Minor, Patches, Release};
+use crate::image::reference::Reference;
+use crate::util::text::printable;
+
+/// The images that kubeadm names after the version.
+const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+
+/// A version of Kubernetes with all that the catalog knows of it.
+pub(super) struct Deployment<'a> {
+    pub version: Version,
+    pub minor: Minor,
+    pub patches: &'a Patches,
+    /// The release that deploys it, if one does.
+    pub release: Option<&'a Release>,
+}
+
+impl Deployment<'_> {
+    pub(super) fn warning(&self) -> Option<String> {
+        let (version, latest) = (&self.version, &self.patches.latest.0);
+        (version > latest).then(|| {
+            format!(
+                "Kubernetes {version} is newer than the catalog, which knows up to {latest}; \
+                 taking the etcd, CoreDNS and pause images of {latest}"
+            )
+        })
+    }
+
+    pub(super) fn images(&self, group: Group, only: Option<&Only>, picked: &mut Picked) {
+        let reason = |resource: &str, addons: &[String], release: Option<&Release>| Reason {
+            group,
+            resource: resource.to_owned(),
+            addons: addons.to_vec(),
+            kubeone: release.map(|release| release.kubeone),
+            kubernetes: self.version.clone(),
+        };
+        if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
+            for (name, resource) in release.resources(group) {
+                if let Some(image) = resource.image.of(self.minor)
+                    && let Some(addons) = wanted(only, name, &resource.addons)
+                {
+                    picked.add(image, reason(name, &addons, self.release));
+                }
+            }
+        }
+        if group == Group::ControlPlane {
+            for name in VERSIONED {
+                picked.add(&versioned(name, &self.version), reason(name, &[], None));
+            }
+            for (name, image) in self.patches.images(&self.version) {
+                picked.add(image, reason(name, &[], None));
+            }
+            if let Some(image) = self.release.and_then(|release| release.etcd(&self.version)) {
+                picked.add(image, reason("etcd", &[], self.release));
+            }
+            let sandbox = self.release.and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
+            if let Some(image) = sandbox {
+                picked.add(image, reason("sandbox", &[], self.release));
+            }
+        }
+    }
+}
+
+/// Those of `addons` for which the resource is wanted; `None` if it is not.
+fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<String>> {
+    let Some(only) = only else { return Some(addons.to_vec()) };
+    if only.without.contains(resource) {
+        return None;
+    }
+    let addons: Vec<String> = addons.iter().filter(|addon| only.addons.contains(*addon)).cloned().collect();
+    (!addons.is_empty()).then_some(addons)
+}
+
+pub(super) fn unknown_addon(addon: &str, deployments: &[Deployment<'_>]) -> Option<String> {
+    let releases: BTreeSet<Minor> = deployments.iter().filter_map(|d| Some(d.release?.kubeone)).collect();
+    let known = deployments.iter().filter_map(|deployment| deployment.release).any(|release| {
+        let mut resources = release.base.0.iter().chain(&release.optional.0);
+        resources.any(|(_, resource)| resource.addons.iter().any(|name| name == addon))
+    });
+    let releases: Vec<Minor> = releases.into_iter().collect();
+    (!known).then(|| {
+        format!(
+            "the catalog knows no image of the addon {} for KubeOne {}: name its images by --image or --images-from",
+            printable(addon),
+            enumerate(&releases)
+        )
+    })
+}
+
+/// An image of Kubernetes itself, e.g. `registry.k8s.io/kube-proxy:v1.36.3`.
+fn versioned(name: &str, version: &Version) -> Reference {
+    format!("registry.k8s.io/{name}:v{version}")
+        .parse()
+        .expect("a release of three numbers makes a valid tag")
+}
+
+/// The images so far, each once.
+#[derive(Default)]
+pub(super) struct Picked {
+    pub images: Vec<SelectedImage>,
+    places: HashMap<Reference, usize>,
+}
+
+impl Picked {
+    fn add(&mut self, reference: &Reference, reason: Reason) {
+        match self.places.get(reference) {
+            Some(&place) => self.images[place].reasons.push(reason),
+            None => {
+                self.places.insert(reference.clone(), self.images.len());
+                self.images.push(SelectedImage {
+                    reference: reference.clone(),
+                    reasons: vec![reason],
+                    named_by: Vec::new(),
+                });
+            }
+        }
+    }
+}
