@@ -30,7 +30,7 @@ pub fn choose(choice: &Choice) -> Result<Selection> {
     };
     let mut selection = match &choice.query {
         Some(query) => from_catalog(choice, query, &catalog)?,
-        None => Selection { images: Vec::new(), warnings: Vec::new(), kubernetes: Vec::new() },
+        None => Selection::default(),
     };
     add(&mut selection, &choice.images);
     check_collisions(selection.images.iter().map(|image| &image.reference))?;
@@ -105,6 +105,7 @@ fn add(selection: &mut Selection, images: &[Named]) {
                 reference: reference.clone(),
                 reasons: Vec::new(),
                 named_by: Vec::new(),
+                gone: None,
             });
             selection.images.len() - 1
         });

@@ -16,7 +16,8 @@ pub struct DryRun<'a> {
     pub selection: &'a Selection,
 }
 
-/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it.
+/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it, and at
+/// the end the images that are left out because they are gone.
 impl fmt::Display for DryRun<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for image in &self.selection.images {
@@ -24,13 +25,20 @@ impl fmt::Display for DryRun<'_> {
                 writeln!(f, "{} → {}/{location}", image.reference, self.options.target.host)?;
             }
             if self.options.output.verbose > 0 {
-                for why in explain(image) {
-                    writeln!(f, "    {}", why.sentence())?;
-                }
+                write_reasons(f, image)?;
             }
+        }
+        for image in self.selection.gone.iter().filter(|_| self.options.output.verbose > 0) {
+            let since = image.gone.as_ref().map_or("", |gone| &gone.since);
+            writeln!(f, "{} is left out, gone since {since}", image.reference)?;
+            write_reasons(f, image)?;
         }
         Ok(())
     }
+}
+
+fn write_reasons(f: &mut fmt::Formatter<'_>, image: &SelectedImage) -> fmt::Result {
+    explain(image).iter().try_for_each(|why| writeln!(f, "    {}", why.sentence()))
 }
 
 /// The same as a list of `{"source": …, "target": …, "reasons": […]}`.

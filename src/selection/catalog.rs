@@ -15,10 +15,12 @@ use thiserror::Error;
 use crate::util::{input, yaml};
 
 mod deployment;
+mod gone;
 mod minor;
 mod schema;
 mod select;
 
+pub use gone::Gone;
 pub use minor::Minor;
 pub use schema::{Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
 pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};

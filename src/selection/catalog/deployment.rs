@@ -46,23 +46,23 @@ impl Deployment<'_> {
                 if let Some(image) = resource.image.of(self.minor)
                     && let Some(addons) = wanted(only, name, &resource.addons)
                 {
-                    picked.add(image, reason(name, &addons, self.release));
+                    picked.add(image, reason(name, &addons, self.release), self.release);
                 }
             }
         }
         if group == Group::ControlPlane {
             for name in VERSIONED {
-                picked.add(&versioned(name, &self.version), reason(name, &[], None));
+                picked.add(&versioned(name, &self.version), reason(name, &[], None), None);
             }
             for (name, image) in self.patches.images(&self.version) {
-                picked.add(image, reason(name, &[], None));
+                picked.add(image, reason(name, &[], None), None);
             }
             if let Some(image) = self.release.and_then(|release| release.etcd(&self.version)) {
-                picked.add(image, reason("etcd", &[], self.release));
+                picked.add(image, reason("etcd", &[], self.release), self.release);
             }
             let sandbox = self.release.and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
             if let Some(image) = sandbox {
-                picked.add(image, reason("sandbox", &[], self.release));
+                picked.add(image, reason("sandbox", &[], self.release), self.release);
             }
         }
     }
@@ -109,7 +109,7 @@ pub(super) struct Picked {
 }
 
 impl Picked {
-    fn add(&mut self, reference: &Reference, reason: Reason) {
+    fn add(&mut self, reference: &Reference, reason: Reason, release: Option<&Release>) {
         match self.places.get(reference) {
             Some(&place) => self.images[place].reasons.push(reason),
             None => {
@@ -118,6 +118,8 @@ impl Picked {
                     reference: reference.clone(),
                     reasons: vec![reason],
                     named_by: Vec::new(),
+                    gone: release
+                        .and_then(|release| release.gone.iter().find(|gone| gone.has(reference)).cloned()),
                 });
             }
         }

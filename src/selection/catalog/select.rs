@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::deployment::{Deployment, Picked, unknown_addon};
 use super::minor::enumerate;
-use super::{Catalog, CatalogError, Minor};
+use super::{Catalog, CatalogError, Gone, Minor};
 use crate::image::reference::{Collision, Reference, check_collisions};
 
 /// KubeOne's division of images. Each group is exactly itself; ordered as a selection is.
@@ -81,9 +81,11 @@ pub struct Only {
 }
 
 /// The images that a query takes, each once: by group, by version, then in the catalog's order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     pub images: Vec<SelectedImage>,
+    /// What is left out, because it can be had nowhere any more.
+    pub gone: Vec<SelectedImage>,
     /// What the user should know about the answer, a sentence each.
     pub warnings: Vec<String>,
     /// The versions of Kubernetes, ascending.
@@ -97,6 +99,8 @@ pub struct SelectedImage {
     pub reasons: Vec<Reason>,
     /// Who named it besides, such as `--image`.
     pub named_by: Vec<String>,
+    /// Set where a release says that it can be had nowhere any more.
+    pub gone: Option<Gone>,
 }
 
 /// Why an image is selected.
@@ -169,7 +173,7 @@ impl Catalog {
         }
         check_collisions(picked.images.iter().map(|image| &image.reference))?;
         let kubernetes = deployments.into_iter().map(|deployment| deployment.version).collect();
-        Ok(Selection { images: picked.images, warnings, kubernetes })
+        Ok(Selection { images: picked.images, warnings, kubernetes, ..Selection::default() })
     }
 
     /// All images of the clusters that `query` describes, by KubeOne's and kubeadm's names of the resources.

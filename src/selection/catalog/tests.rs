@@ -6,6 +6,7 @@ use super::*;
 use crate::image::reference::{Digest, Reference, check_collisions};
 
 mod control_plane;
+mod gone;
 mod reading;
 mod select;
 
