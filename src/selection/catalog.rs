@@ -21,7 +21,7 @@ mod schema;
 mod select;
 
 pub use gone::Gone;
-pub use minor::Minor;
+pub use minor::{Minor, ranges};
 pub use schema::{Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
 pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};
 

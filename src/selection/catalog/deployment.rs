@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use semver::Version;
 
-use super::minor::enumerate;
+use super::minor::{enumerate, ranges};
 use super::select::{Group, Only, Reason, SelectedImage};
 use super::{Minor, Patches, Release};
 use crate::image::reference::Reference;
@@ -20,6 +20,18 @@ pub(super) struct Deployment<'a> {
     pub patches: &'a Patches,
     /// The release that deploys it, if one does.
     pub release: Option<&'a Release>,
+}
+
+/// What is said of versions whose images nobody has looked at, once for all.
+pub(super) fn carried_over(deployments: &[Deployment<'_>]) -> Option<String> {
+    let is_carried_over = |d: &&Deployment<'_>| d.patches.is_carried_over(&d.version);
+    let versions: Vec<&Version> = deployments.iter().filter(is_carried_over).map(|d| &d.version).collect();
+    (!versions.is_empty()).then(|| {
+        format!(
+            "the etcd, CoreDNS and pause images of Kubernetes {} are not verified: those of the patch before are taken",
+            ranges(&versions)
+        )
+    })
 }
 
 impl Deployment<'_> {

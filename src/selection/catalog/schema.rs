@@ -27,6 +27,8 @@ pub struct Kubernetes {
 pub struct Patches {
     /// The newest one known.
     pub latest: Full,
+    /// The newest one whose images somebody has looked at, where that is not `latest`.
+    pub verified: Option<Full>,
     /// Those that changed an image; the first, X.Y.0, names all three.
     pub since: BTreeMap<Full, Changes>,
 }
@@ -41,6 +43,11 @@ pub struct Changes {
 }
 
 impl Patches {
+    /// Whether the images of `version` are taken over from an older patch, and nobody has looked at its own.
+    pub(super) fn is_carried_over(&self, version: &Version) -> bool {
+        self.verified.as_ref().is_some_and(|verified| verified.0 < *version && *version <= self.latest.0)
+    }
+
     /// The images of `version`, which is of this minor, by the names that kubeadm has for them.
     pub fn images(&self, version: &Version) -> impl Iterator<Item = (&'static str, &Reference)> {
         let newest = |field: fn(&Changes) -> Option<&Reference>| {
@@ -151,7 +158,7 @@ impl Kubernetes {
             if patches.latest.0.patch > PATCH_MAX {
                 return Err(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
             }
-            for Full(version) in patches.since.keys().chain([&patches.latest]) {
+            for Full(version) in patches.since.keys().chain([&patches.latest]).chain(&patches.verified) {
                 if Minor::of(version) != *minor {
                     return Err(format!("{version} stands below {minor}"));
                 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use semver::Version;
 use thiserror::Error;
 
-use super::deployment::{Deployment, Picked, unknown_addon};
+use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
 use super::{Catalog, CatalogError, Gone, Minor};
 use crate::image::reference::{Collision, Reference, check_collisions};
@@ -159,6 +159,7 @@ impl Catalog {
         }
         if groups.contains(&Group::ControlPlane) {
             warnings.extend(deployments.iter().filter_map(Deployment::warning));
+            warnings.extend(carried_over(&deployments));
         }
         let mut picked = Picked::default();
         for &group in &groups {

@@ -40,7 +40,7 @@ fn the_etcd_that_kubeone_sets_comes_beside_kubeadms() {
     assert!(names(&select(&[], &["1.25.6"], None)).contains(&etcd("3.5.10-0")));
 }
 
-/// Counted once with KubeOne's own code.
+/// Counted once with KubeOne's own code, over the versions that KubeOne supports and whose images somebody has looked at.
 #[test]
 fn kubeone_sets_another_etcd_in_193_of_595_pairs_of_a_release_and_a_version() {
     let catalog = embedded();
@@ -48,7 +48,8 @@ fn kubeone_sets_another_etcd_in_193_of_595_pairs_of_a_release_and_a_version() {
     let (mut versions, mut by_default) = (0, 0);
     for (minor, patches) in &catalog.kubernetes().minors {
         let supporting = || releases(&catalog).filter(|release| release.kubernetes.contains(minor));
-        for patch in 0..=patches.latest.0.patch {
+        let verified = patches.verified.as_ref().unwrap_or(&patches.latest);
+        for patch in (0..=verified.0.patch).filter(|_| supporting().count() > 0) {
             let version = minor.patch(patch);
             let kubeadms = patches.images(&version).find(|(name, _)| *name == "etcd").unwrap().1;
             let differs = |release: &Release| release.etcd(&version).is_some_and(|etcd| etcd != kubeadms);
@@ -59,4 +60,36 @@ fn kubeone_sets_another_etcd_in_193_of_595_pairs_of_a_release_and_a_version() {
         }
     }
     assert_eq!((other, pairs, by_default, versions), (193, 595, 95, 265));
+}
+
+#[test]
+fn patches_whose_images_nobody_has_looked_at_are_told_once() {
+    let told = |kubernetes: &[&str], groups: &[Group]| select(groups, kubernetes, None).warnings;
+    let sentence = |versions: &str| {
+        format!(
+            "the etcd, CoreDNS and pause images of Kubernetes {versions} are not verified: those of the patch before are taken"
+        )
+    };
+    let all = ["1.34.10", "1.34.11", "1.34.12", "1.34.13", "1.35", "1.36.3", "1.36.6"];
+    assert_eq!(told(&all, &[]), [sentence("1.34.11 to 1.34.13, 1.35.10, 1.36.6")]);
+    assert_eq!(told(&["1.36"], &[Group::ControlPlane]), [sentence("1.36.6")]);
+    let silent = Vec::<String>::new();
+    assert_eq!(told(&["1.36"], &[Group::Base]), silent);
+    assert_eq!(told(&["1.34.10", "1.35.7", "1.36.3", "1.33"], &[]), silent);
+    // A patch that the catalog does not know is told of as before.
+    assert_eq!(told(&["1.36.7"], &[]).len(), 1);
+    assert!(told(&["1.36.7"], &[])[0].contains("is newer than the catalog, which knows up to 1.36.6"));
+}
+
+#[test]
+fn the_newest_kubernetes_has_its_control_plane() {
+    let found = names(&select(&[Group::ControlPlane], &["1.37"], None));
+    let expected = [
+        "registry.k8s.io/kube-apiserver:v1.37.2",
+        "registry.k8s.io/etcd:3.7.0-0",
+        "registry.k8s.io/coredns/coredns:v1.14.6",
+        "registry.k8s.io/pause:3.10.2",
+    ];
+    assert!(expected.iter().all(|image| found.contains(&(*image).to_owned())), "{found:?}");
+    assert_eq!(found.len(), 7);
 }

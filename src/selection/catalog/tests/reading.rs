@@ -88,6 +88,11 @@ fn wrong_documents_are_told_why() {
             r#"latest: "1.36.4-rc.0""#.into(),
             r#""1.36.4-rc.0" is not a version such as 1.36.3"#,
         ),
+        (
+            r#"latest: "1.36.3""#,
+            "latest: 1.36.3\n    verified: 1.36.4".into(),
+            "1.36.4 is newer than the `latest` of 1.36",
+        ),
         (r#"latest: "1.36.3""#, r#"latest: [1]"#.into(), "line 5"),
         (r#"["1.36"]"#, "[]".into(), "`kubernetes` lists minors, each once and ascending"),
         (r#"["1.36"]"#, r#"["1.36", "1.35"]"#.into(), "each once and ascending"),
