@@ -50,6 +50,10 @@ use crate::util::open_files;
 pub fn select(options: &Options) -> Result<Selection> {
     let mut selection = choose(&options.choice)?;
     selection.leave_out_gone(|host| options.source_mirrors.iter().any(|mirror| mirror.host == *host));
+    if let Some(cluster) = options.choice.cluster.as_ref().filter(|cluster| cluster.registry.is_some()) {
+        let told = selection.not_overwritten(|host| cluster.redirected.contains(host.as_str()));
+        selection.warnings.extend(told);
+    }
     let selection = told(&options.choice, selection)?;
     check_mirrors(options, &selection)?;
     Ok(selection)

@@ -88,6 +88,7 @@ impl Mirror<'_> {
                     .to_owned(),
             );
         }
+        notes.extend(selection.not_overwritten(|_| false));
         if selection.images.iter().any(|image| image.reasons.is_empty()) {
             notes.push(
                 "overwriteRegistry changes KubeOne's own images alone, not those that you named: \

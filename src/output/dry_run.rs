@@ -84,6 +84,14 @@ struct Asked<'s> {
     kubeone: Option<String>,
     #[serde(serialize_with = "as_text")]
     kubernetes: Vec<&'s Version>,
+    /// False where `overwriteRegistry` does not reach it.
+    #[serde(skip_serializing_if = "is_true")]
+    overwritten: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 fn as_text<S: serde::Serializer>(versions: &[&Version], serializer: S) -> Result<S::Ok, S::Error> {
@@ -94,8 +102,8 @@ fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
     let mut whys: Vec<(&Reason, Asked<'_>)> = Vec::new();
     for reason in &image.reasons {
         let same = |other: &Reason| {
-            (other.group, &other.resource, &other.addons, other.kubeone)
-                == (reason.group, &reason.resource, &reason.addons, reason.kubeone)
+            (other.group, &other.resource, &other.addons, other.kubeone, other.overwritten)
+                == (reason.group, &reason.resource, &reason.addons, reason.kubeone, reason.overwritten)
         };
         match whys.iter_mut().find(|(other, _)| same(other)) {
             Some((_, why)) => why.kubernetes.push(&reason.kubernetes),
@@ -114,6 +122,7 @@ impl<'s> Asked<'s> {
             addons: &reason.addons,
             kubeone: reason.kubeone.map(|release| release.to_string()),
             kubernetes: vec![&reason.kubernetes],
+            overwritten: reason.overwritten,
         }
     }
 
@@ -128,6 +137,8 @@ impl<'s> Asked<'s> {
             [] => " of no addon".to_owned(),
             addons => format!(" of {}", list(addons)),
         };
-        format!("{} {}{addons}: {by}, Kubernetes {}", self.group, self.resource, ranges(&self.kubernetes))
+        let reach = if self.overwritten { "" } else { ", not reached by overwriteRegistry" };
+        let kubernetes = ranges(&self.kubernetes);
+        format!("{} {}{addons}: {by}, Kubernetes {kubernetes}{reach}", self.group, self.resource)
     }
 }

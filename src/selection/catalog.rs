@@ -22,7 +22,9 @@ mod select;
 
 pub use gone::Gone;
 pub use minor::{Minor, ranges};
-pub use schema::{Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
+pub use schema::{
+    Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources, Unlisted,
+};
 pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};
 
 macro_rules! embed {
@@ -154,9 +156,7 @@ impl Catalog {
     pub fn addons(&self) -> Result<BTreeSet<&str>, CatalogError> {
         let mut names = BTreeSet::new();
         for entry in self.releases.values() {
-            let release = entry.release()?;
-            let resources = release.base.0.iter().chain(&release.optional.0);
-            names.extend(resources.flat_map(|(_, resource)| resource.addons.iter().map(String::as_str)));
+            names.extend(entry.release()?.addons());
         }
         Ok(names)
     }

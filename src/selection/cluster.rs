@@ -41,6 +41,8 @@ pub struct Cluster {
     /// `containerRuntime.containerd.sandboxImage`.
     pub sandbox: Option<Named>,
     pub registry: Option<OverwriteRegistry>,
+    /// The hosts of `containerRuntime.containerd.registries`.
+    pub redirected: BTreeSet<String>,
     /// What no catalog can know, a sentence each.
     pub warnings: Vec<String>,
 }

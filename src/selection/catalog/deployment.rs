@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use semver::Version;
 
 use super::minor::{enumerate, ranges};
-use super::select::{Group, Only, Reason, SelectedImage};
-use super::{Minor, Patches, Release};
+use super::select::{Group, Only, Reason, SelectedImage, UNLISTED};
+use super::{Minor, Patches, Release, Unlisted};
 use crate::image::reference::Reference;
 use crate::util::text::printable;
 
@@ -52,6 +52,7 @@ impl Deployment<'_> {
             addons: addons.to_vec(),
             kubeone: release.map(|release| release.kubeone),
             kubernetes: self.version.clone(),
+            overwritten: true,
         };
         if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
             for (name, resource) in release.resources(group) {
@@ -59,6 +60,18 @@ impl Deployment<'_> {
                     && let Some(addons) = wanted(only, name, &resource.addons)
                 {
                     picked.add(image, reason(name, &addons, self.release), self.release);
+                }
+            }
+        }
+        if let (Group::Optional, Some(release)) = (group, self.release) {
+            for Unlisted { addons, image, overwritten } in &release.unlisted {
+                // KubeOne's list is all that is taken where no addon is asked for.
+                if (only.is_some() || picked.has(image))
+                    && let Some(addons) = wanted(only, UNLISTED, addons)
+                {
+                    let reason =
+                        Reason { overwritten: *overwritten, ..reason(UNLISTED, &addons, self.release) };
+                    picked.add(image, reason, self.release);
                 }
             }
         }
@@ -92,10 +105,10 @@ fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<
 
 pub(super) fn unknown_addon(addon: &str, deployments: &[Deployment<'_>]) -> Option<String> {
     let releases: BTreeSet<Minor> = deployments.iter().filter_map(|d| Some(d.release?.kubeone)).collect();
-    let known = deployments.iter().filter_map(|deployment| deployment.release).any(|release| {
-        let mut resources = release.base.0.iter().chain(&release.optional.0);
-        resources.any(|(_, resource)| resource.addons.iter().any(|name| name == addon))
-    });
+    let known = deployments
+        .iter()
+        .filter_map(|deployment| deployment.release)
+        .any(|release| release.addons().any(|name| name == addon));
     let releases: Vec<Minor> = releases.into_iter().collect();
     (!known).then(|| {
         format!(
@@ -121,6 +134,10 @@ pub(super) struct Picked {
 }
 
 impl Picked {
+    fn has(&self, reference: &Reference) -> bool {
+        self.places.contains_key(reference)
+    }
+
     fn add(&mut self, reference: &Reference, reason: Reason, release: Option<&Release>) {
         match self.places.get(reference) {
             Some(&place) => self.images[place].reasons.push(reason),

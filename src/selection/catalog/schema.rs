@@ -88,6 +88,9 @@ pub struct Release {
     pub gone: Vec<Gone>,
     pub base: Resources,
     pub optional: Resources,
+    /// Images of addons that KubeOne's own list lacks.
+    #[serde(default)]
+    pub unlisted: Vec<Unlisted>,
 }
 
 impl Release {
@@ -98,6 +101,12 @@ impl Release {
             Group::Optional => &self.optional.0,
             Group::ControlPlane => &[],
         }
+    }
+
+    /// The names of all its addons, some of them repeatedly.
+    pub fn addons(&self) -> impl Iterator<Item = &str> {
+        let listed = self.base.0.iter().chain(&self.optional.0).map(|(_, resource)| &resource.addons);
+        listed.chain(self.unlisted.iter().map(|unlisted| &unlisted.addons)).flatten().map(String::as_str)
     }
 
     /// The etcd that runs with that version of Kubernetes, where it is not kubeadm's.
@@ -114,6 +123,21 @@ pub struct EtcdImage {
     pub from: Full,
     pub below: Full,
     pub image: Reference,
+}
+
+/// An image that addons name themselves.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlisted {
+    pub addons: Vec<String>,
+    pub image: Reference,
+    /// Whether `registryConfiguration.overwriteRegistry` changes its registry.
+    #[serde(default = "yes")]
+    pub overwritten: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// KubeOne's names of resources and what they are, in the order of the document.

@@ -10,7 +10,8 @@ use thiserror::Error;
 use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
 use super::{Catalog, CatalogError, Gone, Minor};
-use crate::image::reference::{Collision, Reference, check_collisions};
+use crate::image::reference::{Collision, Host, Reference, check_collisions};
+use crate::util::text::list;
 
 /// KubeOne's division of images. Each group is exactly itself; ordered as a selection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +93,33 @@ pub struct Selection {
     pub kubernetes: Vec<Version>,
 }
 
+impl Selection {
+    /// What to know of the images that `registryConfiguration.overwriteRegistry` does not reach, but for those of which a
+    /// cluster `is_redirected` by other means.
+    pub fn not_overwritten(&self, is_redirected: impl Fn(&Host) -> bool) -> Option<String> {
+        let mut named = Vec::new();
+        for image in self.images.iter().filter(|image| !is_redirected(&image.reference.host)) {
+            let mut addons: Vec<&str> = image
+                .reasons
+                .iter()
+                .filter(|reason| !reason.overwritten)
+                .flat_map(|reason| reason.addons.iter().map(String::as_str))
+                .collect();
+            addons.dedup();
+            if !addons.is_empty() {
+                named.push(format!("{} of {}", image.reference, list(&addons)));
+            }
+        }
+        (!named.is_empty()).then(|| {
+            format!(
+                "overwriteRegistry does not reach {}, whose registry KubeOne writes out: config --format \
+                 kubeone-containerd prints what redirects all",
+                list(&named)
+            )
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedImage {
     pub reference: Reference,
@@ -102,6 +130,9 @@ pub struct SelectedImage {
     /// Set where a release says that it can be had nowhere any more.
     pub gone: Option<Gone>,
 }
+
+/// The resource of an image that KubeOne's own list lacks.
+pub(super) const UNLISTED: &str = "unlisted";
 
 /// Why an image is selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +145,8 @@ pub struct Reason {
     /// The KubeOne release that asks for it; none for what kubeadm asks for.
     pub kubeone: Option<Minor>,
     pub kubernetes: Version,
+    /// Whether `registryConfiguration.overwriteRegistry` changes where the cluster pulls it from.
+    pub overwritten: bool,
 }
 
 /// Why a query has no answer. The message names what would have one.
@@ -182,7 +215,7 @@ impl Catalog {
         let whole = Query { groups: Vec::new(), only: None, ..query.clone() };
         let mut resources = BTreeMap::<String, BTreeSet<Reference>>::new();
         for image in self.select(&whole)?.images {
-            for reason in image.reasons {
+            for reason in image.reasons.into_iter().filter(|reason| reason.resource != UNLISTED) {
                 resources.entry(reason.resource).or_default().insert(image.reference.clone());
             }
         }

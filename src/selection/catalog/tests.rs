@@ -63,6 +63,9 @@ fn references(catalog: &Catalog) -> Vec<(String, &Reference)> {
                 Image::ByMinor(images) => all.extend(images.values().flatten().map(|i| (at.clone(), i))),
             }
         }
+        all.extend(
+            release.unlisted.iter().map(|u| (format!("KubeOne {} unlisted", release.kubeone), &u.image)),
+        );
         all.extend(release.etcd.iter().map(|e| (format!("KubeOne {} etcd", release.kubeone), &e.image)));
         let sandbox = release.sandbox.iter().flat_map(|s| s.values());
         all.extend(sandbox.map(|i| (format!("KubeOne {} sandbox", release.kubeone), i)));

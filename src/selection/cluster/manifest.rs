@@ -111,6 +111,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Cluster> {
         fillings: BTreeMap::new(),
         params: BTreeMap::new(),
         sandbox: manifest.container_runtime.as_ref().map(|node| sandbox(node, &name)).transpose()?.flatten(),
+        redirected: manifest.container_runtime.as_ref().map(redirected).unwrap_or_default(),
         registry: manifest.registry_configuration.map(|r| r.resolve(&name)).transpose()?.flatten(),
         warnings: Vec::new(),
         name,
@@ -247,6 +248,12 @@ fn sandbox(runtime: &Node, name: &str) -> Result<Option<Named>> {
     let reference =
         text.parse().with_context(|| format!("{by}, containerRuntime.containerd.sandboxImage"))?;
     Ok(Some(Named { reference, by }))
+}
+
+/// The hosts for which containerd is told of a mirror.
+fn redirected(runtime: &Node) -> BTreeSet<String> {
+    let registries = runtime.get("containerd").and_then(|containerd| containerd.get("registries"));
+    registries.map(Node::entries).unwrap_or_default().iter().map(|(host, _)| host.clone()).collect()
 }
 
 /// A map of texts, such as `params`; numbers and the like cannot be part of an image without quotes.

@@ -147,6 +147,7 @@ fn an_image_appears_once_with_all_its_reasons() {
         addons: vec![],
         kubeone: kubeone.map(minor),
         kubernetes: kubernetes.parse().unwrap(),
+        overwritten: true,
     };
     assert_eq!(
         reasons("registry.k8s.io/pause:3.9"),
