@@ -6,7 +6,7 @@ use semver::Version;
 
 use super::minor::{enumerate, ranges};
 use super::select::{Group, Only, Reason, SelectedImage, UNLISTED};
-use super::{Minor, Patches, Release, Unlisted};
+use super::{Features, Minor, Patches, Release, Rules, Unlisted};
 use crate::image::reference::Reference;
 use crate::util::text::printable;
 
@@ -14,12 +14,15 @@ use crate::util::text::printable;
 const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
 
 /// A version of Kubernetes with all that the catalog knows of it.
-pub(super) struct Deployment<'a> {
+#[derive(Debug)]
+pub struct Deployment<'a> {
     pub version: Version,
     pub minor: Minor,
     pub patches: &'a Patches,
     /// The release that deploys it, if one does.
     pub release: Option<&'a Release>,
+    /// What that release does with a manifest.
+    pub rules: Option<&'a Rules>,
 }
 
 /// What is said of versions whose images nobody has looked at, once for all.
@@ -35,6 +38,21 @@ pub(super) fn carried_over(deployments: &[Deployment<'_>]) -> Option<String> {
 }
 
 impl Deployment<'_> {
+    /// The addons that `features` bring unasked, and those of `named` that naming deploys.
+    pub fn addons(&self, features: &[Features], named: &BTreeSet<String>) -> BTreeSet<String> {
+        let Some(rules) = self.rules else { return BTreeSet::new() };
+        let unasked = features.iter().flat_map(|features| rules.deployed(features, self.minor));
+        unasked.chain(named.iter().filter(|addon| rules.is_deployed_by_name(addon)).cloned()).collect()
+    }
+
+    /// Those that `only` takes.
+    fn taken(&self, only: &Only) -> BTreeSet<String> {
+        let mut addons = self.addons(&only.features, &only.named);
+        addons.retain(|addon| !only.replaced.contains(addon));
+        addons.extend(only.added.iter().cloned());
+        addons
+    }
+
     pub(super) fn warning(&self) -> Option<String> {
         let (version, latest) = (&self.version, &self.patches.latest.0);
         (version > latest).then(|| {
@@ -54,10 +72,12 @@ impl Deployment<'_> {
             kubernetes: self.version.clone(),
             overwritten: true,
         };
+        let taken = only.map(|only| (only, self.taken(only)));
+        let wanted = |resource: &str, addons: &[String]| wanted(taken.as_ref(), resource, addons);
         if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
             for (name, resource) in release.resources(group) {
                 if let Some(image) = resource.image.of(self.minor)
-                    && let Some(addons) = wanted(only, name, &resource.addons)
+                    && let Some(addons) = wanted(name, &resource.addons)
                 {
                     picked.add(image, reason(name, &addons, self.release), self.release);
                 }
@@ -67,7 +87,7 @@ impl Deployment<'_> {
             for Unlisted { addons, image, overwritten } in &release.unlisted {
                 // KubeOne's list is all that is taken where no addon is asked for.
                 if (only.is_some() || picked.has(image))
-                    && let Some(addons) = wanted(only, UNLISTED, addons)
+                    && let Some(addons) = wanted(UNLISTED, addons)
                 {
                     let reason =
                         Reason { overwritten: *overwritten, ..reason(UNLISTED, &addons, self.release) };
@@ -94,12 +114,16 @@ impl Deployment<'_> {
 }
 
 /// Those of `addons` for which the resource is wanted; `None` if it is not.
-fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<String>> {
-    let Some(only) = only else { return Some(addons.to_vec()) };
+fn wanted(
+    taken: Option<&(&Only, BTreeSet<String>)>,
+    resource: &str,
+    addons: &[String],
+) -> Option<Vec<String>> {
+    let Some((only, taken)) = taken else { return Some(addons.to_vec()) };
     if only.without.contains(resource) {
         return None;
     }
-    let addons: Vec<String> = addons.iter().filter(|addon| only.addons.contains(*addon)).cloned().collect();
+    let addons: Vec<String> = addons.iter().filter(|addon| taken.contains(*addon)).cloned().collect();
     (!addons.is_empty()).then_some(addons)
 }
 

@@ -7,7 +7,7 @@ use semver::Version;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Gone, Group, Minor};
+use super::{Gone, Group, Minor, Rules};
 use crate::image::reference::Reference;
 
 /// No minor has come near it; a typing error easily goes beyond.
@@ -83,6 +83,8 @@ pub struct Release {
     /// The etcd that it has kubeadm run in place of kubeadm's own (`etcdVersionCorruptCheckExtraArgs`, 1.3 to 1.8).
     #[serde(default)]
     pub etcd: Vec<EtcdImage>,
+    /// What it does with a manifest; the same as the newest embedded release where this is missing.
+    pub rules: Option<Rules>,
     /// What can be had nowhere any more.
     #[serde(default)]
     pub gone: Vec<Gone>,
@@ -224,6 +226,7 @@ impl Release {
             }
         }
         self.gone.iter().try_for_each(Gone::check)?;
+        self.rules.iter().try_for_each(Rules::check)?;
         let mut seen = BTreeSet::new();
         for (name, resource) in self.base.0.iter().chain(&self.optional.0) {
             if let Image::ByMinor(images) = &resource.image {

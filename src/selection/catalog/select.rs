@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
-use super::{Catalog, CatalogError, Gone, Minor};
+use super::{Catalog, CatalogError, Features, Gone, Minor};
 use crate::image::reference::{Collision, Host, Reference, check_collisions};
 use crate::util::text::list;
 
@@ -70,15 +70,28 @@ pub struct Query {
     pub only: Option<Only>,
 }
 
+impl Query {
+    fn groups(&self) -> BTreeSet<Group> {
+        match self.groups.as_slice() {
+            [] => Group::ALL.into(),
+            some => some.iter().copied().collect(),
+        }
+    }
+}
+
 /// The part of base and optional that a cluster deploys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Only {
-    /// The addons whose images to take.
-    pub addons: BTreeSet<String>,
+    /// The clusters for which each release has its rules.
+    pub features: Vec<Features>,
+    /// Addons that a manifest names, which a release deploys if it does not decide on them alone.
+    pub named: BTreeSet<String>,
+    /// Addons that are taken in any case.
+    pub added: BTreeSet<String>,
+    /// Addons whose place others take.
+    pub replaced: BTreeSet<String>,
     /// Resources that are left out all the same.
     pub without: BTreeSet<String>,
-    /// Those of `addons` that were named; where no release of the answer has one, a warning says so.
-    pub named: BTreeSet<String>,
 }
 
 /// The images that a query takes, each once: by group, by version, then in the catalog's order.
@@ -177,19 +190,9 @@ pub enum SelectError {
 impl Catalog {
     /// The images that `query` takes.
     pub fn select(&self, query: &Query) -> Result<Selection, SelectError> {
-        let groups: BTreeSet<Group> = match query.groups.as_slice() {
-            [] => Group::ALL.into(),
-            some => some.iter().copied().collect(),
-        };
+        let groups = query.groups();
         let mut warnings = Vec::new();
-        let named = match &query.kubeone {
-            Some(text) => Some(self.named_release(text, &mut warnings)?),
-            None => None,
-        };
-        let mut deployments = Vec::new();
-        for version in self.versions(query, named)? {
-            deployments.push(self.deployment(version, named, &groups)?);
-        }
+        let deployments = self.deployments_warning(query, &mut warnings)?;
         if groups.contains(&Group::ControlPlane) {
             warnings.extend(deployments.iter().filter_map(Deployment::warning));
             warnings.extend(carried_over(&deployments));
@@ -203,11 +206,31 @@ impl Catalog {
         if let Some(only) = &query.only
             && groups.iter().any(|group| *group != Group::ControlPlane)
         {
-            warnings.extend(only.named.iter().filter_map(|addon| unknown_addon(addon, &deployments)));
+            let named = only.named.difference(&only.replaced).chain(&only.added);
+            warnings.extend(named.filter_map(|addon| unknown_addon(addon, &deployments)));
         }
         check_collisions(picked.images.iter().map(|image| &image.reference))?;
         let kubernetes = deployments.into_iter().map(|deployment| deployment.version).collect();
         Ok(Selection { images: picked.images, warnings, kubernetes, ..Selection::default() })
+    }
+
+    /// The versions of Kubernetes that `query` asks for, ascending, each with the release that deploys it.
+    pub fn deployments(&self, query: &Query) -> Result<Vec<Deployment<'_>>, SelectError> {
+        self.deployments_warning(query, &mut Vec::new())
+    }
+
+    fn deployments_warning(
+        &self,
+        query: &Query,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Deployment<'_>>, SelectError> {
+        let named = match &query.kubeone {
+            Some(text) => Some(self.named_release(text, warnings)?),
+            None => None,
+        };
+        let groups = query.groups();
+        let versions = self.versions(query, named)?.into_iter();
+        versions.map(|version| self.deployment(version, named, &groups)).collect()
     }
 
     /// All images of the clusters that `query` describes, by KubeOne's and kubeadm's names of the resources.
@@ -297,7 +320,8 @@ impl Catalog {
         if release.is_none() && groups.iter().any(|group| *group != Group::ControlPlane) {
             return Err(SelectError::NoRelease { asked: version.to_string() });
         }
-        Ok(Deployment { patches: &self.kubernetes.minors[&minor], release, minor, version })
+        let rules = release.map(|release| self.rules(release));
+        Ok(Deployment { patches: &self.kubernetes.minors[&minor], release, rules, minor, version })
     }
 }
 
