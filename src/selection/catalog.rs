@@ -17,6 +17,7 @@ use crate::util::{input, yaml};
 mod deployment;
 mod gone;
 mod minor;
+mod patches;
 mod rules;
 mod schema;
 mod select;
@@ -24,6 +25,7 @@ mod select;
 pub use deployment::Deployment;
 pub use gone::Gone;
 pub use minor::{Minor, ranges};
+pub use patches::{Earlier, PatchRelease};
 pub use rules::{AddonFields, Features, Rules};
 pub use schema::{
     Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources, Unlisted,

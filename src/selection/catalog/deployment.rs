@@ -1,5 +1,6 @@
 //! One version of Kubernetes, and all that its KubeOne release has for it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use semver::Version;
@@ -20,7 +21,7 @@ pub struct Deployment<'a> {
     pub minor: Minor,
     pub patches: &'a Patches,
     /// The release that deploys it, if one does.
-    pub release: Option<&'a Release>,
+    pub release: Option<Cow<'a, Release>>,
     /// What that release does with a manifest.
     pub rules: Option<&'a Rules>,
 }
@@ -38,6 +39,10 @@ pub(super) fn carried_over(deployments: &[Deployment<'_>]) -> Option<String> {
 }
 
 impl Deployment<'_> {
+    pub fn release(&self) -> Option<&Release> {
+        self.release.as_deref()
+    }
+
     /// The addons that `features` bring unasked, and those of `named` that naming deploys.
     pub fn addons(&self, features: &[Features], named: &BTreeSet<String>) -> BTreeSet<String> {
         let Some(rules) = self.rules else { return BTreeSet::new() };
@@ -74,24 +79,24 @@ impl Deployment<'_> {
         };
         let taken = only.map(|only| (only, self.taken(only)));
         let wanted = |resource: &str, addons: &[String]| wanted(taken.as_ref(), resource, addons);
-        if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
+        if let (Group::Base | Group::Optional, Some(release)) = (group, self.release()) {
             for (name, resource) in release.resources(group) {
                 if let Some(image) = resource.image.of(self.minor)
                     && let Some(addons) = wanted(name, &resource.addons)
                 {
-                    picked.add(image, reason(name, &addons, self.release), self.release);
+                    picked.add(image, reason(name, &addons, self.release()), self.release());
                 }
             }
         }
-        if let (Group::Optional, Some(release)) = (group, self.release) {
+        if let (Group::Optional, Some(release)) = (group, self.release()) {
             for Unlisted { addons, image, overwritten } in &release.unlisted {
                 // KubeOne's list is all that is taken where no addon is asked for.
                 if (only.is_some() || picked.has(image))
                     && let Some(addons) = wanted(UNLISTED, addons)
                 {
                     let reason =
-                        Reason { overwritten: *overwritten, ..reason(UNLISTED, &addons, self.release) };
-                    picked.add(image, reason, self.release);
+                        Reason { overwritten: *overwritten, ..reason(UNLISTED, &addons, self.release()) };
+                    picked.add(image, reason, self.release());
                 }
             }
         }
@@ -102,12 +107,12 @@ impl Deployment<'_> {
             for (name, image) in self.patches.images(&self.version) {
                 picked.add(image, reason(name, &[], None), None);
             }
-            if let Some(image) = self.release.and_then(|release| release.etcd(&self.version)) {
-                picked.add(image, reason("etcd", &[], self.release), self.release);
+            if let Some(image) = self.release().and_then(|release| release.etcd(&self.version)) {
+                picked.add(image, reason("etcd", &[], self.release()), self.release());
             }
-            let sandbox = self.release.and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
+            let sandbox = self.release().and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
             if let Some(image) = sandbox {
-                picked.add(image, reason("sandbox", &[], self.release), self.release);
+                picked.add(image, reason("sandbox", &[], self.release()), self.release());
             }
         }
     }
@@ -128,10 +133,10 @@ fn wanted(
 }
 
 pub(super) fn unknown_addon(addon: &str, deployments: &[Deployment<'_>]) -> Option<String> {
-    let releases: BTreeSet<Minor> = deployments.iter().filter_map(|d| Some(d.release?.kubeone)).collect();
+    let releases: BTreeSet<Minor> = deployments.iter().filter_map(|d| Some(d.release()?.kubeone)).collect();
     let known = deployments
         .iter()
-        .filter_map(|deployment| deployment.release)
+        .filter_map(Deployment::release)
         .any(|release| release.addons().any(|name| name == addon));
     let releases: Vec<Minor> = releases.into_iter().collect();
     (!known).then(|| {

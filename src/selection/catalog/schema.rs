@@ -7,7 +7,7 @@ use semver::Version;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Gone, Group, Minor, Rules};
+use super::{Earlier, Gone, Group, Minor, PatchRelease, Rules};
 use crate::image::reference::Reference;
 
 /// No minor has come near it; a typing error easily goes beyond.
@@ -68,7 +68,7 @@ impl Patches {
 }
 
 /// A document of one KubeOne release.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     pub kubeone: Minor,
@@ -93,6 +93,12 @@ pub struct Release {
     /// Images of addons that KubeOne's own list lacks.
     #[serde(default)]
     pub unlisted: Vec<Unlisted>,
+    /// The patch releases before `patch`.
+    #[serde(default)]
+    pub patches: Vec<PatchRelease>,
+    /// What they have other than this one.
+    #[serde(default)]
+    pub earlier: Vec<Earlier>,
 }
 
 impl Release {
@@ -119,7 +125,7 @@ impl Release {
 }
 
 /// The etcd of some versions of Kubernetes: of `from` and newer ones, up to those before `below`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdImage {
     pub from: Full,
@@ -128,7 +134,7 @@ pub struct EtcdImage {
 }
 
 /// An image that addons name themselves.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unlisted {
     pub addons: Vec<String>,
@@ -143,10 +149,10 @@ fn yes() -> bool {
 }
 
 /// KubeOne's names of resources and what they are, in the order of the document.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Resources(pub Vec<(String, Resource)>);
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The addons that deploy it; none for an image that KubeOne lists all the same.
@@ -154,7 +160,7 @@ pub struct Resource {
     pub image: Image,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Image {
     Same(Reference),
     /// Differs by minor of Kubernetes; `None` where KubeOne has none.
@@ -236,7 +242,7 @@ impl Release {
                 return Err(format!("{name} is in both groups"));
             }
         }
-        Ok(())
+        self.check_patches()
     }
 }
 

@@ -1,5 +1,6 @@
 //! From what a user asks for to the images that it takes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use thiserror::Error;
 
 use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
-use super::{Catalog, CatalogError, Features, Gone, Minor};
+use super::{Catalog, CatalogError, Features, Gone, Minor, Release, Rules};
 use crate::image::reference::{Collision, Host, Reference, check_collisions};
 use crate::util::text::list;
 
@@ -63,7 +64,7 @@ pub struct Query {
     /// `v1.29.4`, `1.28.8`, or a bare minor `1.34` for its newest known patch. Empty means every known patch of the
     /// minors that the named KubeOne release supports, or the newest one if none is named.
     pub kubernetes: Vec<String>,
-    /// `1.8`, `v1.8` or `1.8.3`, all of which are release 1.8. Without, each version of Kubernetes gets the newest
+    /// `1.8` or `v1.8` for its newest patch release, or `1.8.3`. Without, each version of Kubernetes gets the newest
     /// KubeOne release that supports it.
     pub kubeone: Option<String>,
     /// What to take of the groups base and optional; without, all.
@@ -176,7 +177,7 @@ pub enum SelectError {
     #[error("KubeOne {release} is not known; known are {}", enumerate(.known))]
     UnknownKubeone { release: Minor, known: Vec<Minor> },
     #[error("KubeOne {release} supports Kubernetes {}, not {asked}", enumerate(.supported))]
-    Unsupported { release: Minor, asked: String, supported: Vec<Minor> },
+    Unsupported { release: String, asked: String, supported: Vec<Minor> },
     #[error(
         "no known KubeOne release supports Kubernetes {asked}, so only its control-plane images are known"
     )]
@@ -228,7 +229,7 @@ impl Catalog {
             Some(text) => Some(self.named_release(text, warnings)?),
             None => None,
         };
-        let groups = query.groups();
+        let (groups, named) = (query.groups(), named.as_ref());
         let versions = self.versions(query, named)?.into_iter();
         versions.map(|version| self.deployment(version, named, &groups)).collect()
     }
@@ -245,46 +246,54 @@ impl Catalog {
         Ok(resources)
     }
 
-    /// The release that a user named, with a warning if the catalog holds another patch release of it.
-    fn named_release(&self, text: &str, warnings: &mut Vec<String>) -> Result<Minor, SelectError> {
+    /// The release that a user named, as of the patch release that they named. A patch release that the catalog does not
+    /// know is taken for the newest one, with a warning.
+    fn named_release(&self, text: &str, warnings: &mut Vec<String>) -> Result<Named<'_>, SelectError> {
         let known = || self.releases.keys().copied().collect::<Vec<_>>();
-        let (release, patch) = parse(text)
+        let (kubeone, patch) = parse(text)
             .ok_or_else(|| SelectError::KubeoneVersion { text: text.to_owned(), known: known() })?;
-        let Some(entry) = self.releases.get(&release) else {
-            return Err(SelectError::UnknownKubeone { release, known: known() });
+        let Some(entry) = self.releases.get(&kubeone) else {
+            return Err(SelectError::UnknownKubeone { release: kubeone, known: known() });
         };
-        if let Some(asked) = patch {
-            let held = &entry.release()?.patch.0;
-            if asked != *held {
-                warnings.push(format!(
-                    "the catalog has KubeOne {release} as of {held}; KubeOne {asked} may deploy other versions of some images"
-                ));
-            }
+        let newest = entry.release()?;
+        let rules = self.rules(newest);
+        let held = &newest.patch.0;
+        match patch.filter(|asked| asked != held) {
+            None => Ok(Named { release: Cow::Borrowed(newest), rules, called: kubeone.to_string() }),
+            Some(asked) => match newest.at(&asked) {
+                Some(earlier) => Ok(Named { release: Cow::Owned(earlier), rules, called: asked.to_string() }),
+                None => {
+                    warnings.push(format!(
+                        "the catalog has KubeOne {kubeone} as of {held}; KubeOne {asked} may deploy other versions of some images"
+                    ));
+                    Ok(Named { release: Cow::Borrowed(newest), rules, called: kubeone.to_string() })
+                }
+            },
         }
-        Ok(release)
     }
 
     /// The versions of Kubernetes that are asked for.
-    fn versions(&self, query: &Query, named: Option<Minor>) -> Result<BTreeSet<Version>, SelectError> {
+    fn versions(&self, query: &Query, named: Option<&Named<'_>>) -> Result<BTreeSet<Version>, SelectError> {
         if !query.kubernetes.is_empty() {
             return query.kubernetes.iter().map(|text| self.version(text, named)).collect();
         }
-        let entry = match named {
-            Some(release) => self.releases.get(&release),
-            None => self.releases.values().next_back(),
+        let minors = match named {
+            Some(named) => &named.release.kubernetes,
+            None => {
+                self.releases.values().next_back().map_or(const { &Vec::new() }, |entry| &entry.kubernetes)
+            }
         };
-        let minors = entry.into_iter().flat_map(|entry| &entry.kubernetes);
-        let patches = minors.filter_map(|minor| Some((minor, self.kubernetes.minors.get(minor)?)));
+        let patches = minors.iter().filter_map(|minor| Some((minor, self.kubernetes.minors.get(minor)?)));
         Ok(patches
             .flat_map(|(minor, patches)| (0..=patches.latest.0.patch).map(|patch| minor.patch(patch)))
             .collect())
     }
 
     /// One version as a user writes it; a bare minor is its newest known patch.
-    fn version(&self, text: &str, named: Option<Minor>) -> Result<Version, SelectError> {
+    fn version(&self, text: &str, named: Option<&Named<'_>>) -> Result<Version, SelectError> {
         // The minors that would have an answer here.
-        let known = || match named.and_then(|release| self.releases.get(&release)) {
-            Some(entry) => entry.kubernetes.clone(),
+        let known = || match named {
+            Some(named) => named.release.kubernetes.clone(),
             None => self.kubernetes.minors.keys().copied().collect(),
         };
         if let Some(version) = pre_release(text) {
@@ -293,9 +302,10 @@ impl Catalog {
         let (minor, patch) =
             parse(text).ok_or_else(|| SelectError::Version { text: text.to_owned(), known: known() })?;
         let asked = || patch.as_ref().map_or_else(|| minor.to_string(), Version::to_string);
-        if let Some(release) = named
+        if let Some(named) = named
             && !known().contains(&minor)
         {
+            let release = named.called.clone();
             return Err(SelectError::Unsupported { release, asked: asked(), supported: known() });
         }
         match self.kubernetes.minors.get(&minor) {
@@ -305,24 +315,33 @@ impl Catalog {
     }
 
     /// What `version` is deployed by.
-    fn deployment(
-        &self,
+    fn deployment<'c>(
+        &'c self,
         version: Version,
-        named: Option<Minor>,
+        named: Option<&Named<'c>>,
         groups: &BTreeSet<Group>,
-    ) -> Result<Deployment<'_>, SelectError> {
+    ) -> Result<Deployment<'c>, SelectError> {
         let minor = Minor::of(&version);
-        let entry = match named {
-            Some(release) => self.releases.get(&release),
-            None => self.releases.values().rfind(|entry| entry.kubernetes.contains(&minor)),
+        let (release, rules) = if let Some(named) = named {
+            (Some(named.release.clone()), Some(named.rules))
+        } else {
+            let entry = self.releases.values().rfind(|entry| entry.kubernetes.contains(&minor));
+            let release = entry.map(|entry| entry.release()).transpose()?;
+            (release.map(Cow::Borrowed), release.map(|release| self.rules(release)))
         };
-        let release = entry.map(|entry| entry.release()).transpose()?;
         if release.is_none() && groups.iter().any(|group| *group != Group::ControlPlane) {
             return Err(SelectError::NoRelease { asked: version.to_string() });
         }
-        let rules = release.map(|release| self.rules(release));
         Ok(Deployment { patches: &self.kubernetes.minors[&minor], release, rules, minor, version })
     }
+}
+
+/// The release that a user named.
+struct Named<'c> {
+    release: Cow<'c, Release>,
+    rules: &'c Rules,
+    /// With its patch, where that is not the newest.
+    called: String,
 }
 
 /// `v1.29.4` or `1.29` → its minor, and the full version where there is one.

@@ -7,6 +7,7 @@ use crate::image::reference::{Digest, Reference, check_collisions};
 
 mod control_plane;
 mod gone;
+mod patches;
 mod reading;
 mod select;
 
@@ -52,13 +53,22 @@ fn resources(release: &Release) -> impl Iterator<Item = &(String, Resource)> {
     release.base.0.iter().chain(&release.optional.0)
 }
 
-/// Every reference that a catalog spells out, with where it stands.
+/// A mistake of KubeOne 1.12.0, which the catalog has as it is.
+const MISSPELT: &str = "quay.io/cilium/v1.34.7-1757592137-";
+
+/// Every reference that a catalog spells out, with where it stands, but for the one that is misspelt.
 fn references(catalog: &Catalog) -> Vec<(String, &Reference)> {
     let mut all = Vec::new();
     for release in releases(catalog) {
-        for (name, resource) in resources(release) {
+        let earlier = release.earlier.iter();
+        let earlier =
+            earlier.flat_map(|e| e.images.iter().filter_map(|(name, image)| Some((name, image.as_ref()?))));
+        let newest = resources(release).map(|(name, resource)| (name, &resource.image));
+        let is_misspelt =
+            |image: &Image| matches!(image, Image::Same(i) if i.to_string().starts_with(MISSPELT));
+        for (name, image) in newest.chain(earlier).filter(|(_, image)| !is_misspelt(image)) {
             let at = format!("KubeOne {} {name}", release.kubeone);
-            match &resource.image {
+            match image {
                 Image::Same(image) => all.push((at, image)),
                 Image::ByMinor(images) => all.extend(images.values().flatten().map(|i| (at.clone(), i))),
             }

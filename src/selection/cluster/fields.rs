@@ -24,7 +24,7 @@ impl Fields {
         let enabled = cluster.api == Api::V1Beta3 || addons.enable.is_some_and(|(enable, _)| enable);
         let mut fields = Self::default();
         let mut needs_enable = deployments.iter().any(|deployment| deployment.rules.is_some());
-        for (release, rules) in deployments.iter().filter_map(|d| Some((d.release?, d.rules?))) {
+        for (release, rules) in deployments.iter().filter_map(|d| Some((d.release()?, d.rules?))) {
             let is_listed_first = match &rules.addons {
                 AddonFields::Enabled => {
                     fields.addons |= enabled;
@@ -85,6 +85,6 @@ pub fn not_deployed(cluster: &Cluster, deployments: &[Deployment<'_>]) -> Option
 
 fn releases<'d>(deployments: impl IntoIterator<Item = &'d Deployment<'d>>) -> String {
     let releases: BTreeSet<Minor> =
-        deployments.into_iter().filter_map(|d| d.release).map(|release| release.kubeone).collect();
+        deployments.into_iter().filter_map(Deployment::release).map(|release| release.kubeone).collect();
     list(&releases.iter().map(ToString::to_string).collect::<Vec<_>>())
 }

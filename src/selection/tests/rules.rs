@@ -213,6 +213,9 @@ fn a_directory_is_read_where_the_release_reads_it() {
         ("1.10", "1.30.14", path, false, "addons.path is not read"),
         ("1.10", "1.30.14", listed, true, ""),
         ("1.11", "1.30.14", path, true, ""),
+        ("1.11.3", "1.30.14", path, false, "addons.path is not read"),
+        ("1.11.3", "1.30.14", listed, true, ""),
+        ("1.11.4", "1.30.14", path, true, ""),
         ("1.14", "1.36.3", path, true, ""),
     ] {
         let (images, warnings) = Case::new(kubeone, kubernetes, NONE, more).with_files(OWN).select(&catalog);

@@ -33,6 +33,25 @@ fn a_run_for_old_versions_has_nothing_that_is_gone_and_says_so_once() {
 }
 
 #[test]
+fn what_an_earlier_patch_release_misspells_is_left_out() {
+    let mut selection = select(&[], &["1.33"], Some("1.12.0"));
+    selection.leave_out_gone(|_| false);
+    assert!(selection.gone.len() == 1 && selection.gone[0].reference.to_string().starts_with(MISSPELT));
+    assert!(
+        selection.warnings[0].contains("KubeOne 1.12.0 misspells cilium-envoy"),
+        "{:?}",
+        selection.warnings
+    );
+    for patch in ["1.12.1", "1.7.5", "1.7.6", "1.8.2", "1.8.3"] {
+        let newest = if patch.starts_with("1.12") { "1.33" } else { "1.27" };
+        let selection = select(&[], &[newest], Some(patch));
+        let is_old = ["1.7.5", "1.8.2"].contains(&patch);
+        let gone = selection.images.iter().filter(|image| image.gone.is_some()).count();
+        assert_eq!(gone, if is_old { 3 } else { 0 }, "KubeOne {patch}");
+    }
+}
+
+#[test]
 fn what_is_gone_is_taken_where_a_mirror_has_its_host_or_the_user_names_it() {
     let mut selection = select(&[], &["1.22"], None);
     let before = selection.clone();

@@ -20,7 +20,7 @@ pub(super) fn select(groups: &[Group], kubernetes: &[&str], kubeone: Option<&str
     embedded().select(&query(groups, kubernetes, kubeone)).unwrap()
 }
 
-fn error(kubernetes: &[&str], kubeone: Option<&str>) -> String {
+pub(super) fn error(kubernetes: &[&str], kubeone: Option<&str>) -> String {
     embedded().select(&query(&[], kubernetes, kubeone)).unwrap_err().to_string()
 }
 
@@ -235,10 +235,10 @@ fn a_patch_newer_than_the_catalog_is_served_with_a_warning() {
 }
 
 #[test]
-fn another_patch_of_a_kubeone_release_is_served_with_a_warning() {
+fn an_unknown_patch_of_a_kubeone_release_is_served_with_a_warning() {
     assert_eq!(
-        select(&[], &["1.30"], Some("v1.8.3")).warnings,
-        ["the catalog has KubeOne 1.8 as of 1.8.6; KubeOne 1.8.3 may deploy other versions of some images"]
+        select(&[], &["1.30"], Some("v1.8.7")).warnings,
+        ["the catalog has KubeOne 1.8 as of 1.8.6; KubeOne 1.8.7 may deploy other versions of some images"]
     );
     assert_eq!(select(&[], &["1.30"], Some("v1.8.6")).warnings, Vec::<String>::new());
 }
