@@ -32,6 +32,9 @@ pub struct Check {
     pub different: usize,
     /// Could not be found out.
     pub failed: usize,
+    /// Left out of the selection, because they can be had nowhere any more.
+    #[serde(skip_serializing_if = "report::is_none_left_out")]
+    pub gone: usize,
     /// Platforms that `--platform` names and no index has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms_not_found: Vec<String>,
@@ -233,15 +236,16 @@ impl Check {
             partial: number(Standing::Partial),
             different: number(Standing::Different),
             failed: number(Standing::Failed),
+            gone: 0,
             platforms_not_found: Vec::new(),
             work,
             images,
         }
     }
 
-    /// The same where no index has these platforms, which the user named.
-    pub fn without_platforms(self, platforms_not_found: Vec<String>) -> Self {
-        Self { platforms_not_found, ..self }
+    /// As [`report::Report::without`].
+    pub fn without(self, gone: usize, platforms_not_found: Vec<String>) -> Self {
+        Self { gone, platforms_not_found, ..self }
     }
 
     pub fn exit(&self) -> Exit {
@@ -316,6 +320,7 @@ impl fmt::Display for Check {
             0 => writeln!(f)?,
             failed => writeln!(f, ", {failed} failed")?,
         }
+        report::write_gone(f, self.gone)?;
         report::write_not_found(f, &self.platforms_not_found)?;
         let work = &self.work;
         if self.images.iter().any(|line| line.lacks == Some(Lack::Platforms)) {

@@ -112,7 +112,7 @@ pub struct SelectionArgs {
     #[arg(short, long, value_delimiter = ',', value_name = "VERSION")]
     pub kubernetes_versions: Vec<String>,
 
-    /// Take the addons of this KubeOne release, such as 1.13. Left out: for each Kubernetes version the newest
+    /// Take the addons of this KubeOne release, such as 1.13, its newest patch release, or 1.13.2. Left out: for each Kubernetes version the newest
     /// release that supports it
     #[arg(long, value_name = "RELEASE")]
     pub kubeone_version: Option<String>,

@@ -48,14 +48,19 @@ use crate::util::open_files;
 /// # Errors
 /// As [`choose`] and [`check_mirrors`] have them; a selection without any image.
 pub fn select(options: &Options) -> Result<Selection> {
-    let selection = chosen(&options.choice)?;
+    let mut selection = choose(&options.choice)?;
+    selection.leave_out_gone(|host| options.source_mirrors.iter().any(|mirror| mirror.host == *host));
+    if let Some(cluster) = options.choice.cluster.as_ref().filter(|cluster| cluster.registry.is_some()) {
+        let told = selection.not_overwritten(|host| cluster.redirected.contains(host.as_str()));
+        selection.warnings.extend(told);
+    }
+    let selection = told(&options.choice, selection)?;
     check_mirrors(options, &selection)?;
     Ok(selection)
 }
 
 /// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
-fn chosen(choice: &Choice) -> Result<Selection> {
-    let selection = choose(choice)?;
+fn told(choice: &Choice, selection: Selection) -> Result<Selection> {
     warn(&choice.warnings);
     warn(&selection.warnings);
     ensure!(
@@ -71,7 +76,7 @@ fn chosen(choice: &Choice) -> Result<Selection> {
 /// # Errors
 /// As [`choose`] and [`config::render`] have them; a selection without any image.
 pub fn configuration(options: &ConfigOptions) -> Result<String> {
-    let selection = chosen(&options.choice)?;
+    let selection = told(&options.choice, choose(&options.choice)?)?;
     let config = config::render(options, &selection)?;
     warn(&config.notes);
     Ok(config.text)
@@ -94,7 +99,8 @@ pub async fn run(
     let (target, requests) = requests(options, selection);
     let limits = limits(options);
     let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
-    Report::new(&options.target, finished, began.elapsed()).without_platforms(options.platforms.not_found())
+    let report = Report::new(&options.target, finished, began.elapsed());
+    report.without(selection.gone.len(), options.platforms.not_found())
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
@@ -102,7 +108,7 @@ pub async fn check(options: &Options, selection: &Selection, listener: Listener)
     let (target, requests) = requests(options, selection);
     let (name, limits) = (options.target.to_string(), limits(options));
     let found = check::check(name, requests, target, options.rules, limits, &listener).await;
-    found.without_platforms(options.platforms.not_found())
+    found.without(selection.gone.len(), options.platforms.not_found())
 }
 
 fn limits(options: &Options) -> Limits {

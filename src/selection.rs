@@ -5,18 +5,16 @@ pub mod cluster;
 pub mod kubernetes;
 pub mod list;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result};
 
 use crate::image::reference::{Reference, check_collisions};
 use crate::options::Choice;
-use crate::selection::catalog::{Catalog, Group, Minor, Only, Query, SelectedImage, Selection, minor_of};
-use crate::selection::cluster::{Api, Cluster, by_hand, local};
+use crate::selection::catalog::{Catalog, Group, Only, Query, SelectedImage, Selection, minor_of};
+use crate::selection::cluster::local::Known;
+use crate::selection::cluster::{Cluster, Fields, by_hand, local, not_deployed};
 use crate::selection::kubernetes::Named;
-
-/// The last release of KubeOne that reads v1beta1.
-const LAST_OF_V1BETA1: Minor = Minor { major: 1, minor: 4 };
 
 /// The images that `choice` takes: from the catalog, by name, or both.
 ///
@@ -30,7 +28,7 @@ pub fn choose(choice: &Choice) -> Result<Selection> {
     };
     let mut selection = match &choice.query {
         Some(query) => from_catalog(choice, query, &catalog)?,
-        None => Selection { images: Vec::new(), warnings: Vec::new(), kubernetes: Vec::new() },
+        None => Selection::default(),
     };
     add(&mut selection, &choice.images);
     check_collisions(selection.images.iter().map(|image| &image.reference))?;
@@ -51,44 +49,64 @@ fn from_catalog(choice: &Choice, query: &Query, catalog: &Catalog) -> Result<Sel
 }
 
 fn of_cluster(cluster: &Cluster, mut query: Query, catalog: &Catalog) -> Result<Selection> {
-    if cluster.api == Api::V1Beta1 && query.kubeone.is_none() {
-        query.kubeone = release_of_v1beta1(&query, catalog);
+    if query.kubeone.is_none() {
+        query.kubeone = release_that_deploys(cluster, &query, catalog)?;
     }
-    let minors = query.kubernetes.iter().filter_map(|version| minor_of(version));
-    let mut addons: BTreeSet<String> = minors.flat_map(|minor| cluster.features.addons(minor)).collect();
-    let mut own = match &cluster.directory {
-        Some(directory) => local::read(directory, cluster, &addons, &catalog.by_resource(&query)?)?,
-        None => local::Local::default(),
+    let deployments = catalog.deployments(&query)?;
+    let fields = Fields::of(cluster, &deployments);
+    let features = std::slice::from_ref(&cluster.features);
+    let named = if fields.addons { cluster.addons.named.clone() } else { BTreeSet::new() };
+    let mut own = match &cluster.addons.directory {
+        Some(directory) if fields.path => {
+            let passes_over = |addon: &str| {
+                deployments.iter().all(|deployment| {
+                    deployment.rules.is_some_and(|rules| rules.embedded.contains(addon))
+                        && !deployment.addons(features, &named).contains(addon)
+                })
+            };
+            let known = Known {
+                resources: &catalog.by_resource(&query)?,
+                kubernetes: deployments.iter().map(|deployment| deployment.version.to_string()).collect(),
+                params: if fields.params { cluster.addons.params.clone() } else { BTreeMap::new() },
+            };
+            local::read(directory, &cluster.addons, &known, passes_over)?
+        }
+        _ => local::Local::default(),
     };
-    addons.extend(cluster.named.iter().cloned());
-    let mut only = Only { addons, without: cluster.without.clone(), named: cluster.named.clone() };
-    for set in [&mut only.addons, &mut only.named] {
-        set.retain(|addon| !own.replaced.contains(addon));
-    }
-    if let Some(more) = query.only.take() {
-        only.addons.extend(more.named.iter().cloned());
-        only.named.extend(more.named);
-    }
-    query.only = Some(only);
+    let added = query.only.take().map(|only| only.added).unwrap_or_default();
+    query.only = Some(Only {
+        features: features.to_vec(),
+        named,
+        added,
+        replaced: std::mem::take(&mut own.replaced),
+        without: cluster.without.clone(),
+    });
     let mut selection = catalog.select(&query)?;
+    selection.warnings.extend(not_deployed(cluster, &deployments));
     if query.groups.is_empty() || query.groups.contains(&Group::ControlPlane) {
         add(&mut selection, cluster.sandbox.as_slice());
     }
     // The user's addons are of no group; who asks for the control plane alone does not want them.
     if query.groups.is_empty() || query.groups.iter().any(|group| *group != Group::ControlPlane) {
         selection.warnings.extend(cluster.warnings.iter().cloned());
+        selection.warnings.extend(fields.warnings);
         selection.warnings.append(&mut own.warnings);
         add(&mut selection, &own.images);
     }
     Ok(selection)
 }
 
-/// The newest release that both reads such a manifest and supports its version of Kubernetes, if there is one.
-fn release_of_v1beta1(query: &Query, catalog: &Catalog) -> Option<String> {
-    let [version] = query.kubernetes.as_slice() else { return None };
-    let minor = minor_of(version)?;
-    let mut old = catalog.releases().filter(|(release, _)| *release <= LAST_OF_V1BETA1);
-    old.rfind(|(_, minors)| minors.contains(&minor)).map(|(release, _)| release.to_string())
+/// The newest release that both deploys such a manifest and supports its version of Kubernetes, if there is one.
+fn release_that_deploys(cluster: &Cluster, query: &Query, catalog: &Catalog) -> Result<Option<String>> {
+    let [version] = query.kubernetes.as_slice() else { return Ok(None) };
+    let Some(minor) = minor_of(version) else { return Ok(None) };
+    for (kubeone, _) in catalog.releases().rev().filter(|(_, minors)| minors.contains(&minor)) {
+        let Some(release) = catalog.release(kubeone)? else { continue };
+        if catalog.rules(release).manifests.iter().any(|api| api == cluster.api.name()) {
+            return Ok(Some(kubeone.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// Adds `images`, and to those that are there already who else names them.
@@ -105,6 +123,7 @@ fn add(selection: &mut Selection, images: &[Named]) {
                 reference: reference.clone(),
                 reasons: Vec::new(),
                 named_by: Vec::new(),
+                gone: None,
             });
             selection.images.len() - 1
         });
@@ -113,3 +132,6 @@ fn add(selection: &mut Selection, images: &[Named]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

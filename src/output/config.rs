@@ -69,7 +69,7 @@ impl Mirror<'_> {
 
     fn kubeone(&self) -> String {
         let mut text = format!(
-            "# For the manifest of the cluster, kubeone.k8c.io/v1beta2 or v1beta3\n\
+            "# For the manifest of the cluster, kubeone.k8c.io/v1beta2\n\
              registryConfiguration:\n  overwriteRegistry: \"{}\"\n",
             self.target
         );
@@ -88,6 +88,7 @@ impl Mirror<'_> {
                     .to_owned(),
             );
         }
+        notes.extend(selection.not_overwritten(|_| false));
         if selection.images.iter().any(|image| image.reasons.is_empty()) {
             notes.push(
                 "overwriteRegistry changes KubeOne's own images alone, not those that you named: \
@@ -99,7 +100,7 @@ impl Mirror<'_> {
     }
 
     fn kubeone_containerd(&self, hosts: &BTreeSet<&Host>) -> String {
-        let mut text = "# For the manifest of the cluster, kubeone.k8c.io/v1beta2 or v1beta3\n\
+        let mut text = "# For the manifest of the cluster, kubeone.k8c.io/v1beta2\n\
                         containerRuntime:\n  containerd:\n    registries:\n"
             .to_owned();
         for host in hosts {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::endpoints::destinations;
 use crate::options::Options;
-use crate::selection::catalog::{Group, Reason, SelectedImage, Selection};
+use crate::selection::catalog::{Group, Reason, SelectedImage, Selection, ranges};
 use crate::util::text::list;
 
 /// What would be mirrored.
@@ -16,7 +16,8 @@ pub struct DryRun<'a> {
     pub selection: &'a Selection,
 }
 
-/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it.
+/// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it, and at
+/// the end the images that are left out because they are gone.
 impl fmt::Display for DryRun<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for image in &self.selection.images {
@@ -24,13 +25,20 @@ impl fmt::Display for DryRun<'_> {
                 writeln!(f, "{} → {}/{location}", image.reference, self.options.target.host)?;
             }
             if self.options.output.verbose > 0 {
-                for why in explain(image) {
-                    writeln!(f, "    {}", why.sentence())?;
-                }
+                write_reasons(f, image)?;
             }
+        }
+        for image in self.selection.gone.iter().filter(|_| self.options.output.verbose > 0) {
+            let since = image.gone.as_ref().map_or("", |gone| &gone.since);
+            writeln!(f, "{} is left out, gone since {since}", image.reference)?;
+            write_reasons(f, image)?;
         }
         Ok(())
     }
+}
+
+fn write_reasons(f: &mut fmt::Formatter<'_>, image: &SelectedImage) -> fmt::Result {
+    explain(image).iter().try_for_each(|why| writeln!(f, "    {}", why.sentence()))
 }
 
 /// The same as a list of `{"source": …, "target": …, "reasons": […]}`.
@@ -76,6 +84,14 @@ struct Asked<'s> {
     kubeone: Option<String>,
     #[serde(serialize_with = "as_text")]
     kubernetes: Vec<&'s Version>,
+    /// False where `overwriteRegistry` does not reach it.
+    #[serde(skip_serializing_if = "is_true")]
+    overwritten: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 fn as_text<S: serde::Serializer>(versions: &[&Version], serializer: S) -> Result<S::Ok, S::Error> {
@@ -86,8 +102,8 @@ fn explain(image: &SelectedImage) -> Vec<Why<'_>> {
     let mut whys: Vec<(&Reason, Asked<'_>)> = Vec::new();
     for reason in &image.reasons {
         let same = |other: &Reason| {
-            (other.group, &other.resource, &other.addons, other.kubeone)
-                == (reason.group, &reason.resource, &reason.addons, reason.kubeone)
+            (other.group, &other.resource, &other.addons, other.kubeone, other.overwritten)
+                == (reason.group, &reason.resource, &reason.addons, reason.kubeone, reason.overwritten)
         };
         match whys.iter_mut().find(|(other, _)| same(other)) {
             Some((_, why)) => why.kubernetes.push(&reason.kubernetes),
@@ -106,11 +122,13 @@ impl<'s> Asked<'s> {
             addons: &reason.addons,
             kubeone: reason.kubeone.map(|release| release.to_string()),
             kubernetes: vec![&reason.kubernetes],
+            overwritten: reason.overwritten,
         }
     }
 
     fn sentence(&self) -> String {
         let by = match &self.kubeone {
+            Some(release) if self.resource == "etcd" => format!("KubeOne {release} in place of kubeadm's"),
             Some(release) => format!("KubeOne {release}"),
             None => "kubeadm".to_owned(),
         };
@@ -119,37 +137,8 @@ impl<'s> Asked<'s> {
             [] => " of no addon".to_owned(),
             addons => format!(" of {}", list(addons)),
         };
-        format!("{} {}{addons}: {by}, Kubernetes {}", self.group, self.resource, ranges(&self.kubernetes))
-    }
-}
-
-/// `1.34.0 to 1.34.9, 1.36.3`
-fn ranges(versions: &[&Version]) -> String {
-    let follows = |a: &Version, b: &Version| {
-        (a.major, a.minor) == (b.major, b.minor) && a.patch.checked_add(1) == Some(b.patch)
-    };
-    let mut runs: Vec<(&Version, &Version)> = Vec::new();
-    for version in versions {
-        match runs.last_mut() {
-            Some((_, last)) if follows(last, version) => *last = version,
-            _ => runs.push((version, version)),
-        }
-    }
-    let run = |(first, last): &(&Version, &Version)| {
-        if first == last { first.to_string() } else { format!("{first} to {last}") }
-    };
-    runs.iter().map(run).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_told_as_ranges() {
-        let versions: Vec<Version> =
-            ["1.34.0", "1.34.1", "1.34.2", "1.35.2", "1.36.3"].iter().map(|v| v.parse().unwrap()).collect();
-        let versions: Vec<&Version> = versions.iter().collect();
-        assert_eq!(ranges(&versions), "1.34.0 to 1.34.2, 1.35.2, 1.36.3");
+        let reach = if self.overwritten { "" } else { ", not reached by overwriteRegistry" };
+        let kubernetes = ranges(&self.kubernetes);
+        format!("{} {}{addons}: {by}, Kubernetes {kubernetes}{reach}", self.group, self.resource)
     }
 }

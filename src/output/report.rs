@@ -29,6 +29,9 @@ pub struct Report {
     pub failed: usize,
     /// Not tried, because the run ended before.
     pub left: usize,
+    /// Left out of the selection, because they can be had nowhere any more.
+    #[serde(skip_serializing_if = "is_none_left_out")]
+    pub gone: usize,
     #[serde(flatten)]
     pub totals: Totals,
     pub seconds: f64,
@@ -107,6 +110,7 @@ impl Report {
             failed: number(Status::Failed),
             left: number(Status::Left),
             images,
+            gone: 0,
             totals: finished.totals,
             seconds: took.as_secs_f64(),
             interrupted: finished.interrupted,
@@ -116,9 +120,10 @@ impl Report {
         }
     }
 
-    /// The same for a run in which no index had these platforms, which the user named.
-    pub fn without_platforms(self, platforms_not_found: Vec<String>) -> Self {
-        Self { platforms_not_found, ..self }
+    /// The same for a run that left out so many images, which are `gone`, and in which no index had these platforms, which
+    /// the user named.
+    pub fn without(self, gone: usize, platforms_not_found: Vec<String>) -> Self {
+        Self { gone, platforms_not_found, ..self }
     }
 
     pub fn exit(&self) -> Exit {
@@ -271,8 +276,22 @@ impl fmt::Display for Report {
         writeln!(f, "; {}", text::duration(Duration::from_secs_f64(self.seconds)))?;
         self.write_sparse(f)?;
         self.write_trimmed(f)?;
+        write_gone(f, self.gone)?;
         write_not_found(f, &self.platforms_not_found)?;
         self.write_failures(f)
+    }
+}
+
+/// Whether there is nothing to count.
+pub(crate) fn is_none_left_out(gone: &usize) -> bool {
+    *gone == 0
+}
+
+/// A line about images that can be had nowhere.
+pub(crate) fn write_gone(f: &mut fmt::Formatter<'_>, gone: usize) -> fmt::Result {
+    match gone {
+        0 => Ok(()),
+        number => writeln!(f, "{} left out, gone upstream", text::count(number, "image")),
     }
 }
 

@@ -14,12 +14,22 @@ use thiserror::Error;
 
 use crate::util::{input, yaml};
 
+mod deployment;
+mod gone;
 mod minor;
+mod patches;
+mod rules;
 mod schema;
 mod select;
 
-pub use minor::Minor;
-pub use schema::{Changes, Full, Image, Kubernetes, Patches, Release, Resource, Resources};
+pub use deployment::Deployment;
+pub use gone::Gone;
+pub use minor::{Minor, ranges};
+pub use patches::{Earlier, PatchRelease};
+pub use rules::{AddonFields, Features, Rules};
+pub use schema::{
+    Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources, Unlisted,
+};
 pub use select::{Group, Only, Query, Reason, SelectError, SelectedImage, Selection, UnknownGroup, minor_of};
 
 macro_rules! embed {
@@ -147,13 +157,37 @@ impl Catalog {
         self.releases.iter().map(|(kubeone, entry)| (*kubeone, entry.kubernetes.as_slice()))
     }
 
+    /// What `release` does with a manifest.
+    pub fn rules<'c>(&'c self, release: &'c Release) -> &'c Rules {
+        /// Of the newest release that the program carries.
+        static NEWEST: OnceLock<Rules> = OnceLock::new();
+        release.rules.as_ref().unwrap_or_else(|| {
+            NEWEST.get_or_init(|| {
+                let embedded = Self::embedded().ok();
+                let newest = embedded.as_ref().and_then(|catalog| catalog.releases.values().next_back());
+                newest.and_then(|entry| entry.release().ok()?.rules.clone()).unwrap_or_default()
+            })
+        })
+    }
+
+    /// The providers for which some release deploys an addon that has images.
+    pub fn providers(&self) -> Result<BTreeSet<&str>, CatalogError> {
+        let known = self.addons()?;
+        let mut names = BTreeSet::new();
+        for entry in self.releases.values() {
+            let providers = self.rules(entry.release()?).providers.iter();
+            let with_images = providers
+                .filter(|(_, provider)| provider.addons().any(|addon| known.contains(addon.as_str())));
+            names.extend(with_images.map(|(name, _)| name.as_str()));
+        }
+        Ok(names)
+    }
+
     /// The names of all addons, of any release.
     pub fn addons(&self) -> Result<BTreeSet<&str>, CatalogError> {
         let mut names = BTreeSet::new();
         for entry in self.releases.values() {
-            let release = entry.release()?;
-            let resources = release.base.0.iter().chain(&release.optional.0);
-            names.extend(resources.flat_map(|(_, resource)| resource.addons.iter().map(String::as_str)));
+            names.extend(entry.release()?.addons());
         }
         Ok(names)
     }
@@ -208,9 +242,10 @@ impl Document {
         self.text.lines().any(|line| line.starts_with("kubeone:"))
     }
 
-    /// What stands before the groups.
+    /// What stands before the rules and the groups.
     fn head(&self) -> &str {
-        let groups = ["\nbase:", "\noptional:"].iter().filter_map(|group| self.text.find(group)).min();
+        let groups =
+            ["\nrules:", "\nbase:", "\noptional:"].iter().filter_map(|group| self.text.find(group)).min();
         &self.text[..groups.map_or(self.text.len(), |newline| newline + 1)]
     }
 

@@ -244,8 +244,8 @@ fn the_version_decides_on_what_clouds_need() {
     assert_eq!(provider("aws", "1.28.15", ""), (false, true, true));
     assert_eq!(provider("aws", "1.28.15", yes), (true, true, true));
     assert_eq!(provider("vmwareCloudDirector", "1.29.14", ""), (false, true, false));
-    // The CSI driver of vSphere comes with the controller manager, those of large clouds also since 1.23.
-    assert_eq!(provider("vsphere", "1.28.15", ""), (false, false, true));
+    // Up to KubeOne 1.7 the CSI driver of vSphere comes with the controller manager, those of large clouds since 1.23 too.
+    assert_eq!(provider("vsphere", "1.26.15", ""), (false, false, true));
     assert_eq!(provider("openstack", "1.28.15", ""), (false, true, true));
     let csi = |version: &str, more: &str| {
         let text = format!(
@@ -260,7 +260,12 @@ fn the_version_decides_on_what_clouds_need() {
 #[test]
 fn all_three_versions_of_the_api_are_read() {
     let head = "kind: KubeOneCluster\nversions: {kubernetes: 1.22.17}\ncloudProvider: {aws: {}}\n";
-    let old = Manifest::new(&format!("apiVersion: kubeone.k8c.io/v1beta1\n{head}"));
+    let old = Manifest::new(&format!("apiVersion: kubeone.io/v1beta1\n{head}"));
+    assert!(old.run(&[]).expect(0).stderr.is_empty());
+    let never = Manifest::new(&format!("apiVersion: kubeone.k8c.io/v1beta1\n{head}"));
+    let told = never.run(&[]).expect(0).stderr;
+    assert!(told.contains("line 1: KubeOne reads no kubeone.k8c.io/v1beta1"), "{told}");
+    assert_eq!(old.images(), never.images());
     assert!(!old.images().iter().any(|image| image.contains("operating-system-manager")));
     let new = Manifest::new(&format!(
         "apiVersion: kubeone.k8c.io/v1beta3\n{}addons:\n  addons:\n  - addon: {{name: unattended-upgrades}}\n  \
@@ -269,6 +274,8 @@ fn all_three_versions_of_the_api_are_read() {
     ));
     let ended = new.run(&[]).expect(0);
     assert_eq!(sources(&ended).len(), 25 + 2);
+    let note = "KubeOne 1.14 deploys no manifest of kubeone.k8c.io/v1beta3";
+    assert!(ended.stderr.contains(note), "{}", ended.stderr);
     assert!(
         ended.stderr.contains("kubeone.yaml, line 9: ") && ended.stderr.contains("my-chart"),
         "{ended:?}"
@@ -338,7 +345,9 @@ fn the_users_own_addons_add_to_the_images_and_replace_embedded_ones() {
     assert_eq!(reasons(&ended, "quay.io/own/metrics:2"), [own("addons/metrics-server/m.yaml, line 3")]);
     let missing = Manifest::with("aws", "addons: {path: nowhere}\n").run(&[]).expect(2);
     assert!(missing.stderr.contains("addons.path") && missing.stderr.contains("nowhere"), "{missing:?}");
-    // KubeOne before 1.9 wants addons enabled, with v1beta1 it has a directory unasked; newer ones do not care.
+    // KubeOne before 1.9 wants addons enabled, with v1beta1 it has a directory unasked; newer ones do not care, but up to
+    // 1.11.3 want an entry.
+    let listed = "addons: {path: addons, addons: [{name: x, delete: true}]}";
     let (on, off) = ("addons: {enable: true, path: addons}", "addons: {enable: false, path: addons}");
     for (api, version, addons, expected, warnings) in [
         ("v1beta1", "1.22.17", "addons: {path: ./addons}", false, 1),
@@ -346,10 +355,13 @@ fn the_users_own_addons_add_to_the_images_and_replace_embedded_ones() {
         ("v1beta2", "1.28.15", "addons: {path: addons}", false, 1),
         ("v1beta2", "1.28.15", off, false, 0),
         ("v1beta2", "1.28.15", on, true, 0),
-        ("v1beta2", "1.29.14", on, true, 0),
-        ("v1beta2", "1.29.14", off, true, 1),
+        ("v1beta2", "1.29.14", on, false, 0),
+        ("v1beta2", "1.29.14", listed, true, 0),
+        ("v1beta2", "1.30.14", on, true, 0),
+        ("v1beta2", "1.30.14", off, true, 1),
     ] {
-        let head = format!("apiVersion: kubeone.k8c.io/{api}\nkind: KubeOneCluster\n");
+        let group = if api == "v1beta1" { "kubeone.io" } else { "kubeone.k8c.io" };
+        let head = format!("apiVersion: {group}/{api}\nkind: KubeOneCluster\n");
         let cluster =
             format!("versions: {{kubernetes: {version}}}\ncloudProvider: {{none: {{}}}}\n{addons}\n");
         let manifest = Manifest::new(&(head + &cluster)).file("addons/a.yaml", &container("root/app:1"));
@@ -365,16 +377,14 @@ fn addons_are_filled_in_as_the_manifest_says() {
     let more = "\
 addons:
   path: own
-  globalParams: {tag: v1, registry: quay.io/all}
   addons:
-  - {name: mine, params: {tag: v2, hidden: 'env:SECRET'}}
+  - {name: mine, params: {tag: v2, registry: quay.io/all, hidden: 'env:SECRET'}}
   - {name: plain, disableTemplating: true}
   - {name: ccm-nutanix}
 containerRuntime:
   containerd: {sandboxImage: quay.io/own/pause:9}
 ";
     let manifest = Manifest::with("aws", more)
-        .file("own/root.yaml", &container("{{ .Params.registry }}/root:{{ .Params.tag }}"))
         .file("own/mine/a.yaml", &container("{{ .Params.registry }}/mine:{{ .Params.tag }}"))
         .file("own/mine/b.yaml", &container("hidden:{{ .Params.hidden }}"))
         .file("own/plain/c.yaml", &format!("{}    args: ['{{{{ x }}}}']\n", container("[bracket/c]")))
@@ -384,19 +394,15 @@ containerRuntime:
     assert!(wrong.stderr.contains("own/plain/c.yaml, line 3: "), "{}", wrong.stderr);
     let ended = manifest.file("own/plain/c.yaml", "").run(&[]).expect(0);
     let images = sources(&ended);
-    for expected in [
-        "quay.io/all/root:v1",
-        "quay.io/all/mine:v2",
-        "docker.io/plain/d:1",
-        "docker.io/kubevirt/e:1",
-        "quay.io/own/pause:9",
-    ] {
+    for expected in
+        ["quay.io/all/mine:v2", "docker.io/plain/d:1", "docker.io/kubevirt/e:1", "quay.io/own/pause:9"]
+    {
         assert!(images.contains(expected), "{expected}: {images:#?}");
     }
     // KubeOne's own list of addons that it decides on lacks this one.
     assert!(images.iter().any(|image| image.contains("nutanix")), "{images:#?}");
     assert!(ended.stderr.contains("own/mine/b.yaml, line 3: ") && ended.stderr.contains("environment"));
-    assert_eq!(reasons(&ended, "quay.io/own/pause:9"), [own("kubeone.yaml, line 15")]);
+    assert_eq!(reasons(&ended, "quay.io/own/pause:9"), [own("kubeone.yaml, line 14")]);
 }
 
 /// What the JSON form says of who asks for an image.

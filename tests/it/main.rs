@@ -12,6 +12,7 @@ mod single;
 mod stage;
 
 mod canary;
+mod catalog;
 mod check;
 mod clouds;
 mod cluster;

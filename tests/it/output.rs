@@ -67,10 +67,13 @@ fn a_dry_run_says_who_asks_for_each_image() {
         pairs.find(|pair| pair["source"].as_str().unwrap().contains(part)).unwrap()["reasons"].clone()
     };
     let expected = serde_json::json!([{
-        "group": "optional", "resource": "AwsEbsCSI", "addons": ["csi-aws-ebs"], "kubeone": "1.14",
+        "group": "optional", "resource": "HetznerCSI", "addons": ["csi-hetzner"], "kubeone": "1.14",
         "kubernetes": ["1.35.1", "1.36.3"],
     }]);
-    assert_eq!(reasons("/aws-ebs-csi-driver:"), expected);
+    assert_eq!(reasons("/hcloud-csi-driver:"), expected);
+    // Its addon writes the registry out as well.
+    let driver = reasons("/aws-ebs-csi-driver:");
+    assert_eq!((driver.as_array().unwrap().len(), &driver[1]["overwritten"]), (2, &false.into()));
     assert_eq!(reasons("/pause:3.10.2").as_array().unwrap().len(), 2);
     assert!(reasons("/kube-proxy:")[0].get("kubeone").is_none());
 }
@@ -84,8 +87,8 @@ fn wrong_use_is_told_with_the_valid_choices_before_any_request() {
     let table: &[(&[&str], &[&str])] = &[
         (&["--filter", "basic", t], &["basic", "base", "optional", "control-plane"]),
         (&["--filter", "base,nothing", t], &["nothing", "base", "optional", "control-plane"]),
-        (&["-k", "1.99.0", t], &["1.99", "1.19", "1.36"]),
-        (&["-k", "latest", t], &["latest", "1.36"]),
+        (&["-k", "1.99.0", t], &["1.99", "1.19", "1.37"]),
+        (&["-k", "latest", t], &["latest", "1.37"]),
         (&["-k", "1.36.3,", t], &["version"]),
         (&["--kubeone-version", "9.9", t], &["9.9", "1.3", "1.14"]),
         (&["--kubeone-version", "1.14", "-k", "1.29.4", t], &["1.14", "1.29", "1.36"]),
@@ -102,8 +105,8 @@ fn wrong_use_is_told_with_the_valid_choices_before_any_request() {
             &["docker.io", "two places"],
         ),
         (&["--ca-file", "/nonexistent/ca.pem", t], &["--ca-file", "/nonexistent/ca.pem"]),
-        (&["--report", "/nonexistent/report.json", t], &["/nonexistent/report.json"]),
-        (&["--report", "/tmp", t], &["/tmp", "directory"]),
+        (&["--report", "/nonexistent/report.json", "-k", "1.33", t], &["/nonexistent/report.json"]),
+        (&["--report", "/tmp", "-k", "1.33", t], &["/tmp", "directory"]),
         (&["--no-such-flag", t], &["--no-such-flag"]),
         (
             &["--cni", "external", "--filter", "optional", "-k", "1.36.3", t],
@@ -347,7 +350,7 @@ fn bars_on_a_terminal_that_goes_away_keep_no_image_from_being_copied() {
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
-    let mut running = Program::new(&["--dry-run", "t:1"]).start();
+    let mut running = Program::new(&["--dry-run", "-k", "1.33", "t:1"]).start();
     drop(running.child.stdout.take());
     let ended = running.wait();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));

@@ -257,9 +257,10 @@ impl Scene {
             reference: text.parse().expect("a reference"),
             reasons: Vec::new(),
             named_by: Vec::new(),
+            gone: None,
         };
         let images = self.references.iter().map(image).collect();
-        Selection { images, warnings: Vec::new(), kubernetes: Vec::new() }
+        Selection { images, ..Selection::default() }
     }
 
     #[track_caller]

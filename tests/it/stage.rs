@@ -217,9 +217,10 @@ pub fn mirror_in_process(net: &Net, references: &[&str], source: &str, target: &
         reference: text.parse().expect("a reference"),
         reasons: vec![],
         named_by: vec![],
+        gone: None,
     };
     let images = references.iter().map(image).collect();
-    let selection = Selection { images, warnings: vec![], kubernetes: vec![] };
+    let selection = Selection { images, ..Selection::default() };
     net.block_on(mirror_images::run(&options, &selection, Arc::new(|_| {}), std::future::pending()))
 }
 

@@ -68,3 +68,34 @@ pub(super) fn enumerate(minors: &[Minor]) -> String {
         }
     }
 }
+
+/// `1.34.0 to 1.34.9, 1.36.3`
+pub fn ranges(versions: &[&Version]) -> String {
+    let follows = |a: &Version, b: &Version| {
+        (a.major, a.minor) == (b.major, b.minor) && a.patch.checked_add(1) == Some(b.patch)
+    };
+    let mut runs: Vec<(&Version, &Version)> = Vec::new();
+    for version in versions {
+        match runs.last_mut() {
+            Some((_, last)) if follows(last, version) => *last = version,
+            _ => runs.push((version, version)),
+        }
+    }
+    let run = |(first, last): &(&Version, &Version)| {
+        if first == last { first.to_string() } else { format!("{first} to {last}") }
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_as_ranges() {
+        let versions: Vec<Version> =
+            ["1.34.0", "1.34.1", "1.34.2", "1.35.2", "1.36.3"].iter().map(|v| v.parse().unwrap()).collect();
+        let versions: Vec<&Version> = versions.iter().collect();
+        assert_eq!(ranges(&versions), "1.34.0 to 1.34.2, 1.35.2, 1.36.3");
+    }
+}

@@ -7,7 +7,7 @@ use semver::Version;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Group, Minor};
+use super::{Earlier, Gone, Group, Minor, PatchRelease, Rules};
 use crate::image::reference::Reference;
 
 /// No minor has come near it; a typing error easily goes beyond.
@@ -27,6 +27,8 @@ pub struct Kubernetes {
 pub struct Patches {
     /// The newest one known.
     pub latest: Full,
+    /// The newest one whose images somebody has looked at, where that is not `latest`.
+    pub verified: Option<Full>,
     /// Those that changed an image; the first, X.Y.0, names all three.
     pub since: BTreeMap<Full, Changes>,
 }
@@ -41,6 +43,11 @@ pub struct Changes {
 }
 
 impl Patches {
+    /// Whether the images of `version` are taken over from an older patch, and nobody has looked at its own.
+    pub(super) fn is_carried_over(&self, version: &Version) -> bool {
+        self.verified.as_ref().is_some_and(|verified| verified.0 < *version && *version <= self.latest.0)
+    }
+
     /// The images of `version`, which is of this minor, by the names that kubeadm has for them.
     pub fn images(&self, version: &Version) -> impl Iterator<Item = (&'static str, &Reference)> {
         let newest = |field: fn(&Changes) -> Option<&Reference>| {
@@ -61,7 +68,7 @@ impl Patches {
 }
 
 /// A document of one KubeOne release.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     pub kubeone: Minor,
@@ -73,8 +80,25 @@ pub struct Release {
     pub kubernetes: Vec<Minor>,
     /// The pause image it configures in containerd; releases before 1.7 leave that alone.
     pub sandbox: Option<BTreeMap<Minor, Reference>>,
+    /// The etcd that it has kubeadm run in place of kubeadm's own (`etcdVersionCorruptCheckExtraArgs`, 1.3 to 1.8).
+    #[serde(default)]
+    pub etcd: Vec<EtcdImage>,
+    /// What it does with a manifest; the same as the newest embedded release where this is missing.
+    pub rules: Option<Rules>,
+    /// What can be had nowhere any more.
+    #[serde(default)]
+    pub gone: Vec<Gone>,
     pub base: Resources,
     pub optional: Resources,
+    /// Images of addons that KubeOne's own list lacks.
+    #[serde(default)]
+    pub unlisted: Vec<Unlisted>,
+    /// The patch releases before `patch`.
+    #[serde(default)]
+    pub patches: Vec<PatchRelease>,
+    /// What they have other than this one.
+    #[serde(default)]
+    pub earlier: Vec<Earlier>,
 }
 
 impl Release {
@@ -86,13 +110,49 @@ impl Release {
             Group::ControlPlane => &[],
         }
     }
+
+    /// The names of all its addons, some of them repeatedly.
+    pub fn addons(&self) -> impl Iterator<Item = &str> {
+        let listed = self.base.0.iter().chain(&self.optional.0).map(|(_, resource)| &resource.addons);
+        listed.chain(self.unlisted.iter().map(|unlisted| &unlisted.addons)).flatten().map(String::as_str)
+    }
+
+    /// The etcd that runs with that version of Kubernetes, where it is not kubeadm's.
+    pub fn etcd(&self, kubernetes: &Version) -> Option<&Reference> {
+        let sets = |etcd: &&EtcdImage| etcd.from.0 <= *kubernetes && *kubernetes < etcd.below.0;
+        self.etcd.iter().find(sets).map(|etcd| &etcd.image)
+    }
+}
+
+/// The etcd of some versions of Kubernetes: of `from` and newer ones, up to those before `below`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdImage {
+    pub from: Full,
+    pub below: Full,
+    pub image: Reference,
+}
+
+/// An image that addons name themselves.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlisted {
+    pub addons: Vec<String>,
+    pub image: Reference,
+    /// Whether `registryConfiguration.overwriteRegistry` changes its registry.
+    #[serde(default = "yes")]
+    pub overwritten: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// KubeOne's names of resources and what they are, in the order of the document.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Resources(pub Vec<(String, Resource)>);
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The addons that deploy it; none for an image that KubeOne lists all the same.
@@ -100,7 +160,7 @@ pub struct Resource {
     pub image: Image,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Image {
     Same(Reference),
     /// Differs by minor of Kubernetes; `None` where KubeOne has none.
@@ -130,7 +190,7 @@ impl Kubernetes {
             if patches.latest.0.patch > PATCH_MAX {
                 return Err(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
             }
-            for Full(version) in patches.since.keys().chain([&patches.latest]) {
+            for Full(version) in patches.since.keys().chain([&patches.latest]).chain(&patches.verified) {
                 if Minor::of(version) != *minor {
                     return Err(format!("{version} stands below {minor}"));
                 }
@@ -163,6 +223,16 @@ impl Release {
         if let Some(sandbox) = &self.sandbox {
             names("`sandbox`", sandbox.keys().collect())?;
         }
+        for EtcdImage { from, below, .. } in &self.etcd {
+            if from >= below {
+                return Err(format!(
+                    "`etcd` has a `from` of {} that is not before `below`, {}",
+                    from.0, below.0
+                ));
+            }
+        }
+        self.gone.iter().try_for_each(Gone::check)?;
+        self.rules.iter().try_for_each(Rules::check)?;
         let mut seen = BTreeSet::new();
         for (name, resource) in self.base.0.iter().chain(&self.optional.0) {
             if let Image::ByMinor(images) = &resource.image {
@@ -172,7 +242,7 @@ impl Release {
                 return Err(format!("{name} is in both groups"));
             }
         }
-        Ok(())
+        self.check_patches()
     }
 }
 

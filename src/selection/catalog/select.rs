@@ -1,19 +1,18 @@
 //! From what a user asks for to the images that it takes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use semver::Version;
 use thiserror::Error;
 
+use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
-use super::{Catalog, CatalogError, Minor, Release};
-use crate::image::reference::{Collision, Reference, check_collisions};
-use crate::util::text::printable;
-
-/// The images that kubeadm names after the version.
-const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+use super::{Catalog, CatalogError, Features, Gone, Minor, Release, Rules};
+use crate::image::reference::{Collision, Host, Reference, check_collisions};
+use crate::util::text::list;
 
 /// KubeOne's division of images. Each group is exactly itself; ordered as a selection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,32 +64,74 @@ pub struct Query {
     /// `v1.29.4`, `1.28.8`, or a bare minor `1.34` for its newest known patch. Empty means every known patch of the
     /// minors that the named KubeOne release supports, or the newest one if none is named.
     pub kubernetes: Vec<String>,
-    /// `1.8`, `v1.8` or `1.8.3`, all of which are release 1.8. Without, each version of Kubernetes gets the newest
+    /// `1.8` or `v1.8` for its newest patch release, or `1.8.3`. Without, each version of Kubernetes gets the newest
     /// KubeOne release that supports it.
     pub kubeone: Option<String>,
     /// What to take of the groups base and optional; without, all.
     pub only: Option<Only>,
 }
 
+impl Query {
+    fn groups(&self) -> BTreeSet<Group> {
+        match self.groups.as_slice() {
+            [] => Group::ALL.into(),
+            some => some.iter().copied().collect(),
+        }
+    }
+}
+
 /// The part of base and optional that a cluster deploys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Only {
-    /// The addons whose images to take.
-    pub addons: BTreeSet<String>,
+    /// The clusters for which each release has its rules.
+    pub features: Vec<Features>,
+    /// Addons that a manifest names, which a release deploys if it does not decide on them alone.
+    pub named: BTreeSet<String>,
+    /// Addons that are taken in any case.
+    pub added: BTreeSet<String>,
+    /// Addons whose place others take.
+    pub replaced: BTreeSet<String>,
     /// Resources that are left out all the same.
     pub without: BTreeSet<String>,
-    /// Those of `addons` that were named; where no release of the answer has one, a warning says so.
-    pub named: BTreeSet<String>,
 }
 
 /// The images that a query takes, each once: by group, by version, then in the catalog's order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     pub images: Vec<SelectedImage>,
+    /// What is left out, because it can be had nowhere any more.
+    pub gone: Vec<SelectedImage>,
     /// What the user should know about the answer, a sentence each.
     pub warnings: Vec<String>,
     /// The versions of Kubernetes, ascending.
     pub kubernetes: Vec<Version>,
+}
+
+impl Selection {
+    /// What to know of the images that `registryConfiguration.overwriteRegistry` does not reach, but for those of which a
+    /// cluster `is_redirected` by other means.
+    pub fn not_overwritten(&self, is_redirected: impl Fn(&Host) -> bool) -> Option<String> {
+        let mut named = Vec::new();
+        for image in self.images.iter().filter(|image| !is_redirected(&image.reference.host)) {
+            let mut addons: Vec<&str> = image
+                .reasons
+                .iter()
+                .filter(|reason| !reason.overwritten)
+                .flat_map(|reason| reason.addons.iter().map(String::as_str))
+                .collect();
+            addons.dedup();
+            if !addons.is_empty() {
+                named.push(format!("{} of {}", image.reference, list(&addons)));
+            }
+        }
+        (!named.is_empty()).then(|| {
+            format!(
+                "overwriteRegistry does not reach {}, whose registry KubeOne writes out: config --format \
+                 kubeone-containerd prints what redirects all",
+                list(&named)
+            )
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +141,12 @@ pub struct SelectedImage {
     pub reasons: Vec<Reason>,
     /// Who named it besides, such as `--image`.
     pub named_by: Vec<String>,
+    /// Set where a release says that it can be had nowhere any more.
+    pub gone: Option<Gone>,
 }
+
+/// The resource of an image that KubeOne's own list lacks.
+pub(super) const UNLISTED: &str = "unlisted";
 
 /// Why an image is selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +159,8 @@ pub struct Reason {
     /// The KubeOne release that asks for it; none for what kubeadm asks for.
     pub kubeone: Option<Minor>,
     pub kubernetes: Version,
+    /// Whether `registryConfiguration.overwriteRegistry` changes where the cluster pulls it from.
+    pub overwritten: bool,
 }
 
 /// Why a query has no answer. The message names what would have one.
@@ -129,7 +177,7 @@ pub enum SelectError {
     #[error("KubeOne {release} is not known; known are {}", enumerate(.known))]
     UnknownKubeone { release: Minor, known: Vec<Minor> },
     #[error("KubeOne {release} supports Kubernetes {}, not {asked}", enumerate(.supported))]
-    Unsupported { release: Minor, asked: String, supported: Vec<Minor> },
+    Unsupported { release: String, asked: String, supported: Vec<Minor> },
     #[error(
         "no known KubeOne release supports Kubernetes {asked}, so only its control-plane images are known"
     )]
@@ -143,36 +191,47 @@ pub enum SelectError {
 impl Catalog {
     /// The images that `query` takes.
     pub fn select(&self, query: &Query) -> Result<Selection, SelectError> {
-        let groups: BTreeSet<Group> = match query.groups.as_slice() {
-            [] => Group::ALL.into(),
-            some => some.iter().copied().collect(),
-        };
+        let groups = query.groups();
         let mut warnings = Vec::new();
-        let named = match &query.kubeone {
-            Some(text) => Some(self.named_release(text, &mut warnings)?),
-            None => None,
-        };
-        let mut clusters = Vec::new();
-        for version in self.versions(query, named)? {
-            clusters.push(self.cluster(version, named, &groups)?);
-        }
+        let deployments = self.deployments_warning(query, &mut warnings)?;
         if groups.contains(&Group::ControlPlane) {
-            warnings.extend(clusters.iter().filter_map(Cluster::warning));
+            warnings.extend(deployments.iter().filter_map(Deployment::warning));
+            warnings.extend(carried_over(&deployments));
         }
         let mut picked = Picked::default();
         for &group in &groups {
-            for cluster in &clusters {
-                cluster.images(group, query.only.as_ref(), &mut picked);
+            for deployment in &deployments {
+                deployment.images(group, query.only.as_ref(), &mut picked);
             }
         }
         if let Some(only) = &query.only
             && groups.iter().any(|group| *group != Group::ControlPlane)
         {
-            warnings.extend(only.named.iter().filter_map(|addon| unknown_addon(addon, &clusters)));
+            let named = only.named.difference(&only.replaced).chain(&only.added);
+            warnings.extend(named.filter_map(|addon| unknown_addon(addon, &deployments)));
         }
         check_collisions(picked.images.iter().map(|image| &image.reference))?;
-        let kubernetes = clusters.into_iter().map(|cluster| cluster.version).collect();
-        Ok(Selection { images: picked.images, warnings, kubernetes })
+        let kubernetes = deployments.into_iter().map(|deployment| deployment.version).collect();
+        Ok(Selection { images: picked.images, warnings, kubernetes, ..Selection::default() })
+    }
+
+    /// The versions of Kubernetes that `query` asks for, ascending, each with the release that deploys it.
+    pub fn deployments(&self, query: &Query) -> Result<Vec<Deployment<'_>>, SelectError> {
+        self.deployments_warning(query, &mut Vec::new())
+    }
+
+    fn deployments_warning(
+        &self,
+        query: &Query,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Deployment<'_>>, SelectError> {
+        let named = match &query.kubeone {
+            Some(text) => Some(self.named_release(text, warnings)?),
+            None => None,
+        };
+        let (groups, named) = (query.groups(), named.as_ref());
+        let versions = self.versions(query, named)?.into_iter();
+        versions.map(|version| self.deployment(version, named, &groups)).collect()
     }
 
     /// All images of the clusters that `query` describes, by KubeOne's and kubeadm's names of the resources.
@@ -180,53 +239,61 @@ impl Catalog {
         let whole = Query { groups: Vec::new(), only: None, ..query.clone() };
         let mut resources = BTreeMap::<String, BTreeSet<Reference>>::new();
         for image in self.select(&whole)?.images {
-            for reason in image.reasons {
+            for reason in image.reasons.into_iter().filter(|reason| reason.resource != UNLISTED) {
                 resources.entry(reason.resource).or_default().insert(image.reference.clone());
             }
         }
         Ok(resources)
     }
 
-    /// The release that a user named, with a warning if the catalog holds another patch release of it.
-    fn named_release(&self, text: &str, warnings: &mut Vec<String>) -> Result<Minor, SelectError> {
+    /// The release that a user named, as of the patch release that they named. A patch release that the catalog does not
+    /// know is taken for the newest one, with a warning.
+    fn named_release(&self, text: &str, warnings: &mut Vec<String>) -> Result<Named<'_>, SelectError> {
         let known = || self.releases.keys().copied().collect::<Vec<_>>();
-        let (release, patch) = parse(text)
+        let (kubeone, patch) = parse(text)
             .ok_or_else(|| SelectError::KubeoneVersion { text: text.to_owned(), known: known() })?;
-        let Some(entry) = self.releases.get(&release) else {
-            return Err(SelectError::UnknownKubeone { release, known: known() });
+        let Some(entry) = self.releases.get(&kubeone) else {
+            return Err(SelectError::UnknownKubeone { release: kubeone, known: known() });
         };
-        if let Some(asked) = patch {
-            let held = &entry.release()?.patch.0;
-            if asked != *held {
-                warnings.push(format!(
-                    "the catalog has KubeOne {release} as of {held}; KubeOne {asked} may deploy other versions of some images"
-                ));
-            }
+        let newest = entry.release()?;
+        let rules = self.rules(newest);
+        let held = &newest.patch.0;
+        match patch.filter(|asked| asked != held) {
+            None => Ok(Named { release: Cow::Borrowed(newest), rules, called: kubeone.to_string() }),
+            Some(asked) => match newest.at(&asked) {
+                Some(earlier) => Ok(Named { release: Cow::Owned(earlier), rules, called: asked.to_string() }),
+                None => {
+                    warnings.push(format!(
+                        "the catalog has KubeOne {kubeone} as of {held}; KubeOne {asked} may deploy other versions of some images"
+                    ));
+                    Ok(Named { release: Cow::Borrowed(newest), rules, called: kubeone.to_string() })
+                }
+            },
         }
-        Ok(release)
     }
 
     /// The versions of Kubernetes that are asked for.
-    fn versions(&self, query: &Query, named: Option<Minor>) -> Result<BTreeSet<Version>, SelectError> {
+    fn versions(&self, query: &Query, named: Option<&Named<'_>>) -> Result<BTreeSet<Version>, SelectError> {
         if !query.kubernetes.is_empty() {
             return query.kubernetes.iter().map(|text| self.version(text, named)).collect();
         }
-        let entry = match named {
-            Some(release) => self.releases.get(&release),
-            None => self.releases.values().next_back(),
+        let minors = match named {
+            Some(named) => &named.release.kubernetes,
+            None => {
+                self.releases.values().next_back().map_or(const { &Vec::new() }, |entry| &entry.kubernetes)
+            }
         };
-        let minors = entry.into_iter().flat_map(|entry| &entry.kubernetes);
-        let patches = minors.filter_map(|minor| Some((minor, self.kubernetes.minors.get(minor)?)));
+        let patches = minors.iter().filter_map(|minor| Some((minor, self.kubernetes.minors.get(minor)?)));
         Ok(patches
             .flat_map(|(minor, patches)| (0..=patches.latest.0.patch).map(|patch| minor.patch(patch)))
             .collect())
     }
 
     /// One version as a user writes it; a bare minor is its newest known patch.
-    fn version(&self, text: &str, named: Option<Minor>) -> Result<Version, SelectError> {
+    fn version(&self, text: &str, named: Option<&Named<'_>>) -> Result<Version, SelectError> {
         // The minors that would have an answer here.
-        let known = || match named.and_then(|release| self.releases.get(&release)) {
-            Some(entry) => entry.kubernetes.clone(),
+        let known = || match named {
+            Some(named) => named.release.kubernetes.clone(),
             None => self.kubernetes.minors.keys().copied().collect(),
         };
         if let Some(version) = pre_release(text) {
@@ -235,9 +302,10 @@ impl Catalog {
         let (minor, patch) =
             parse(text).ok_or_else(|| SelectError::Version { text: text.to_owned(), known: known() })?;
         let asked = || patch.as_ref().map_or_else(|| minor.to_string(), Version::to_string);
-        if let Some(release) = named
+        if let Some(named) = named
             && !known().contains(&minor)
         {
+            let release = named.called.clone();
             return Err(SelectError::Unsupported { release, asked: asked(), supported: known() });
         }
         match self.kubernetes.minors.get(&minor) {
@@ -247,130 +315,33 @@ impl Catalog {
     }
 
     /// What `version` is deployed by.
-    fn cluster(
-        &self,
+    fn deployment<'c>(
+        &'c self,
         version: Version,
-        named: Option<Minor>,
+        named: Option<&Named<'c>>,
         groups: &BTreeSet<Group>,
-    ) -> Result<Cluster<'_>, SelectError> {
+    ) -> Result<Deployment<'c>, SelectError> {
         let minor = Minor::of(&version);
-        let entry = match named {
-            Some(release) => self.releases.get(&release),
-            None => self.releases.values().rfind(|entry| entry.kubernetes.contains(&minor)),
+        let (release, rules) = if let Some(named) = named {
+            (Some(named.release.clone()), Some(named.rules))
+        } else {
+            let entry = self.releases.values().rfind(|entry| entry.kubernetes.contains(&minor));
+            let release = entry.map(|entry| entry.release()).transpose()?;
+            (release.map(Cow::Borrowed), release.map(|release| self.rules(release)))
         };
-        let release = entry.map(|entry| entry.release()).transpose()?;
         if release.is_none() && groups.iter().any(|group| *group != Group::ControlPlane) {
             return Err(SelectError::NoRelease { asked: version.to_string() });
         }
-        Ok(Cluster { patches: &self.kubernetes.minors[&minor], release, minor, version })
+        Ok(Deployment { patches: &self.kubernetes.minors[&minor], release, rules, minor, version })
     }
 }
 
-/// A version of Kubernetes with all that the catalog knows of it.
-struct Cluster<'a> {
-    version: Version,
-    minor: Minor,
-    patches: &'a super::Patches,
-    release: Option<&'a Release>,
-}
-
-impl Cluster<'_> {
-    fn warning(&self) -> Option<String> {
-        let (version, latest) = (&self.version, &self.patches.latest.0);
-        (version > latest).then(|| {
-            format!(
-                "Kubernetes {version} is newer than the catalog, which knows up to {latest}; \
-                 taking the etcd, CoreDNS and pause images of {latest}"
-            )
-        })
-    }
-
-    fn images(&self, group: Group, only: Option<&Only>, picked: &mut Picked) {
-        let reason = |resource: &str, addons: &[String], release: Option<&Release>| Reason {
-            group,
-            resource: resource.to_owned(),
-            addons: addons.to_vec(),
-            kubeone: release.map(|release| release.kubeone),
-            kubernetes: self.version.clone(),
-        };
-        if let (Group::Base | Group::Optional, Some(release)) = (group, self.release) {
-            for (name, resource) in release.resources(group) {
-                if let Some(image) = resource.image.of(self.minor)
-                    && let Some(addons) = wanted(only, name, &resource.addons)
-                {
-                    picked.add(image, reason(name, &addons, self.release));
-                }
-            }
-        }
-        if group == Group::ControlPlane {
-            for name in VERSIONED {
-                picked.add(&versioned(name, &self.version), reason(name, &[], None));
-            }
-            for (name, image) in self.patches.images(&self.version) {
-                picked.add(image, reason(name, &[], None));
-            }
-            let sandbox = self.release.and_then(|release| release.sandbox.as_ref()?.get(&self.minor));
-            if let Some(image) = sandbox {
-                picked.add(image, reason("sandbox", &[], self.release));
-            }
-        }
-    }
-}
-
-/// Those of `addons` for which the resource is wanted; `None` if it is not.
-fn wanted(only: Option<&Only>, resource: &str, addons: &[String]) -> Option<Vec<String>> {
-    let Some(only) = only else { return Some(addons.to_vec()) };
-    if only.without.contains(resource) {
-        return None;
-    }
-    let addons: Vec<String> = addons.iter().filter(|addon| only.addons.contains(*addon)).cloned().collect();
-    (!addons.is_empty()).then_some(addons)
-}
-
-fn unknown_addon(addon: &str, clusters: &[Cluster<'_>]) -> Option<String> {
-    let releases: BTreeSet<Minor> = clusters.iter().filter_map(|c| Some(c.release?.kubeone)).collect();
-    let known = clusters.iter().filter_map(|cluster| cluster.release).any(|release| {
-        let mut resources = release.base.0.iter().chain(&release.optional.0);
-        resources.any(|(_, resource)| resource.addons.iter().any(|name| name == addon))
-    });
-    let releases: Vec<Minor> = releases.into_iter().collect();
-    (!known).then(|| {
-        format!(
-            "the catalog knows no image of the addon {} for KubeOne {}: name its images by --image or --images-from",
-            printable(addon),
-            enumerate(&releases)
-        )
-    })
-}
-
-/// An image of Kubernetes itself, e.g. `registry.k8s.io/kube-proxy:v1.36.3`.
-fn versioned(name: &str, version: &Version) -> Reference {
-    format!("registry.k8s.io/{name}:v{version}")
-        .parse()
-        .expect("a release of three numbers makes a valid tag")
-}
-
-/// The images so far, each once.
-#[derive(Default)]
-struct Picked {
-    images: Vec<SelectedImage>,
-    places: HashMap<Reference, usize>,
-}
-
-impl Picked {
-    fn add(&mut self, reference: &Reference, reason: Reason) {
-        match self.places.get(reference) {
-            Some(&place) => self.images[place].reasons.push(reason),
-            None => {
-                self.places.insert(reference.clone(), self.images.len());
-                self.images.push(SelectedImage {
-                    reference: reference.clone(),
-                    reasons: vec![reason],
-                    named_by: Vec::new(),
-                });
-            }
-        }
-    }
+/// The release that a user named.
+struct Named<'c> {
+    release: Cow<'c, Release>,
+    rules: &'c Rules,
+    /// With its patch, where that is not the newest.
+    called: String,
 }
 
 /// `v1.29.4` or `1.29` → its minor, and the full version where there is one.

@@ -1,174 +1,62 @@
-//! KubeOne's rules: which addons it deploys for what, as data.
+//! What a manifest, or flags in its place, can name: providers, CNIs and addons.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
-use crate::selection::catalog::{Catalog, Minor, Only};
+use crate::selection::catalog::{Catalog, Features, Only};
 use crate::util::text::{list, printable};
 
-/// What one cloud provider brings along.
-#[derive(Debug)]
-pub struct Provider {
-    /// As the manifest spells it.
-    pub name: &'static str,
-    /// By release; only one of them exists in each.
-    pub controller_manager: &'static [&'static str],
-    pub drivers: &'static [&'static str],
-    deployed: Deployed,
-}
-
-/// When the CSI drivers of a provider are deployed.
-#[derive(Debug)]
-enum Deployed {
-    Always,
-    /// Since the version of Kubernetes that leaves volumes to them; before, beside the controller manager.
-    SinceMigration,
-    /// Beside the controller manager.
-    External,
-}
-
-const fn provider(
-    name: &'static str,
-    controller_manager: &'static [&'static str],
-    drivers: &'static [&'static str],
-) -> Provider {
-    Provider { name, controller_manager, drivers, deployed: Deployed::Always }
-}
-
-/// From this version on Kubernetes has no cloud provider of its own, and KubeOne takes every cloud for external,
-/// whatever the manifest says (its `SetDefaults_CloudProvider`, 1.8 to 1.14).
-const ALWAYS_EXTERNAL: Minor = Minor { major: 1, minor: 29 };
-/// From this version on KubeOne deploys the drivers of the largest clouds (its `ensureCSIAddons`, 1.4 to 1.7).
-const MIGRATION: Minor = Minor { major: 1, minor: 23 };
-
-const PROVIDERS: &[Provider] = &[
-    provider("aws", &["ccm-aws"], &["csi-aws-ebs"]).drivers(Deployed::SinceMigration),
-    provider("azure", &["ccm-azure"], &["csi-azuredisk", "csi-azurefile"]).drivers(Deployed::SinceMigration),
-    provider("digitalocean", &["ccm-digitalocean"], &["csi-digitalocean"]),
-    provider("equinixmetal", &["ccm-equinixmetal", "ccm-packet"], &[]),
-    provider("gce", &["ccm-gcp"], &["csi-gcp-compute-persistent"]).drivers(Deployed::SinceMigration),
-    provider("hetzner", &["ccm-hetzner"], &["csi-hetzner"]),
-    provider("kubevirt", &["ccm-kubevirt"], &["csi-kubevirt"]),
-    provider("none", &[], &[]),
-    provider("nutanix", &["ccm-nutanix"], &["csi-nutanix"]),
-    provider("openstack", &["ccm-openstack"], &["csi-openstack-cinder"]),
-    provider("vmwareCloudDirector", &[], &["csi-vmware-cloud-director"]),
-    provider("vsphere", &["ccm-vsphere"], &["csi-vsphere"]).drivers(Deployed::External),
+/// The providers that a manifest can name, as it spells them.
+const PROVIDERS: [&str; 12] = [
+    "aws",
+    "azure",
+    "digitalocean",
+    "equinixmetal",
+    "gce",
+    "hetzner",
+    "kubevirt",
+    NO_PROVIDER,
+    "nutanix",
+    "openstack",
+    "vmwareCloudDirector",
+    "vsphere",
 ];
-
-/// Deployed beside any CSI driver.
-const SNAPSHOTTER: &str = "csi-external-snapshotter";
 
 /// The CNI where none is chosen.
 pub(super) const DEFAULT_CNI: &str = "canal";
 /// The CNI of a cluster whose owner installs one.
 pub(super) const NO_CNI: &str = "external";
 /// The provider of a cluster on machines that nobody manages.
-pub(super) const NO_PROVIDER: &str = "none";
+const NO_PROVIDER: &str = "none";
+
+// The addons that fields of a manifest switch.
+pub(super) const METRICS_SERVER: &str = "metrics-server";
+pub(super) const NODE_LOCAL_DNS: &str = "nodelocaldns";
+pub(super) const NODE_LOCAL_DNS_OF_CILIUM: &str = "nodelocaldns-cilium";
+pub(super) const MACHINE_CONTROLLER: &str = "machinecontroller";
+pub(super) const OPERATING_SYSTEM_MANAGER: &str = "operating-system-manager";
 
 /// Addons that hold no images.
 const WITHOUT_IMAGES: [&str; 2] = ["coredns-pdb", "default-storage-class"];
 
 /// The provider that a manifest calls `name`; Equinix Metal was Packet once.
-pub(super) fn find_provider(name: &str) -> Option<&'static Provider> {
+pub(super) fn find_provider(name: &str) -> Option<&'static str> {
     let name = if name == "packet" { "equinixmetal" } else { name };
-    PROVIDERS.iter().find(|provider| provider.name.eq_ignore_ascii_case(name))
+    PROVIDERS.into_iter().find(|provider| provider.eq_ignore_ascii_case(name))
 }
 
-pub(super) fn provider_names() -> Vec<&'static str> {
-    PROVIDERS.iter().map(|provider| provider.name).collect()
+pub(super) fn provider_names() -> &'static [&'static str] {
+    &PROVIDERS
 }
 
-impl Provider {
-    const fn drivers(self, deployed: Deployed) -> Self {
-        Self { deployed, ..self }
-    }
-
-    /// Whether KubeOne deploys the external cloud controller manager unasked.
-    fn is_external(&self, kubernetes: Minor) -> bool {
-        kubernetes >= ALWAYS_EXTERNAL && ![NO_PROVIDER, "vmwareCloudDirector"].contains(&self.name)
-    }
-
-    fn has_drivers(&self, kubernetes: Minor, external: bool) -> bool {
-        !self.drivers.is_empty()
-            && match self.deployed {
-                Deployed::Always => true,
-                Deployed::SinceMigration => external || kubernetes >= MIGRATION,
-                Deployed::External => external,
-            }
-    }
-
-    /// Whether KubeOne has machine-controller make its machines by default.
-    pub fn has_machines(&self) -> bool {
-        self.name != NO_PROVIDER
-    }
-
-    fn all(&self) -> impl Iterator<Item = &'static str> {
-        self.controller_manager.iter().chain(self.drivers).copied()
-    }
+/// Whether KubeOne has machine-controller make the machines of that provider by default.
+pub(super) fn has_machines(provider: &str) -> bool {
+    provider != NO_PROVIDER
 }
 
-/// What decides on the embedded addons of a cluster.
-#[derive(Debug)]
-pub struct Features {
-    pub provider: &'static Provider,
-    /// The external cloud controller manager is asked for.
-    pub external: bool,
-    pub drivers: bool,
-    /// `canal`, `cilium`, `weavenet`, or `external` for none.
-    pub cni: String,
-    pub metrics_server: bool,
-    pub node_local_dns: bool,
-    pub machine_controller: bool,
-    pub operating_system_manager: bool,
-}
-
-impl Features {
-    /// The embedded addons that KubeOne deploys for a cluster of that version.
-    pub fn addons(&self, kubernetes: Minor) -> BTreeSet<String> {
-        let external = self.external || self.provider.is_external(kubernetes);
-        let mut addons = BTreeSet::new();
-        let switched = [
-            (self.metrics_server, "metrics-server"),
-            (self.node_local_dns, "nodelocaldns"),
-            (self.machine_controller, "machinecontroller"),
-            (self.operating_system_manager, "operating-system-manager"),
-        ];
-        addons.extend(switched.into_iter().filter(|(on, _)| *on).map(|(_, addon)| addon.to_owned()));
-        addons.extend(cni_addon(&self.cni));
-        if external {
-            addons.extend(self.provider.controller_manager.iter().map(|addon| (*addon).to_owned()));
-        }
-        if self.drivers && self.provider.has_drivers(kubernetes, external) {
-            addons
-                .extend(self.provider.drivers.iter().chain([&SNAPSHOTTER]).map(|addon| (*addon).to_owned()));
-        }
-        addons
-    }
-}
-
-fn cni_addon(cni: &str) -> Option<String> {
+pub(super) fn cni_addon(cni: &str) -> Option<String> {
     (cni != NO_CNI).then(|| format!("cni-{}", cni.to_ascii_lowercase()))
-}
-
-/// Addons that KubeOne itself decides on: a directory of that name replaces what it would deploy, and deploys
-/// nothing where it would not; naming them does nothing.
-pub fn is_always_embedded(addon: &str) -> bool {
-    /// Missing in KubeOne's own list (`embeddedAddons`), so that they are like any other addon.
-    const NOT_LISTED: [&str; 3] = ["ccm-gcp", "ccm-kubevirt", "ccm-nutanix"];
-    const OTHERS: [&str; 8] = [
-        SNAPSHOTTER,
-        "metrics-server",
-        "nodelocaldns",
-        "machinecontroller",
-        "operating-system-manager",
-        "cni-canal",
-        "cni-cilium",
-        "cni-weavenet",
-    ];
-    let of_provider = || PROVIDERS.iter().any(|provider| provider.all().any(|name| name == addon));
-    OTHERS.contains(&addon) || (!NOT_LISTED.contains(&addon) && of_provider())
 }
 
 /// Whether there is nothing to mirror for an addon.
@@ -196,51 +84,45 @@ impl ByHand {
 /// A name that the catalog does not have, with those that it has.
 pub fn by_hand(flags: &ByHand, catalog: &Catalog) -> Result<Only> {
     let known = catalog.addons()?;
+    let known_providers: BTreeSet<&str> = catalog.providers()?.into_iter().chain([NO_PROVIDER]).collect();
     let mut only = Only::default();
     let default = [NO_PROVIDER.to_owned()];
     let providers: &[String] = if flags.providers.is_empty() { &default } else { &flags.providers };
     for name in providers {
-        let provider = known_provider(name, &known)?;
-        let machines = flags.providers.is_empty() || provider.has_machines();
-        let features = Features {
-            provider,
+        let provider = known_provider(name, &known_providers)?;
+        let mut fields = vec![METRICS_SERVER, NODE_LOCAL_DNS];
+        if flags.providers.is_empty() || has_machines(provider) {
+            fields.extend([MACHINE_CONTROLLER, OPERATING_SYSTEM_MANAGER]);
+        }
+        only.features.push(Features {
+            provider: provider.to_owned(),
             external: true,
             drivers: true,
-            cni: NO_CNI.to_owned(),
-            metrics_server: true,
-            node_local_dns: true,
-            machine_controller: machines,
-            operating_system_manager: machines,
-        };
-        only.addons.append(&mut features.addons(ALWAYS_EXTERNAL));
+            cni: flags.cnis.is_empty().then(|| cni_addon(DEFAULT_CNI)).flatten(),
+            fields: fields.into_iter().map(str::to_owned).collect(),
+        });
     }
     for name in &flags.cnis {
         let addon = known_cni(name, &known)?;
-        only.named.extend(addon);
-    }
-    if flags.cnis.is_empty() {
-        only.addons.extend(cni_addon(DEFAULT_CNI));
+        only.added.extend(addon);
     }
     for name in &flags.addons {
         if !known.contains(name.as_str()) {
             let names: Vec<&str> = known.iter().copied().collect();
             bail!("--addon: there is no addon {}; there are {}", printable(name), list(&names));
         }
-        only.named.insert(name.clone());
+        only.added.insert(name.clone());
     }
-    only.addons.extend(only.named.iter().cloned());
     Ok(only)
 }
 
-fn known_provider(name: &str, known: &BTreeSet<&str>) -> Result<&'static Provider> {
-    let has_addons = |p: &Provider| p.name == NO_PROVIDER || p.all().any(|addon| known.contains(addon));
-    match find_provider(name).filter(|provider| has_addons(provider)) {
-        Some(provider) => Ok(provider),
-        None => {
-            let names: Vec<_> = PROVIDERS.iter().filter(|p| has_addons(p)).map(|p| p.name).collect();
-            bail!("--provider: there is no provider {}; there are {}", printable(name), list(&names))
-        }
+fn known_provider<'n>(name: &'n str, known: &BTreeSet<&str>) -> Result<&'n str> {
+    let found = find_provider(name).unwrap_or(name);
+    if known.contains(found) {
+        return Ok(found);
     }
+    let names: Vec<&str> = known.iter().copied().collect();
+    bail!("--provider: there is no provider {}; there are {}", printable(name), list(&names))
 }
 
 fn known_cni(name: &str, known: &BTreeSet<&str>) -> Result<Option<String>> {

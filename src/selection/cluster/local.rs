@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::template::{self, Known};
-use super::{Cluster, FILE_MAX, is_always_embedded};
+use super::template;
+pub use super::template::Known;
+use super::{Addons, FILE_MAX};
 use crate::image::reference::Reference;
 use crate::selection::kubernetes;
 use crate::selection::kubernetes::Named;
@@ -27,25 +28,25 @@ pub struct Local {
 pub type Resources = BTreeMap<String, BTreeSet<Reference>>;
 
 /// Reads what KubeOne would apply: the files of the directory itself, and those of each directory in it, but for
-/// one that has the name of an embedded addon which is not among those `deployed`. It looks no deeper.
+/// those that KubeOne `passes_over`. It looks no deeper.
 ///
 /// # Errors
 /// A directory or file cannot be read, or is no YAML.
 pub fn read(
     directory: &Path,
-    cluster: &Cluster,
-    deployed: &BTreeSet<String>,
-    resources: &Resources,
+    addons: &Addons,
+    known: &Known<'_>,
+    passes_over: impl Fn(&str) -> bool,
 ) -> Result<Local> {
     let mut local = Local::default();
     let (directories, files) = contents(directory).context("addons.path")?;
-    local.read_addon("", files, cluster, resources)?;
+    local.read_addon("", files, addons, known)?;
     for path in directories {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if is_always_embedded(&name) && !deployed.contains(&name) {
+        if passes_over(&name) {
             continue;
         }
-        local.read_addon(&name, contents(&path)?.1, cluster, resources)?;
+        local.read_addon(&name, contents(&path)?.1, addons, known)?;
         local.replaced.insert(name);
     }
     Ok(local)
@@ -57,13 +58,12 @@ impl Local {
         &mut self,
         addon: &str,
         files: Vec<PathBuf>,
-        cluster: &Cluster,
-        resources: &Resources,
+        addons: &Addons,
+        known: &Known<'_>,
     ) -> Result<()> {
-        let filling = cluster.fillings.get(addon);
-        let mut params = cluster.params.clone();
-        params.extend(filling.map(|filling| filling.params.clone()).unwrap_or_default());
-        let known = Known { resources, params };
+        let filling = addons.fillings.get(addon);
+        let mut known = known.clone();
+        known.params.extend(filling.map(|filling| filling.params.clone()).unwrap_or_default());
         for path in files {
             let name = path.display().to_string();
             let text = input::read(&path, FILE_MAX).with_context(|| format!("cannot read {name}"))?;

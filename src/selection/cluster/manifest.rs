@@ -7,10 +7,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::addons::{DEFAULT_CNI, Features, NO_CNI, Provider, find_provider, has_no_images, provider_names};
-use super::{Api, Cluster, Filling, OverwriteRegistry, is_always_embedded};
+use super::addons::{
+    DEFAULT_CNI, MACHINE_CONTROLLER, METRICS_SERVER, NO_CNI, NODE_LOCAL_DNS, NODE_LOCAL_DNS_OF_CILIUM,
+    OPERATING_SYSTEM_MANAGER, cni_addon, find_provider, has_machines, has_no_images, provider_names,
+};
+use super::{Api, Cluster, Filling, OverwriteRegistry};
 use crate::image::reference::Target;
-use crate::selection::catalog::{Minor, minor_of};
+use crate::selection::catalog::Features;
 use crate::selection::kubernetes::Named;
 use crate::util::text::{list, printable};
 use crate::util::yaml::{self, Node, Value};
@@ -32,7 +35,7 @@ struct Manifest {
     features: Option<FeatureFields>,
     machine_controller: Option<Deploy>,
     operating_system_manager: Option<Deploy>,
-    addons: Option<Addons>,
+    addons: Option<AddonsField>,
     helm_releases: Option<Node>,
     registry_configuration: Option<RegistryConfiguration>,
 }
@@ -71,7 +74,7 @@ struct Deploy {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Addons {
+struct AddonsField {
     enable: Option<Spanned<bool>>,
     path: Option<String>,
     addons: Option<Vec<Node>>,
@@ -88,7 +91,8 @@ struct RegistryConfiguration {
 
 pub(super) fn parse(text: &str, path: &Path) -> Result<Cluster> {
     let name = printable(&path.display().to_string());
-    let api = api(&yaml::one(text).with_context(|| name.clone())?, &name)?;
+    let head: Head = yaml::one(text).with_context(|| name.clone())?;
+    let api = api(&head, &name)?;
     let manifest: Manifest = yaml::one(text).with_context(|| name.clone())?;
     let kubernetes = manifest.versions.and_then(|versions| versions.kubernetes);
     let Some(kubernetes) = kubernetes else { bail!("{name}: it lacks versions.kubernetes") };
@@ -105,24 +109,23 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Cluster> {
         api,
         kubernetes: kubernetes.value,
         features: features.resolve(&name)?,
-        named: BTreeSet::new(),
+        addons: super::Addons::default(),
         without: features.switched_off(),
-        directory: None,
-        fillings: BTreeMap::new(),
-        params: BTreeMap::new(),
         sandbox: manifest.container_runtime.as_ref().map(|node| sandbox(node, &name)).transpose()?.flatten(),
+        redirected: manifest.container_runtime.as_ref().map(redirected).unwrap_or_default(),
         registry: manifest.registry_configuration.map(|r| r.resolve(&name)).transpose()?.flatten(),
         warnings: Vec::new(),
         name,
     };
-    cluster.add_named(manifest.addons.unwrap_or_default(), path)?;
+    cluster.add_addons(manifest.addons.unwrap_or_default(), path)?;
+    cluster.warn_of_api(&head);
     cluster.warn_of_charts(manifest.helm_releases.as_ref());
     cluster.warn_of_core_dns(core_dns.as_ref());
     Ok(cluster)
 }
 
 fn api(head: &Head, name: &str) -> Result<Api> {
-    const KNOWN: &str = "kubeone.k8c.io/v1beta1, kubeone.k8c.io/v1beta2 and kubeone.k8c.io/v1beta3";
+    const KNOWN: &str = "kubeone.io/v1beta1, kubeone.k8c.io/v1beta2 and kubeone.k8c.io/v1beta3";
     let Some(version) = &head.api_version else {
         bail!("{name}: it has no apiVersion and so is no KubeOne manifest; there are {KNOWN}");
     };
@@ -174,25 +177,37 @@ impl FeatureSet {
     fn resolve(&self, name: &str) -> Result<Features> {
         let provider = self.provider(name)?;
         let flag = |key: &str| self.cloud.as_ref().map_or(Ok(None), |cloud| flag(cloud, key, name));
-        let machines = self.machine_controller.as_ref().map_or(provider.has_machines(), |m| m.deploy);
+        let machines = self.machine_controller.as_ref().map_or(has_machines(provider), |m| m.deploy);
         let systems = self.operating_system_manager.as_ref().map(|o| o.deploy);
+        let switched = [
+            (METRICS_SERVER, self.fields.metrics_server.as_ref().is_none_or(|feature| feature.enable)),
+            (NODE_LOCAL_DNS, self.fields.node_local_dns.as_ref().is_none_or(|feature| feature.deploy)),
+            (NODE_LOCAL_DNS_OF_CILIUM, self.cilium("enableLocalRedirectPolicy")),
+            (MACHINE_CONTROLLER, machines),
+            // v1beta1 has no such field, and deploys it where it is named.
+            (OPERATING_SYSTEM_MANAGER, systems.unwrap_or(machines && self.api > Api::V1Beta1)),
+        ];
         Ok(Features {
-            provider,
+            provider: provider.to_owned(),
             external: flag("external")?.unwrap_or(false),
             drivers: !flag("disableBundledCSIDrivers")?.unwrap_or(false),
-            cni: self.cni(name)?,
-            metrics_server: self.fields.metrics_server.as_ref().is_none_or(|feature| feature.enable),
-            node_local_dns: self.fields.node_local_dns.as_ref().is_none_or(|feature| feature.deploy),
-            machine_controller: machines,
-            // v1beta1 is older than the operating system manager.
-            operating_system_manager: systems.unwrap_or(machines && self.api > Api::V1Beta1),
+            cni: cni_addon(&self.cni(name)?),
+            fields: switched.into_iter().filter(|(_, on)| *on).map(|(addon, _)| addon.to_owned()).collect(),
         })
     }
 
-    fn provider(&self, name: &str) -> Result<&'static Provider> {
+    /// Whether a field of Cilium is true.
+    fn cilium(&self, field: &str) -> bool {
+        let cilium = self.cni.as_ref().and_then(|cni| cni.get("cilium"));
+        cilium
+            .and_then(|cilium| cilium.get(field))
+            .is_some_and(|node| matches!(node.value, Value::Bool(true)))
+    }
+
+    fn provider(&self, name: &str) -> Result<&'static str> {
         const OTHER_FIELDS: [&str; 5] =
             ["external", "disableBundledCSIDrivers", "cloudConfig", "csiConfig", "secretProviderClassName"];
-        let known = || format!("there are {}", list(&provider_names()));
+        let known = || format!("there are {}", list(provider_names()));
         let entries = self.cloud.as_ref().map(Node::entries).unwrap_or_default();
         let mut named = entries.iter().filter(|(key, _)| !OTHER_FIELDS.contains(&key.as_str()));
         let Some((key, node)) = named.next() else {
@@ -227,12 +242,7 @@ impl FeatureSet {
     fn switched_off(&self) -> BTreeSet<String> {
         const HUBBLE: [&str; 5] =
             ["CiliumCertGen", "HubbleProxy", "HubbleRelay", "HubbleUI", "HubbleUIBackend"];
-        let cilium = self.cni.as_ref().and_then(|cni| cni.get("cilium"));
-        let hubble = cilium.and_then(|cilium| cilium.get("enableHubble"));
-        match hubble.map(|node| &node.value) {
-            Some(Value::Bool(true)) => BTreeSet::new(),
-            _ => HUBBLE.map(str::to_owned).into(),
-        }
+        if self.cilium("enableHubble") { BTreeSet::new() } else { HUBBLE.map(str::to_owned).into() }
     }
 }
 
@@ -247,6 +257,12 @@ fn sandbox(runtime: &Node, name: &str) -> Result<Option<Named>> {
     let reference =
         text.parse().with_context(|| format!("{by}, containerRuntime.containerd.sandboxImage"))?;
     Ok(Some(Named { reference, by }))
+}
+
+/// The hosts for which containerd is told of a mirror.
+fn redirected(runtime: &Node) -> BTreeSet<String> {
+    let registries = runtime.get("containerd").and_then(|containerd| containerd.get("registries"));
+    registries.map(Node::entries).unwrap_or_default().iter().map(|(host, _)| host.clone()).collect()
 }
 
 /// A map of texts, such as `params`; numbers and the like cannot be part of an image without quotes.
@@ -265,43 +281,26 @@ fn flag(node: &Node, key: &str, name: &str) -> Result<Option<bool>> {
 }
 
 impl Cluster {
-    /// `addons`: those of the catalog by name, and the user's own. With v1beta1 there is a directory in any case.
-    fn add_named(&mut self, addons: Addons, manifest: &Path) -> Result<()> {
-        match &addons.enable {
-            Some(enable) if enable.value => {}
-            enable if self.wants_addons_enabled() => {
-                if enable.is_none() && (addons.path.is_some() || addons.addons.is_some()) {
-                    self.warnings.push(format!(
-                        "{}: its addons are left out, for without addons.enable KubeOne does not deploy them",
-                        self.name
-                    ));
-                }
-                return Ok(());
-            }
-            None => {}
-            Some(enable) => self.warnings.push(format!(
-                "{}, line {}: KubeOne 1.9 and newer do not look at addons.enable, so the addons are taken",
-                self.name,
-                enable.referenced.line()
-            )),
-        }
-        let old = self.api == Api::V1Beta1;
-        self.params = texts(addons.global_params.as_ref());
+    /// `addons`: those of the catalog by name, and the user's own.
+    fn add_addons(&mut self, addons: AddonsField, manifest: &Path) -> Result<()> {
+        self.addons.enable = addons.enable.map(|enable| (enable.value, enable.referenced.line()));
+        self.addons.params = texts(addons.global_params.as_ref());
         for entry in addons.addons.unwrap_or_default() {
+            self.addons.is_listed = true;
             self.add_entry(&entry)?;
         }
-        let path = addons.path.filter(|path| !path.is_empty()).or_else(|| old.then(|| "./addons".to_owned()));
+        if self.api == Api::V1Beta1 && self.addons.named.contains(OPERATING_SYSTEM_MANAGER) {
+            self.features.fields.insert(OPERATING_SYSTEM_MANAGER.to_owned());
+        }
+        // With v1beta1 an enabled addon manager has a directory in any case.
+        let old = self.api == Api::V1Beta1 && self.addons.enable.is_some_and(|(enable, _)| enable);
+        let path = addons.path.filter(|path| !path.is_empty());
+        self.addons.has_path = path.is_some();
+        let path = path.or_else(|| old.then(|| "./addons".to_owned()));
         let bare = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect();
         let beside = |path| bare(&manifest.parent().unwrap_or(Path::new("")).join(path));
-        self.directory = path.map(beside);
+        self.addons.directory = path.map(beside);
         Ok(())
-    }
-
-    /// Since v1beta3 is there, which lacks `addons.enable`, KubeOne does not look at it in v1beta2 either.
-    fn wants_addons_enabled(&self) -> bool {
-        const FIRST_OF_KUBEONE_1_9: Minor = Minor { major: 1, minor: 29 };
-        let older = minor_of(&self.kubernetes).is_some_and(|minor| minor < FIRST_OF_KUBEONE_1_9);
-        self.api == Api::V1Beta1 || (self.api == Api::V1Beta2 && older)
     }
 
     /// `{name, delete}`, in v1beta3 as `addon`, with `helmRelease` beside it.
@@ -317,10 +316,9 @@ impl Cluster {
         };
         let deleted = flag(addon, "delete", &self.name)?.unwrap_or(false);
         let plain = flag(addon, "disableTemplating", &self.name)?.unwrap_or(false);
-        self.fillings.insert(name.to_owned(), Filling { params: texts(addon.get("params")), plain });
-        // KubeOne decides on its own about the addons that belong to features.
-        if !deleted && !is_always_embedded(name) && !has_no_images(name) {
-            self.named.insert(name.to_owned());
+        self.addons.fillings.insert(name.to_owned(), Filling { params: texts(addon.get("params")), plain });
+        if !deleted && !has_no_images(name) {
+            self.addons.named.insert(name.to_owned());
         }
         Ok(())
     }
@@ -337,6 +335,20 @@ impl Cluster {
                 self.name,
                 node.line,
                 printable(text.trim_end_matches('/'))
+            ));
+        }
+    }
+
+    /// There never was a v1beta1 of the newer group; it is taken for what was meant.
+    fn warn_of_api(&mut self, head: &Head) {
+        let Some(version) = head.api_version.as_ref().filter(|_| self.api == Api::V1Beta1) else { return };
+        if version.value != self.api.name() {
+            self.warnings.push(format!(
+                "{}, line {}: KubeOne reads no {}; its v1beta1 is {}",
+                self.name,
+                version.referenced.line(),
+                version.value,
+                self.api.name()
             ));
         }
     }

@@ -16,8 +16,11 @@ pub(super) struct Found {
 }
 
 /// What templates are filled in with, as far as it is known here.
-pub(super) struct Known<'r> {
+#[derive(Clone)]
+pub struct Known<'r> {
     pub resources: &'r Resources,
+    /// The versions of Kubernetes, without `v`.
+    pub kubernetes: BTreeSet<String>,
     pub params: BTreeMap<String, String>,
 }
 
@@ -107,8 +110,8 @@ fn resolve(value: &str, known: &Known<'_>) -> Result<BTreeSet<Reference>, String
     parsed.collect::<Result<_, _>>().map_err(wrong)
 }
 
-/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"`, `Registry "HOST"` and `.Params.NAME`,
-/// the last one with a `default`.
+/// What KubeOne offers to templates for images: `.InternalImages.Get "NAME"`, `Registry "HOST"`,
+/// `.Config.Versions.Kubernetes` and `.Params.NAME`, the last one with a `default`.
 fn evaluate(expression: &str, known: &Known<'_>) -> Result<BTreeSet<String>, String> {
     let expression = expression.trim_matches(|c: char| c == '-' || c.is_whitespace());
     let mut steps = expression.split('|').map(str::trim);
@@ -135,6 +138,9 @@ fn evaluate(expression: &str, known: &Known<'_>) -> Result<BTreeSet<String>, Str
     if let Some(host) = argument("Registry") {
         return Ok([host.to_owned()].into());
     }
+    if call == ".Config.Versions.Kubernetes" {
+        return Ok(known.kubernetes.clone());
+    }
     if let Some(param) = call.strip_prefix(".Params.") {
         // An empty text is none to `default`.
         let value = known.params.get(param).map(String::as_str).filter(|value| !value.is_empty());
@@ -144,7 +150,8 @@ fn evaluate(expression: &str, known: &Known<'_>) -> Result<BTreeSet<String>, Str
             None => Err(format!("the manifest has no parameter {}", printable(param))),
         };
     }
-    Err("only .InternalImages.Get, Registry and .Params are known here".to_owned())
+    Err("only .InternalImages.Get, Registry, .Params and .Config.Versions.Kubernetes are known here"
+        .to_owned())
 }
 
 /// `"text"`
@@ -169,7 +176,8 @@ mod tests {
         ]);
         let params = [("tag", "v7"), ("secret", "env:TAG")];
         let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        images(text, "a.yaml", &Known { resources: &resources, params })
+        let kubernetes = ["1.36.3".to_owned()].into();
+        images(text, "a.yaml", &Known { resources: &resources, kubernetes, params })
     }
 
     #[test]
@@ -184,6 +192,7 @@ mod tests {
         image: \"{{ Registry \"quay.io\" }}/acme/app:v1\"
         image: alpine:3
         image: acme/other:{{ .Params.tag | default \"v1\" }}
+        image: acme/kubectl:v{{ .Config.Versions.Kubernetes }}
         image: acme/third:{{ default \"v2\" .Params.none }}
         image: acme/third:{{ .Params.none | default `v3` | quote }}
         imagePullPolicy: Always
@@ -201,6 +210,7 @@ mod tests {
             "quay.io/acme/app:v1",
             "docker.io/library/alpine:3",
             "docker.io/acme/other:v7",
+            "docker.io/acme/kubectl:v1.36.3",
             "docker.io/acme/third:v2",
             "docker.io/acme/third:v3",
             "registry.k8s.io/pause:3.10.2",

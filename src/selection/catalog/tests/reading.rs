@@ -88,6 +88,11 @@ fn wrong_documents_are_told_why() {
             r#"latest: "1.36.4-rc.0""#.into(),
             r#""1.36.4-rc.0" is not a version such as 1.36.3"#,
         ),
+        (
+            r#"latest: "1.36.3""#,
+            "latest: 1.36.3\n    verified: 1.36.4".into(),
+            "1.36.4 is newer than the `latest` of 1.36",
+        ),
         (r#"latest: "1.36.3""#, r#"latest: [1]"#.into(), "line 5"),
         (r#"["1.36"]"#, "[]".into(), "`kubernetes` lists minors, each once and ascending"),
         (r#"["1.36"]"#, r#"["1.36", "1.35"]"#.into(), "each once and ascending"),
@@ -95,6 +100,11 @@ fn wrong_documents_are_told_why() {
         (r#"["1.36"]"#, r#"["1.36.1"]"#.into(), r#""1.36.1" is not a version of two numbers such as 1.36"#),
         ("patch: v1.14.2", "patch: v1.13.2".into(), "`patch` 1.13.2 is not of KubeOne 1.14"),
         ("base:", "sandbox: {}\nbase:".into(), "`sandbox` must name exactly the minors of `kubernetes`"),
+        (
+            "base:",
+            "etcd: [{from: 1.36.0, below: 1.36.0, image: registry.k8s.io/etcd:1}]\nbase:".into(),
+            "`etcd` has a `from` of 1.36.0 that is not before `below`, 1.36.0",
+        ),
         ("AwsCCM:", "CalicoCNI:".into(), "CalicoCNI is in both groups"),
         (
             "quay.io/calico/cni:v3.32.0",

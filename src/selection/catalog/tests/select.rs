@@ -16,15 +16,15 @@ fn query(groups: &[Group], kubernetes: &[&str], kubeone: Option<&str>) -> Query 
     }
 }
 
-fn select(groups: &[Group], kubernetes: &[&str], kubeone: Option<&str>) -> Selection {
+pub(super) fn select(groups: &[Group], kubernetes: &[&str], kubeone: Option<&str>) -> Selection {
     embedded().select(&query(groups, kubernetes, kubeone)).unwrap()
 }
 
-fn error(kubernetes: &[&str], kubeone: Option<&str>) -> String {
+pub(super) fn error(kubernetes: &[&str], kubeone: Option<&str>) -> String {
     embedded().select(&query(&[], kubernetes, kubeone)).unwrap_err().to_string()
 }
 
-fn names(selection: &Selection) -> Vec<String> {
+pub(super) fn names(selection: &Selection) -> Vec<String> {
     selection.images.iter().map(|image| image.reference.to_string()).collect()
 }
 
@@ -36,11 +36,11 @@ fn versions(selection: &Selection) -> Vec<String> {
 fn each_release_and_minor_has_so_many_images() {
     // For the newest patch of each minor, ascending.
     let expected: [(&str, &[usize]); 12] = [
-        ("1.3", &[34, 34, 34, 34]),
+        ("1.3", &[34, 34, 34, 35]),
         ("1.4", &[84, 85, 85, 85]),
         ("1.5", &[85, 85, 85]),
-        ("1.6", &[84, 84, 86]),
-        ("1.7", &[89, 90, 88]),
+        ("1.6", &[85, 85, 86]),
+        ("1.7", &[90, 90, 88]),
         ("1.8", &[95, 95, 95, 95]),
         ("1.9", &[98, 98, 98]),
         ("1.10", &[100, 100, 100]),
@@ -72,7 +72,7 @@ fn the_default_is_every_patch_that_the_newest_release_supports() {
         minors.iter().flat_map(|minor| (0..=latest(minor)).map(|patch| minor.patch(patch))).collect();
     let selection = select(&[], &[], None);
     assert_eq!(selection.kubernetes, expected);
-    assert_eq!(selection.warnings, Vec::<String>::new());
+    assert!(selection.warnings.iter().all(|warning| warning.contains("are not verified")));
     let releases: BTreeSet<_> =
         selection.images.iter().flat_map(|i| &i.reasons).filter_map(|r| r.kubeone).collect();
     assert_eq!(releases, [newest].into());
@@ -147,6 +147,7 @@ fn an_image_appears_once_with_all_its_reasons() {
         addons: vec![],
         kubeone: kubeone.map(minor),
         kubernetes: kubernetes.parse().unwrap(),
+        overwritten: true,
     };
     assert_eq!(
         reasons("registry.k8s.io/pause:3.9"),
@@ -234,10 +235,10 @@ fn a_patch_newer_than_the_catalog_is_served_with_a_warning() {
 }
 
 #[test]
-fn another_patch_of_a_kubeone_release_is_served_with_a_warning() {
+fn an_unknown_patch_of_a_kubeone_release_is_served_with_a_warning() {
     assert_eq!(
-        select(&[], &["1.30"], Some("v1.8.3")).warnings,
-        ["the catalog has KubeOne 1.8 as of 1.8.6; KubeOne 1.8.3 may deploy other versions of some images"]
+        select(&[], &["1.30"], Some("v1.8.7")).warnings,
+        ["the catalog has KubeOne 1.8 as of 1.8.6; KubeOne 1.8.7 may deploy other versions of some images"]
     );
     assert_eq!(select(&[], &["1.30"], Some("v1.8.6")).warnings, Vec::<String>::new());
 }
@@ -245,9 +246,9 @@ fn another_patch_of_a_kubeone_release_is_served_with_a_warning() {
 #[test]
 fn wrong_queries_are_told_what_is_supported() {
     let cases: &[(&[&str], Option<&str>, &str)] = &[
-        (&["1.18.2"], None, "Kubernetes 1.18.2 is not known; known are 1.19 to 1.36"),
-        (&["1.36", "v1.37"], None, "Kubernetes 1.37 is not known; known are 1.19 to 1.36"),
-        (&["2.0.0"], None, "Kubernetes 2.0.0 is not known; known are 1.19 to 1.36"),
+        (&["1.18.2"], None, "Kubernetes 1.18.2 is not known; known are 1.19 to 1.37"),
+        (&["1.36", "v1.38"], None, "Kubernetes 1.38 is not known; known are 1.19 to 1.37"),
+        (&["2.0.0"], None, "Kubernetes 2.0.0 is not known; known are 1.19 to 1.37"),
         (&["1.31.0"], Some("1.8"), "KubeOne 1.8 supports Kubernetes 1.27, 1.28, 1.29 and 1.30, not 1.31.0"),
         (&["1.26"], Some("v1.8.6"), "KubeOne 1.8 supports Kubernetes 1.27, 1.28, 1.29 and 1.30, not 1.26"),
         (&["1.99"], Some("1.14"), "KubeOne 1.14 supports Kubernetes 1.34, 1.35 and 1.36, not 1.99"),
@@ -261,7 +262,7 @@ fn wrong_queries_are_told_what_is_supported() {
         (
             &["1.36.0-rc.1"],
             None,
-            "Kubernetes 1.36.0-rc.1 is a pre-release, and only releases have known images; known are 1.19 to 1.36",
+            "Kubernetes 1.36.0-rc.1 is a pre-release, and only releases have known images; known are 1.19 to 1.37",
         ),
         (
             &["stable"],
