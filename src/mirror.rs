@@ -35,13 +35,16 @@ use crate::plan::{
     BlobId, DeliveryId, Failure, Found, How, ImageId, News, Plan, RepositoryId, Request, Resolution, Rules,
     SourceId, State, Step, Ticket, Tree, Turn,
 };
-use crate::store::registry::{Error, Kind, REQUESTS_PER_HOST, Side};
+use crate::store::registry::{Error, Kind, Side};
 use crate::store::{BlobOrder, Landed, Target, copy_blob};
 
 /// What images on their way may occupy, roughly, in bytes: beyond it no source is asked for more.
 const ON_THEIR_WAY_MAX: usize = 8 << 20;
 /// Most things that are under way until the target is seen to take blobs.
 const UNTIL_FIRST_BLOB: usize = 8;
+/// Most mounts that are under way until one is seen to go well: the others would wait for its answer, in lanes that blobs
+/// can use meanwhile.
+const UNTIL_FIRST_MOUNT: usize = 4;
 /// What an image occupies besides its manifests, roughly, and what they occupy once read, for each byte of theirs.
 const IMAGE_COST: usize = 4 << 10;
 const MANIFEST_COST: usize = 4;
@@ -142,6 +145,7 @@ struct Run {
     tasks: JoinSet<Done>,
     large_under_way: usize,
     small_under_way: usize,
+    mounts_under_way: usize,
     last_id: TransferId,
     /// By id of the plan.
     deliveries: Vec<Delivery>,
@@ -175,11 +179,12 @@ impl Run {
             rules,
             limits,
             listener,
-            lanes: Lanes::new(REQUESTS_PER_HOST),
+            lanes: Lanes::default(),
             transfers: Transfers::new(limits.large.get()),
             tasks: JoinSet::new(),
             large_under_way: 0,
             small_under_way: 0,
+            mounts_under_way: 0,
             last_id: 0,
             deliveries: Vec::new(),
             names: HashMap::new(),
@@ -211,15 +216,22 @@ impl Run {
         self.large_under_way + self.small_under_way >= UNTIL_FIRST_BLOB && !self.target.takes_blobs()
     }
 
+    /// The next blob to be mounted, unless it would wait for what another mount shows.
+    fn next_mount(&mut self) -> Option<Ticket> {
+        let waits = self.mounts_under_way >= UNTIL_FIRST_MOUNT && !self.target.has_settled_mounts();
+        if waits { None } else { self.lanes.next_mount() }
+    }
+
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
         let blobs_may_move = self.resolution.knows_holdings();
-        while self.small_under_way < self.limits.small.get() && self.refusals.may_begin() {
+        let most_small = self.limits.small_for(self.target.requests_at_a_time());
+        while self.small_under_way < most_small && self.refusals.may_begin() {
             if let Some(delivery) = self.lanes.next_publication() {
                 self.publish(delivery);
             } else if !blobs_may_move || self.waits_for_first_blob() {
                 break;
-            } else if let Some(ticket) = self.lanes.next_mount() {
+            } else if let Some(ticket) = self.next_mount() {
                 self.bring(ticket, None, Lane::Small);
             } else if let Some((ticket, source)) = self.lanes.next(Lane::Small) {
                 self.bring(ticket, Some((source, Lane::Small)), Lane::Small);
@@ -333,7 +345,9 @@ impl Run {
     }
 
     fn enter(&mut self, ticket: Ticket) {
-        self.lanes.add(ticket, self.plan.blob(ticket.blob).size, self.plan.source(ticket.blob));
+        let source = self.plan.source(ticket.blob);
+        self.lanes.set_room(source, self.plan.room_of_source(ticket.blob));
+        self.lanes.add(ticket, self.plan.blob(ticket.blob).size, source);
     }
 
     /// Tells whether the bytes of a blob are to be moved.
@@ -368,6 +382,7 @@ impl Run {
             Lane::Large => self.large_under_way += 1,
             Lane::Small => self.small_under_way += 1,
         }
+        self.mounts_under_way += usize::from(source.is_none());
         let (target, listener) = (self.target.clone(), self.listener.clone());
         let (id, size) = (order.id, order.blob.size);
         let origins = self.plan.blob(ticket.blob).number_of_origins();
@@ -474,6 +489,7 @@ impl Run {
                     Lane::Large => self.large_under_way -= 1,
                     Lane::Small => self.small_under_way -= 1,
                 }
+                self.mounts_under_way -= usize::from(brought.source.is_none());
                 self.refusals.ended(brought.mark);
                 self.on_brought(brought);
             }

@@ -277,8 +277,17 @@ impl Plan {
 
     /// The source that a blob most likely comes from.
     pub(crate) fn source(&self, id: BlobId) -> SourceId {
+        self.first_origin(id).1
+    }
+
+    /// How many requests the source of a blob may be busy with at a time.
+    pub(crate) fn room_of_source(&self, id: BlobId) -> usize {
+        self.first_origin(id).0.source.requests_at_a_time()
+    }
+
+    fn first_origin(&self, id: BlobId) -> &(Origin, SourceId) {
         let first = *self.blob(id).hopeful().first().expect("a blob is planned with an origin");
-        self.origins.all[first as usize].1
+        &self.origins.all[first as usize]
     }
 
     /// Takes in an image that has been resolved.

@@ -88,6 +88,15 @@ impl Source {
         }
     }
 
+    /// How many requests it may be busy with at a time.
+    pub(crate) fn requests_at_a_time(&self) -> usize {
+        match self {
+            Source::Registry(registry) => registry.requests_at_a_time(),
+            #[cfg(test)]
+            Source::Memory(_) => registry::REQUESTS_PER_HOST,
+        }
+    }
+
     /// So many requests are going to be made at once: makes ready for them, so that none waits for that on its way.
     pub(crate) fn expect(&self, requests: usize) {
         match self {
@@ -225,6 +234,15 @@ impl Target {
         }
     }
 
+    /// How many requests it may be busy with at a time.
+    pub(crate) fn requests_at_a_time(&self) -> usize {
+        match self {
+            Target::Registry(registry) => registry.requests_at_a_time(),
+            #[cfg(test)]
+            Target::Memory(_) => registry::REQUESTS_PER_HOST,
+        }
+    }
+
     /// So many requests are going to be made at once: makes ready for them, so that none waits for that on its way.
     pub(crate) fn expect(&self, requests: usize) {
         match self {
@@ -348,6 +366,15 @@ impl Target {
     pub(crate) fn takes_blobs(&self) -> bool {
         match self {
             Target::Registry(registry) => registry.takes_uploads(),
+            #[cfg(test)]
+            Target::Memory(_) => true,
+        }
+    }
+
+    /// Whether mounts need not wait for what another one shows: one was seen to go well, or none is made any more.
+    pub(crate) fn has_settled_mounts(&self) -> bool {
+        match self {
+            Target::Registry(registry) => registry.has_settled_mounts(),
             #[cfg(test)]
             Target::Memory(_) => true,
         }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use super::width::FIRST;
 use crate::plan::{DeliveryId, SourceId, Ticket};
+use crate::store::registry::REQUESTS_PER_HOST;
 
 /// Blobs up to this size, in bytes, cost mostly round trips; many of them fly beside the large ones.
 pub(super) const SMALL: u64 = 1 << 20;
@@ -38,7 +39,8 @@ struct BySize {
 struct Source {
     large: BinaryHeap<BySize>,
     small: VecDeque<Ticket>,
-    /// Most large blobs that it has under way.
+    /// Most blobs that it has under way, and most large ones among them.
+    room: usize,
     width: usize,
     large_under_way: usize,
     small_under_way: usize,
@@ -47,7 +49,7 @@ struct Source {
 impl Default for Source {
     fn default() -> Self {
         let (large, small) = Default::default();
-        Self { large, small, width: FIRST, large_under_way: 0, small_under_way: 0 }
+        Self { large, small, room: REQUESTS_PER_HOST, width: FIRST, large_under_way: 0, small_under_way: 0 }
     }
 }
 
@@ -65,10 +67,8 @@ impl Source {
 type LargeKey = (usize, Reverse<u64>, SourceId);
 type SmallKey = (usize, SourceId);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// Most blobs that one source has under way.
-    per_source: usize,
     publications: VecDeque<DeliveryId>,
     mounts: VecDeque<Ticket>,
     sources: Vec<Source>,
@@ -81,19 +81,6 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(per_source: usize) -> Self {
-        Self {
-            per_source,
-            publications: VecDeque::new(),
-            mounts: VecDeque::new(),
-            sources: Vec::new(),
-            large: BTreeSet::new(),
-            small: BTreeSet::new(),
-            entered: 0,
-            waiting: 0,
-        }
-    }
-
     /// The manifests of a delivery can go.
     pub(super) fn add_publication(&mut self, delivery: DeliveryId) {
         self.publications.push_back(delivery);
@@ -150,6 +137,13 @@ impl Lanes {
         }
     }
 
+    /// Of a source so many blobs may be under way; [`REQUESTS_PER_HOST`] until something else is said.
+    pub(super) fn set_room(&mut self, source: SourceId, room: usize) {
+        if self.sources.get(source.index()).is_none_or(|queues| queues.room != room) {
+            self.change(source, |queues| queues.room = room);
+        }
+    }
+
     pub(super) fn ended(&mut self, source: SourceId, lane: Lane) {
         self.change(source, |queues| match lane {
             Lane::Large => queues.large_under_way -= 1,
@@ -182,7 +176,7 @@ impl Lanes {
         source.large_key(id).map(|key| self.large.remove(&key));
         source.small_key(id).map(|key| self.small.remove(&key));
         let result = change(source);
-        if source.large_under_way + source.small_under_way < self.per_source {
+        if source.large_under_way + source.small_under_way < source.room {
             self.large.extend(source.large_key(id));
             self.small.extend(source.small_key(id));
         }
@@ -209,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_largest_goes_first_and_among_equals_the_first_that_was_asked_for() {
-        let mut lanes = Lanes::new(96);
+        let mut lanes = Lanes::default();
         lanes.set_width(source(0), 10);
         for (blob, size) in [(0, 5 * SMALL), (1, 9 * SMALL), (2, 5 * SMALL), (3, SMALL)] {
             lanes.add(ticket(blob), size, source(0));
@@ -221,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_source_has_all_lanes_only_while_no_other_waits() {
-        let mut lanes = Lanes::new(96);
+        let mut lanes = Lanes::default();
         (0..2).for_each(|of| lanes.set_width(source(of), 10));
         (0..4).for_each(|blob| lanes.add(ticket(blob), 9 * SMALL, source(0)));
         (0..4).for_each(|blob| lanes.add(ticket(10 + blob), 2 * SMALL, source(1)));
@@ -233,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_source_with_a_thin_line_has_no_more_large_blobs_than_it_is_wide() {
-        let mut lanes = Lanes::new(96);
+        let mut lanes = Lanes::default();
         (0..4).for_each(|blob| lanes.add(ticket(blob), 9 * SMALL, source(0)));
         lanes.add(ticket(10), 9 * SMALL, source(1));
         assert_eq!(order(&mut lanes, Lane::Large), [0, 10, 1]);
@@ -248,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_busy_source_is_passed_over_until_something_of_it_has_ended() {
-        let mut lanes = Lanes::new(2);
+        let mut lanes = Lanes::default();
+        (0..2).for_each(|of| lanes.set_room(source(of), 2));
         (0..3).for_each(|blob| lanes.add(ticket(blob), 1, source(0)));
         lanes.add(ticket(10), 1, source(1));
         assert_eq!(order(&mut lanes, Lane::Small), [0, 10, 1]);

@@ -13,6 +13,7 @@ mod canned;
 mod client;
 mod content_coding;
 pub mod credentials;
+mod distance;
 mod download;
 mod failure;
 mod host;
@@ -44,6 +45,7 @@ pub use crate::error::{Error, Kind, Side};
 use self::auth::Authenticator;
 use self::client::Call;
 use self::credentials::Keyring;
+use self::distance::Distance;
 use self::host::{Addresses, Gate};
 use self::observed::Observed;
 use self::ping::Ping;
@@ -122,6 +124,7 @@ pub struct Registry {
     warnings: Warnings,
     /// How many connections were wished for before they were needed.
     connected_ahead: AtomicUsize,
+    distance: Arc<Distance>,
     /// What it was seen to do with uploads.
     uploads: Uploads,
 }
@@ -149,6 +152,7 @@ impl Registry {
             observed: Observed::default(),
             warnings: Warnings::default(),
             connected_ahead: AtomicUsize::new(0),
+            distance: Arc::default(),
             uploads: Uploads::default(),
         }
     }
@@ -176,7 +180,7 @@ impl Registry {
 
     /// Makes the call once, as one of not too many.
     async fn ask_in_turn(&self, call: &Call<'_>, patience: &mut Patience) -> Result<Response, Error> {
-        let _place = self.gate.enter().await;
+        let _place = self.gate.enter(self.requests_at_a_time()).await;
         self.try_once(call, patience).await
     }
 

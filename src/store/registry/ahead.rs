@@ -21,13 +21,12 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::distance::Distance;
 use super::proxies::is_loopback;
 use super::tls::Partner;
-use super::{REQUESTS_PER_HOST, Registry, lock};
+use super::{Registry, lock};
 use crate::util::open_files::{self, PLENTY};
 
-/// Most connections that are made ahead to one host: as many as it is asked over at a time.
-const CONNECTIONS_MAX: usize = REQUESTS_PER_HOST;
 /// A connection that has waited longer may have been closed by the host.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -43,9 +42,18 @@ tokio::task_local! {
 #[derive(Clone)]
 enum Role {
     /// Only for the connection.
-    Makes(Arc<Mutex<Option<oneshot::Sender<Made>>>>),
+    Makes(Arc<Order>),
     /// To be sent, to this origin.
     Asks(String),
+}
+
+/// A connection that is wished for.
+struct Order {
+    /// `None` once it is made.
+    to: Mutex<Option<oneshot::Sender<Made>>>,
+    /// Hears how long it took, in so many round trips.
+    distance: Arc<Distance>,
+    round_trips: u32,
 }
 
 /// The connections of one client that nobody has used yet, by origin.
@@ -60,13 +68,16 @@ struct Promise {
 }
 
 impl Ahead {
-    /// Begins to connect to where `url` is, so many times.
-    fn connect(&self, client: &Client, url: &Url, number: usize) {
+    /// Begins to connect to where `url` is, so many times; `distance` hears how long that takes.
+    fn connect(&self, client: &Client, url: &Url, number: usize, distance: &Arc<Distance>) {
+        // One for TCP, one for TLS 1.3 (RFC 8446), two for TLS 1.2, which makes a host seem farther than it is.
+        let round_trips = if url.scheme() == "https" { 2 } else { 1 };
         for _ in 0..number {
             let (sender, connection) = oneshot::channel();
             let promise = Promise { since: Instant::now(), connection };
             lock(&self.0).entry(origin(url)).or_default().push_back(promise);
-            let role = Role::Makes(Arc::new(Mutex::new(Some(sender))));
+            let order = Order { to: Mutex::new(Some(sender)), distance: distance.clone(), round_trips };
+            let role = Role::Makes(Arc::new(order));
             // Over a connection of HTTP/1.1 this is refused before a byte is written.
             let request = client.get(url.clone()).version(Version::HTTP_2);
             tokio::spawn(ROLE.scope(role, async move {
@@ -143,11 +154,14 @@ where
             Some(Role::Makes(_)) | None => None,
         };
         match (role, promise) {
-            (Some(Role::Makes(sender)), _) => {
-                let connecting = self.inner.call(to);
+            (Some(Role::Makes(order)), _) => {
+                let (connecting, began) = (self.inner.call(to), Instant::now());
                 Box::pin(async move {
                     let made = connecting.await.map(|connection| Box::new(connection) as Box<dyn Any + Send>);
-                    if let Some(sender) = lock(&sender).take() {
+                    if made.is_ok() {
+                        order.distance.note(began.elapsed(), order.round_trips);
+                    }
+                    if let Some(sender) = lock(&order.to).take() {
                         // Nobody may want it any more.
                         let _ = sender.send(made);
                     }
@@ -178,6 +192,11 @@ where
 }
 
 impl Registry {
+    /// How many requests it may be busy with at a time, by how far away it is.
+    pub(crate) fn requests_at_a_time(&self) -> usize {
+        self.distance.requests_at_a_time()
+    }
+
     /// So many requests are going to be made at once: makes connections for them, where it is certain how to make one
     /// and a handshake takes its time.
     pub(crate) fn expect(&self, requests: usize) {
@@ -191,7 +210,8 @@ impl Registry {
         // What is wrong with it is told to whoever asks.
         if let Ok((client, ahead)) = self.clients.with_ahead(base, partner) {
             let before = self.connected_ahead.fetch_add(requests, Ordering::Relaxed);
-            ahead.connect(&client, base, requests.min(CONNECTIONS_MAX.saturating_sub(before)));
+            let left = self.requests_at_a_time().saturating_sub(before);
+            ahead.connect(&client, base, requests.min(left), &self.distance);
         }
     }
 }
@@ -221,7 +241,7 @@ mod tests {
     async fn requests_go_over_connections_that_were_made_ahead_and_nothing_else_does() {
         let (listener, url) = listener().await;
         let (client, ahead) = client(&url);
-        ahead.connect(&client, &url, 3);
+        ahead.connect(&client, &url, 3, &Arc::default());
         let mut streams = Vec::new();
         for _ in 0..3 {
             streams.push(listener.accept().await.unwrap().0);
@@ -257,7 +277,7 @@ mod tests {
         let mut head = [0; 1024];
         assert!(stream.read(&mut head).await.unwrap() > 0);
         // These wait for a connection when that one becomes free.
-        ahead.connect(&client, &url, 2);
+        ahead.connect(&client, &url, 2, &Arc::default());
         stream.write_all(b"HTTP/1.1 204 X\r\n\r\n").await.unwrap();
         assert_eq!(asked.await.unwrap(), 204);
         let more = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut head)).await;
@@ -269,7 +289,7 @@ mod tests {
         let (listener, url) = listener().await;
         drop(listener);
         let (client, ahead) = client(&url);
-        ahead.connect(&client, &url, 1);
+        ahead.connect(&client, &url, 1, &Arc::default());
         let error = asking(&url, client.get(url.clone()).send()).await.unwrap_err();
         assert!(error.is_connect(), "{error:?}");
     }
@@ -278,7 +298,7 @@ mod tests {
     async fn a_connection_that_the_host_has_closed_meanwhile_is_not_used() {
         let (listener, url) = listener().await;
         let (client, ahead) = client(&url);
-        ahead.connect(&client, &url, 1);
+        ahead.connect(&client, &url, 1, &Arc::default());
         drop(listener.accept().await.unwrap());
         // Whatever comes over another connection comes after the end of that one.
         let mut other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -304,7 +324,7 @@ mod tests {
     async fn a_connection_that_has_waited_long_is_not_used() {
         let (_listener, url) = listener().await;
         let (client, ahead) = client(&url);
-        ahead.connect(&client, &url, 1);
+        ahead.connect(&client, &url, 1, &Arc::default());
         tokio::time::advance(FRESH).await;
         assert!(ahead.take(&origin(&url)).is_none());
     }

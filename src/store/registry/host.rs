@@ -1,6 +1,7 @@
 //! A host as this run knows it: by which addresses it may be reached, and when it is to be left alone.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -84,6 +85,8 @@ pub(super) struct Gate {
     served_last: Mutex<Option<Instant>>,
     /// Held for one small request each, and for nothing else.
     slots: Semaphore,
+    /// How many of these there are.
+    most: AtomicUsize,
 }
 
 /// A request that is under way. Dropped, it has ended without a word about the host.
@@ -132,11 +135,14 @@ impl Gate {
             changes: watch::Sender::new(()),
             served_last: Mutex::default(),
             slots: Semaphore::new(REQUESTS_PER_HOST),
+            most: AtomicUsize::new(REQUESTS_PER_HOST),
         }
     }
 
-    /// A place among the requests that the host is busy with.
-    pub(super) async fn enter(&self) -> SemaphorePermit<'_> {
+    /// A place among the requests that the host is busy with, which are at most so many, or as many as they were before.
+    pub(super) async fn enter(&self, most: usize) -> SemaphorePermit<'_> {
+        let before = self.most.fetch_max(most, Ordering::Relaxed);
+        self.slots.add_permits(most.saturating_sub(before));
         self.slots.acquire().await.expect("the semaphore is never closed")
     }
 
@@ -304,11 +310,17 @@ mod tests {
         let gate = gate();
         let mut inside = Vec::new();
         for _ in 0..REQUESTS_PER_HOST {
-            inside.push(gate.enter().await);
+            inside.push(gate.enter(REQUESTS_PER_HOST).await);
         }
         let short = Duration::from_millis(5);
-        assert!(tokio::time::timeout(short, gate.enter()).await.is_err());
+        let enter = async |most| tokio::time::timeout(short, gate.enter(most)).await.ok();
+        assert!(enter(REQUESTS_PER_HOST).await.is_none());
         inside.pop();
-        assert!(tokio::time::timeout(short, gate.enter()).await.is_ok());
+        inside.extend(enter(REQUESTS_PER_HOST).await);
+        assert_eq!(inside.len(), REQUESTS_PER_HOST);
+        // It has turned out to be farther away.
+        inside.extend(enter(REQUESTS_PER_HOST + 1).await);
+        assert_eq!(inside.len(), REQUESTS_PER_HOST + 1);
+        assert!(enter(REQUESTS_PER_HOST + 1).await.is_none());
     }
 }

@@ -136,6 +136,11 @@ impl Registry {
         self.uploads.capabilities().uploads_are_settled()
     }
 
+    /// Whether mounts need not wait for each other: one was seen to go well, or none is made any more.
+    pub(crate) fn has_settled_mounts(&self) -> bool {
+        self.uploads.capabilities().mounts_are_settled()
+    }
+
     /// Ends all mounts: a blob that was said to be mounted is not there.
     pub(crate) fn distrust_mounts(&self) {
         if self.uploads.distrust_mounts() {

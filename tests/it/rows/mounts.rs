@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::program::Ended;
 use crate::scene::{Scene, parameter, puts_of};
@@ -142,6 +143,16 @@ fn a_mount_is_looked_at_once_and_no_more() {
     let run = scene.run().done();
     assert_eq!(run.report.totals.blobs_mounted, 11);
     assert_eq!(scene.journal().count("target", Op::BlobHead), 1, "{}", scene.journal().dump());
+}
+
+#[test]
+fn blobs_go_on_while_the_others_wait_for_what_the_first_mount_shows() {
+    let scene = Scene::new(&sharing(40)).flag("-p1");
+    scene.target.fault(between().then(Fault::DelayHeaders(Duration::from_secs(1))));
+    scene.run().done();
+    let shown = offers(&scene).iter().filter_map(|mount| mount.done).min().expect("one went well");
+    let late = scene.journal().filter(|e| e.op == Op::UploadPut && e.at > shown);
+    assert!(late.is_empty(), "{} blobs came after it\n{}", late.len(), scene.journal().dump());
 }
 
 #[test]
