@@ -200,22 +200,31 @@ const ORIGINS_MAX: usize = 16;
 #[derive(Debug, Default)]
 struct Origins {
     all: Vec<(Origin, SourceId)>,
-    known: HashMap<(String, Repository, Option<Url>), u32>,
+    known: HashMap<(SourceId, Repository), u32>,
+    /// Those that are not in a repository.
+    elsewhere: HashMap<(SourceId, Repository, Arc<Url>), u32>,
     /// By the name of the place.
     sources: HashMap<String, SourceId>,
 }
 
 impl Origins {
     fn number(&mut self, origin: Origin) -> u32 {
-        let key = (origin.source.place().to_owned(), origin.repository.clone(), origin.url.clone());
-        if let Some(number) = self.known.get(&key) {
-            return *number;
-        }
         let next = SourceId::new(self.sources.len());
-        let source = *self.sources.entry(key.0.clone()).or_insert(next);
-        let number = u32::try_from(self.all.len()).expect("fewer than 2^32 of them fit into memory");
-        self.all.push((origin, source));
-        self.known.insert(key, number);
+        let source = match self.sources.get(origin.source.place()) {
+            Some(source) => *source,
+            None => *self.sources.entry(origin.source.place().to_owned()).or_insert(next),
+        };
+        let next = u32::try_from(self.all.len()).expect("fewer than 2^32 of them fit into memory");
+        let number = match &origin.url {
+            Some(url) => {
+                let key = (source, origin.repository.clone(), url.clone());
+                *self.elsewhere.entry(key).or_insert(next)
+            }
+            None => *self.known.entry((source, origin.repository.clone())).or_insert(next),
+        };
+        if number == next {
+            self.all.push((origin, source));
+        }
         number
     }
 }
@@ -355,7 +364,7 @@ impl Plan {
             blobs.push(id);
             let urls = if descriptor.is_foreign() { descriptor.urls.as_slice() } else { &[] };
             let mut more = false;
-            for url in [None].into_iter().chain(urls.iter().cloned().map(Some)) {
+            for url in [None].into_iter().chain(urls.iter().cloned().map(Arc::new).map(Some)) {
                 let (source, repository) = (request.source.store.clone(), repository.clone());
                 more |= self.add_origin(id, Origin { source, repository, url });
             }

@@ -62,7 +62,7 @@ pub(crate) struct Origin {
     pub source: Source,
     pub repository: Repository,
     /// Not in the repository, but where its manifest says.
-    pub url: Option<Url>,
+    pub url: Option<Arc<Url>>,
 }
 
 impl Origin {
@@ -74,7 +74,7 @@ impl Origin {
     }
 
     pub(crate) async fn open(&self, blob: &Descriptor, past_caches: bool) -> Result<BlobReader, Error> {
-        self.source.open(&self.repository, blob, past_caches, self.url.clone()).await
+        self.source.open(&self.repository, blob, past_caches, self.url.as_deref().cloned()).await
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 use url::Url;
@@ -138,7 +139,7 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
 
 /// A repository's path inside a registry, e.g. `library/alpine`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Repository(String);
+pub struct Repository(Arc<str>);
 
 impl Repository {
     pub fn as_str(&self) -> &str {
@@ -148,7 +149,7 @@ impl Repository {
     /// This repository below `prefix`.
     pub fn below(&self, prefix: Option<&Repository>) -> Repository {
         match prefix {
-            Some(prefix) => Repository(format!("{}/{}", prefix.0, self.0)),
+            Some(prefix) => Repository(format!("{}/{}", prefix.0, self.0).into()),
             None => self.clone(),
         }
     }
@@ -170,7 +171,7 @@ impl FromStr for Repository {
                 "a path component is letters and digits, joined by one '.', one or two '_', or any '-'",
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -346,7 +347,7 @@ impl Reference {
             by_digest.map(|digest| at(TagOrDigest::Digest(digest.clone()))).into_iter().collect();
         locations.push(at(name.clone()));
         if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
-            locations.push(Location { repository: Repository("coredns".to_owned()), name });
+            locations.push(Location { repository: Repository("coredns".into()), name });
         }
         locations
     }
