@@ -254,6 +254,10 @@ impl Plan {
         }
     }
 
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
     pub(crate) fn blob(&self, id: BlobId) -> &PlannedBlob {
         &self.blobs[id.index()]
     }

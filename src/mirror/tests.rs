@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::error::Kind;
 use crate::image::manifest::Manifest;
-use crate::image::reference::{Algorithm, Location, Repository, TagOrDigest};
+use crate::image::reference::{Algorithm, Digest, Location, Repository, TagOrDigest};
 use crate::plan::Place;
 use crate::store::Source;
 use crate::store::memory::{Act, Entry, Fault, Store};

@@ -1,5 +1,9 @@
 //! Lines that many blobs share.
 
+use std::collections::HashSet;
+
+use tokio::time::sleep;
+
 use super::*;
 
 const KIB: f64 = 1024.0;
