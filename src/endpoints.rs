@@ -29,7 +29,7 @@ impl<'o> Endpoints<'o> {
         let connect = options.policy.timing.connect;
         let clients = Arc::new(Clients::new(options.trust.clone(), options.proxies.clone(), connect));
         let target = registry(options, &clients, Side::Target, &options.target.host, options.target_scheme);
-        let target = Target::Registry(target);
+        let target = Target::registry(target);
         Self { options, clients, target, sources: HashMap::new(), peers: HashMap::new() }
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::image::manifest::Extent;
 use crate::image::reference::Digest;
-use crate::store::registry::Error;
 
 /// Tells one transfer from another in events.
 pub type TransferId = usize;

@@ -4,33 +4,37 @@
 //! as soon as it is resolved: its manifests are kept until they are pushed, each unique blob is there once, with its
 //! size, the places that have it and the repositories that need it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use url::Url;
-
-use crate::image::manifest::{Content, Descriptor, Extent, Manifest, Trimmed};
+use crate::error::Error;
+use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository};
-use crate::store::registry::Error;
 use crate::store::{Depth, Origin, Source, Target};
 
 mod deep;
 mod foreign;
 mod ids;
 mod ledger;
+mod origins;
 mod platforms;
 mod referrers;
 mod resolve;
 mod resolver;
+mod state;
 mod tree;
 
 pub use deep::Blemish;
 pub(crate) use deep::Damage;
+use ids::OriginId;
 pub(crate) use ids::{BlobId, DeliveryId, ImageId, RepositoryId, SourceId};
 pub(crate) use ledger::{Failure, How, Ledger, Part, Step, Ticket, Turn};
+use origins::{Origins, PlannedBlob};
 pub(crate) use resolve::{News, Resolution};
 pub(crate) use resolver::Found;
+pub use state::Lack;
+pub(crate) use state::State;
 
 /// A place that repositories are in: a store, or a path in one.
 #[derive(Debug, Clone)]
@@ -71,64 +75,6 @@ pub(crate) struct Request {
     pub refers_to: Option<Digest>,
 }
 
-/// What is known of one name at the target before anything moves.
-#[derive(Debug, Clone)]
-pub(crate) enum State {
-    /// The target has the source's very digest under this name.
-    Present(Digest),
-    /// It has the source's index, and below it what is wanted of it and no more.
-    Sparse(Digest),
-    /// It has the source's index without what is not wanted, as a run before this one put it there.
-    Trimmed(Trimmed),
-    /// It has the source's manifest, but not all of what is wanted with it.
-    Partial(Lack),
-    /// It has the source's manifest, and something below it is missing or damaged.
-    Damaged(Arc<Damage>),
-    /// Nothing is there under this name.
-    Missing,
-    /// Something else is there.
-    Different,
-    /// It could not be found out, or the source does not have it.
-    Failed(Error),
-}
-
-/// What the target is without, where it has an image's manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Lack {
-    /// Wanted platforms of an index.
-    Platforms,
-    /// Layers that are not to be distributed, where they are wanted.
-    Layers,
-    /// An entry in the list of what refers to an image.
-    Listing,
-    /// Manifests that are what their digests say.
-    Manifests,
-    /// Blobs that are what their digests and sizes say.
-    Blobs,
-}
-
-impl State {
-    pub(crate) fn is_wanted(&self) -> bool {
-        matches!(self, State::Missing | State::Partial(_) | State::Damaged(_) | State::Different)
-    }
-
-    /// What is there, where nothing is to be done.
-    fn digest_there(&self) -> Option<&Digest> {
-        match self {
-            State::Present(digest) | State::Sparse(digest) => Some(digest),
-            State::Trimmed(trimmed) => Some(&trimmed.target),
-            State::Partial(_) | State::Damaged(_) | State::Missing | State::Different | State::Failed(_) => {
-                None
-            }
-        }
-    }
-
-    fn present(digest: Digest, extent: &Extent) -> Self {
-        if extent.is_sparse() { State::Sparse(digest) } else { State::Present(digest) }
-    }
-}
-
 /// An image's manifests, children first; the root, which gets the tag, is alone on the last level. Those of one level
 /// do not depend on each other.
 pub(crate) type Levels = Vec<Vec<Arc<Manifest>>>;
@@ -153,79 +99,6 @@ impl Tree {
     /// Bytes of all manifests.
     pub(crate) fn manifest_bytes(&self) -> usize {
         self.manifests().map(|manifest| manifest.bytes.len()).sum()
-    }
-}
-
-/// A blob that some delivery needs.
-#[derive(Debug)]
-pub(crate) struct PlannedBlob {
-    pub digest: Digest,
-    /// Bytes.
-    pub size: u64,
-    /// Where it can be had; the next one where one fails.
-    origins: Vec<u32>,
-    /// So many of them, from the first, do not serve it.
-    ruled_out: usize,
-}
-
-impl PlannedBlob {
-    /// As a manifest describes it, as far as that matters to whoever moves it.
-    pub(crate) fn descriptor(&self) -> Descriptor {
-        Descriptor::of_blob(self.digest.clone(), self.size)
-    }
-
-    /// How many places it can be had from, as far as is known.
-    pub(crate) fn number_of_origins(&self) -> usize {
-        self.origins.len()
-    }
-
-    /// Whether places that it can be had from were tried, and have not served it.
-    pub(crate) fn was_tried(&self) -> bool {
-        self.ruled_out > 0
-    }
-
-    /// Those that are worth asking: all of them where none served it, since one may have got it meanwhile.
-    fn hopeful(&self) -> &[u32] {
-        match &self.origins[self.ruled_out..] {
-            [] => &self.origins,
-            others => others,
-        }
-    }
-}
-
-/// Most places that one blob is tried to be had from.
-const ORIGINS_MAX: usize = 16;
-
-/// All places that blobs come from, each once.
-#[derive(Debug, Default)]
-struct Origins {
-    all: Vec<(Origin, SourceId)>,
-    known: HashMap<(SourceId, Repository), u32>,
-    /// Those that are not in a repository.
-    elsewhere: HashMap<(SourceId, Repository, Arc<Url>), u32>,
-    /// By the name of the place.
-    sources: HashMap<String, SourceId>,
-}
-
-impl Origins {
-    fn number(&mut self, origin: Origin) -> u32 {
-        let next = SourceId::new(self.sources.len());
-        let source = match self.sources.get(origin.source.place()) {
-            Some(source) => *source,
-            None => *self.sources.entry(origin.source.place().to_owned()).or_insert(next),
-        };
-        let next = u32::try_from(self.all.len()).expect("fewer than 2^32 of them fit into memory");
-        let number = match &origin.url {
-            Some(url) => {
-                let key = (source, origin.repository.clone(), url.clone());
-                *self.elsewhere.entry(key).or_insert(next)
-            }
-            None => *self.known.entry((source, origin.repository.clone())).or_insert(next),
-        };
-        if number == next {
-            self.all.push((origin, source));
-        }
-        number
     }
 }
 
@@ -263,6 +136,10 @@ impl Plan {
         }
     }
 
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
     pub(crate) fn blob(&self, id: BlobId) -> &PlannedBlob {
         &self.blobs[id.index()]
     }
@@ -274,29 +151,27 @@ impl Plan {
 
     /// Where a blob can be had, best first.
     pub(crate) fn origins(&self, id: BlobId) -> Vec<Origin> {
-        let numbers = self.blob(id).hopeful().iter();
-        numbers.map(|number| self.origins.all[*number as usize].0.clone()).collect()
+        let hopeful = self.blob(id).hopeful().iter();
+        hopeful.map(|id| self.origins.origin(*id).clone()).collect()
     }
 
     /// Does without the first `number` places to have a blob from, as soon as there are others: they do not serve it.
     pub(crate) fn rule_out(&mut self, id: BlobId, number: usize) {
-        let blob = &mut self.blobs[id.index()];
-        blob.ruled_out = blob.ruled_out.max(number);
+        self.blobs[id.index()].rule_out(number);
     }
 
     /// The source that a blob most likely comes from.
     pub(crate) fn source(&self, id: BlobId) -> SourceId {
-        self.first_origin(id).1
+        self.origins.source(self.first_origin(id))
     }
 
     /// How many requests the source of a blob may be busy with at a time.
     pub(crate) fn room_of_source(&self, id: BlobId) -> usize {
-        self.first_origin(id).0.source.requests_at_a_time()
+        self.origins.origin(self.first_origin(id)).source.requests_at_a_time()
     }
 
-    fn first_origin(&self, id: BlobId) -> &(Origin, SourceId) {
-        let first = *self.blob(id).hopeful().first().expect("a blob is planned with an origin");
-        &self.origins.all[first as usize]
+    fn first_origin(&self, id: BlobId) -> OriginId {
+        *self.blob(id).hopeful().first().expect("a blob is planned with an origin")
     }
 
     /// Takes in an image that has been resolved.
@@ -338,7 +213,7 @@ impl Plan {
         let repository = request.source.place(&request.reference.location()).repository;
         let is_at_target = request.source.store.place() == self.place;
         let mut blobs = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let include_foreign = self.rules.include_foreign;
         let manifests = levels.iter().flatten();
         for descriptor in manifests.flat_map(|manifest| blobs_of(manifest, include_foreign)) {
@@ -349,13 +224,7 @@ impl Plan {
             }
             let (id, is_new) = self.ledger.blob_id(&descriptor.digest, descriptor.size);
             if is_new {
-                let digest = descriptor.digest.clone();
-                self.blobs.push(PlannedBlob {
-                    digest,
-                    size: descriptor.size,
-                    origins: Vec::new(),
-                    ruled_out: 0,
-                });
+                self.blobs.push(PlannedBlob::new(descriptor.digest.clone(), descriptor.size));
                 news.push(id);
             }
             if !seen.insert(id) {
@@ -366,27 +235,14 @@ impl Plan {
             let mut more = false;
             for url in [None].into_iter().chain(urls.iter().cloned().map(Arc::new).map(Some)) {
                 let (source, repository) = (request.source.store.clone(), repository.clone());
-                more |= self.add_origin(id, Origin { source, repository, url });
+                let origin = Origin { source, repository, url };
+                more |= self.blobs[id.index()].add(|| self.origins.enter(origin));
             }
             if more && !is_new {
                 steps.extend(self.ledger.new_source(id));
             }
         }
         blobs
-    }
-
-    /// False if the place is known to have the blob, or no further one is needed.
-    fn add_origin(&mut self, id: BlobId, origin: Origin) -> bool {
-        if self.blobs[id.index()].origins.len() >= ORIGINS_MAX {
-            return false;
-        }
-        let number = self.origins.number(origin);
-        let known = &mut self.blobs[id.index()].origins;
-        let is_new = !known.contains(&number);
-        if is_new {
-            known.push(number);
-        }
-        is_new
     }
 }
 

@@ -10,13 +10,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use thiserror::Error;
-use url::Url;
 
 mod collision;
+mod destinations;
 mod digest;
+mod host;
+mod target;
 
 pub use collision::{Collision, check_collisions};
 pub use digest::{Algorithm, Digest, Hasher};
+pub use host::Host;
+pub use target::Target;
 
 /// Where images without a host live, as docker writes it.
 pub const DOCKER_HUB: &str = "docker.io";
@@ -40,101 +44,6 @@ impl NameError {
     fn new(what: &'static str, text: &str, why: &'static str) -> Self {
         Self { what, text: crate::util::text::quoted(text), why }
     }
-}
-
-/// A registry's network name: a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port. As it
-/// is, it is that of a URL too ([URL standard](https://url.spec.whatwg.org/#host-parsing)), so that what is asked is
-/// what was named.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Host(String);
-
-impl Host {
-    /// As written in a reference, lower case, e.g. `registry.example.com:5000`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Without the port and without the brackets of an IPv6 address.
-    pub fn name(&self) -> &str {
-        match self.0.strip_prefix('[') {
-            Some(v6) => v6.split(']').next().unwrap_or_default(),
-            None => self.0.split(':').next().unwrap_or_default(),
-        }
-    }
-
-    /// Loopback by name or address: docker and its relatives speak plain HTTP to these.
-    pub fn is_loopback(&self) -> bool {
-        let name = self.name();
-        name == "localhost"
-            || name.ends_with(".localhost")
-            || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-
-    pub fn is_docker_hub(&self) -> bool {
-        self.0 == DOCKER_HUB
-    }
-}
-
-impl FromStr for Host {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let bad = |why| NameError::new("registry", text, why);
-        let (name, port) =
-            split_port(text).ok_or_else(|| bad("the IPv6 address lacks its closing bracket"))?;
-        if let Some(port) = port
-            && !port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
-        {
-            return Err(bad("the port is not a number from 0 to 65535"));
-        }
-        if let Some(v6) = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
-            v6.parse::<std::net::Ipv6Addr>()
-                .map_err(|_| bad("the text in brackets is not an IPv6 address"))?;
-        } else {
-            let label = |l: &str| {
-                !l.is_empty()
-                    && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                    && !l.starts_with('-')
-                    && !l.ends_with('-')
-            };
-            if name.len() > 253 || !name.split('.').all(label) {
-                return Err(bad("a host is letters, digits, hyphens and dots, with an optional port"));
-            }
-        }
-        let lower = text.to_ascii_lowercase();
-        if !is_of_a_url(&name.to_ascii_lowercase()) {
-            return Err(bad(
-                "no URL can have such a host: an address is four numbers, or an IPv6 one in its shortest form, and \
-                 what begins with xn-- is Punycode",
-            ));
-        }
-        Ok(Self(match lower.as_str() {
-            // All of docker's names for its own registry are one place.
-            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => DOCKER_HUB.to_owned(),
-            other => other.to_owned(),
-        }))
-    }
-}
-
-/// Whether a URL has the host `name` and leaves it as it is. `127.1` and `0x7f.1` become `127.0.0.1` there; `256.1.1.1`,
-/// `foo.123` and broken Punycode cannot be.
-fn is_of_a_url(name: &str) -> bool {
-    Url::parse(&format!("https://{name}/")).is_ok_and(|url| url.host_str() == Some(name))
-}
-
-/// `[::1]:5000` → (`[::1]`, `5000`), `host:1` → (`host`, `1`); `None` for an open bracket.
-fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
-    if text.starts_with('[') {
-        let (address, rest) = text.split_at(text.find(']')? + 1);
-        return match rest.strip_prefix(':') {
-            Some(port) => Some((address, Some(port))),
-            None => rest.is_empty().then_some((address, None)),
-        };
-    }
-    Some(match text.split_once(':') {
-        Some((name, port)) => (name, Some(port)),
-        None => (text, None),
-    })
 }
 
 /// A repository's path inside a registry, e.g. `library/alpine`.
@@ -272,7 +181,7 @@ impl FromStr for Reference {
             Some((first, path)) if is_host(first) => {
                 (first.parse::<Host>().map_err(retold)?, path.to_owned())
             }
-            _ => (Host(DOCKER_HUB.to_owned()), name.to_owned()),
+            _ => (Host::docker_hub(), name.to_owned()),
         };
         let path = if host.is_docker_hub() && !path.contains('/') { format!("library/{path}") } else { path };
         let repository: Repository = path.parse().map_err(retold)?;
@@ -327,30 +236,6 @@ impl Reference {
         };
         Location { repository: self.repository.clone(), name }
     }
-
-    /// Where the image goes inside the target: the same repository and tag without the host.
-    ///
-    /// An image that is named by its digest alone gets a tag of its own, for what has no tag is garbage to a registry.
-    /// A tag does not make a registry know an image by its SHA-512, so that one is put under this name too.
-    ///
-    /// CoreDNS has two places. kubeadm asks a custom registry for `coredns:TAG` (1.21 for `coredns/coredns:TAG`),
-    /// containerd's mirrors are asked for the upstream path, `coredns/coredns:TAG`; both must be answered.
-    pub fn destinations(&self) -> Vec<Location> {
-        let at = |name| Location { repository: self.repository.clone(), name };
-        let (name, digest) = match (&self.tag, &self.digest) {
-            (None, Some(digest)) => (TagOrDigest::Tag(Tag::pinned(digest)), Some(digest)),
-            (Some(tag), _) => (TagOrDigest::Tag(tag.clone()), None),
-            (None, None) => (self.location().name, None),
-        };
-        let by_digest = digest.filter(|digest| digest.algorithm() != Algorithm::Sha256);
-        let mut locations: Vec<Location> =
-            by_digest.map(|digest| at(TagOrDigest::Digest(digest.clone()))).into_iter().collect();
-        locations.push(at(name.clone()));
-        if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
-            locations.push(Location { repository: Repository("coredns".into()), name });
-        }
-        locations
-    }
 }
 
 impl fmt::Display for Location {
@@ -372,54 +257,6 @@ impl fmt::Display for Reference {
             write!(f, "@{digest}")?;
         }
         Ok(())
-    }
-}
-
-/// A registry to push to, or to pull from instead of the upstream: a host and the path that all repositories are below.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Target {
-    pub host: Host,
-    pub prefix: Option<Repository>,
-}
-
-impl Target {
-    /// `location` as it is called here.
-    pub fn place(&self, location: &Location) -> Location {
-        Location { repository: location.repository.below(self.prefix.as_ref()), name: location.name.clone() }
-    }
-
-    /// The full name of `location`, as one would pull it.
-    pub fn full_name(&self, location: &Location) -> String {
-        format!("{}/{}", self.host, self.place(location))
-    }
-}
-
-impl FromStr for Target {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let bad = |why| NameError::new("target registry", text, why);
-        let retold = |e: NameError| NameError::new("target registry", text, e.why);
-        if text.contains("://") {
-            return Err(bad(
-                "write it without a scheme, as in registry.example.com:5000 (--insecure allows plain HTTP)",
-            ));
-        }
-        let text = text.strip_suffix('/').unwrap_or(text);
-        let (host, prefix) = match text.split_once('/') {
-            Some((host, path)) => (host, Some(path.parse::<Repository>().map_err(retold)?)),
-            None => (text, None),
-        };
-        Ok(Self { host: host.parse().map_err(retold)?, prefix })
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.prefix {
-            Some(prefix) => write!(f, "{}/{prefix}", self.host),
-            None => write!(f, "{}", self.host),
-        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! How a run ended, in the order in which its images were asked for.
 
-use std::collections::HashMap;
-
 use super::Run;
-use crate::events::{Delivered, Event, Outcome};
-use crate::plan::{ImageId, Plan};
-use crate::store::registry::Error;
+use crate::error::Error;
+use crate::events::{Delivered, Outcome};
+use crate::plan::{ImageId, Request};
+use crate::store::Target;
 
 /// What a run moved, in bytes and numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -38,57 +37,44 @@ pub struct Finished {
 }
 
 impl Run {
-    pub(super) fn finish(mut self) -> Finished {
-        self.tasks.abort_all();
+    pub(super) fn finish(self, interrupted: bool) -> Finished {
+        let Self { target, resolution, plan, tasks, on_their_way, mut deliveries, refusals, tally, .. } =
+            self;
         // What was needed to move things makes room for what is told of them.
-        self.plan = Plan::new(&self.target, self.rules);
-        self.on_their_way = HashMap::new();
-        let why = match (self.refusals.gave_up(), self.interrupted) {
+        drop((tasks, plan, on_their_way));
+        let why_left = match (refusals.gave_up(), interrupted) {
             (Some(error), _) => format!("not tried: {} was given up", error.place),
             (None, true) => "not done before the interruption".to_owned(),
             (None, false) => "not done".to_owned(),
         };
-        let mut images: Vec<ImageId> = self.resolution.images().collect();
-        images.sort_by_key(|image| self.resolution.rank(*image));
-        let deliveries = images.into_iter().flat_map(|image| self.deliveries_of(image, &why)).collect();
-        let moved = self.totals.bytes_copied.saturating_add(self.totals.bytes_found);
-        self.totals.bytes_shared = self.bytes_of_copied.saturating_sub(moved);
-        Finished {
-            deliveries,
-            totals: self.totals,
-            gave_up: self.refusals.gave_up().cloned(),
-            interrupted: self.interrupted,
-        }
-    }
-
-    /// What has become of each name of an image; what is not settled was left undone.
-    fn deliveries_of(&mut self, image: ImageId, why_left: &str) -> Vec<Delivered> {
-        let known = self.names.get(&image).copied();
-        let names = known.map_or(self.resolution.request(image).destinations.len(), |(_, names)| names);
-        let outcome_of = |run: &mut Self, name: usize| {
-            let (first, _) = known?;
-            run.deliveries[first.index() + name].outcome.take()
-        };
-        (0..names)
-            .map(|name| match outcome_of(self, name) {
-                Some(outcome) => self.delivered(image, name, outcome),
-                None => {
-                    let left = Outcome::Left(why_left.to_owned());
-                    let told = self.delivered(image, name, left);
-                    (self.listener)(Event::Delivered(told.clone()));
-                    told
+        let mut images: Vec<ImageId> = resolution.images().collect();
+        images.sort_by_key(|image| resolution.rank(*image));
+        let mut all = Vec::new();
+        for image in images {
+            let request = resolution.request(image);
+            let unresolved = || vec![None; request.destinations.len()];
+            let outcomes = deliveries.take_outcomes(image).unwrap_or_else(unresolved);
+            for (name, outcome) in outcomes.into_iter().enumerate() {
+                let is_left = outcome.is_none();
+                let outcome = outcome.unwrap_or_else(|| Outcome::Left(why_left.clone()));
+                let told = told(&target, request, name, outcome);
+                if is_left {
+                    tally.delivered(told.clone());
                 }
-            })
-            .collect()
-    }
-
-    pub(super) fn delivered(&self, image: ImageId, name: usize, outcome: Outcome) -> Delivered {
-        let request = self.resolution.request(image);
-        Delivered {
-            source: request.reference.to_string(),
-            target: format!("{}/{}", self.target.place(), request.destinations[name]),
-            refers_to: request.refers_to.clone(),
-            outcome,
+                all.push(told);
+            }
         }
+        let gave_up = refusals.gave_up().cloned();
+        Finished { deliveries: all, totals: tally.totals(), gave_up, interrupted }
+    }
+}
+
+/// What is told of one of the names of an image.
+pub(super) fn told(target: &Target, request: &Request, name: usize, outcome: Outcome) -> Delivered {
+    Delivered {
+        source: request.reference.to_string(),
+        target: format!("{}/{}", target.place(), request.destinations[name]),
+        refers_to: request.refers_to.clone(),
+        outcome,
     }
 }

@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::error::Kind;
 use crate::image::manifest::Manifest;
-use crate::image::reference::{Algorithm, Location, Repository, TagOrDigest};
+use crate::image::reference::{Algorithm, Digest, Location, Repository, TagOrDigest};
 use crate::plan::Place;
 use crate::store::Source;
 use crate::store::memory::{Act, Entry, Fault, Store};
@@ -68,7 +69,7 @@ fn digest(number: usize, size: usize) -> Digest {
 fn request(source: &Arc<Store>, repository: &str, tag: &str) -> Request {
     Request {
         reference: format!("host.example/{repository}:{tag}").parse().unwrap(),
-        source: Place { store: Source::Memory(source.clone()), prefix: None },
+        source: Place { store: Source::memory(source), prefix: None },
         destinations: vec![location(repository, tag)],
         platforms: Arc::default(),
         refers_to: None,
@@ -77,7 +78,7 @@ fn request(source: &Arc<Store>, repository: &str, tag: &str) -> Request {
 
 async fn run(requests: Vec<Request>, target: &Arc<Store>) -> Finished {
     let limits = Limits::for_images(NonZeroUsize::new(10).unwrap());
-    let target = Target::Memory(target.clone());
+    let target = Target::memory(target);
     let listener: Listener = Arc::new(|_| {});
     mirror(requests, target, Rules::default(), limits, listener, std::future::pending()).await
 }
@@ -348,7 +349,7 @@ fn referrer(store: &Store, repository: &str, number: usize, subject: &Manifest) 
 async fn at_most_a_thousand_things_that_refer_to_an_image_are_taken_however_they_refer_to_it() {
     let (source, target) = (store("source"), store("target"));
     image(&source, "a", "1", &[(1, 10)]);
-    let root = Source::Memory(source.clone()).manifest(&location("a", "1"), None).await.unwrap();
+    let root = Source::memory(&source).manifest(&location("a", "1"), None).await.unwrap();
     for subject in 0..3 {
         let direct = referrer(&source, "a", 10 + subject, &root);
         (0..400).for_each(|n| _ = referrer(&source, "a", 1_000 * (subject + 1) + n, &direct));
@@ -358,7 +359,7 @@ async fn at_most_a_thousand_things_that_refer_to_an_image_are_taken_however_they
     let listener: Listener = Arc::new(|_| {});
     let requests = vec![request(&source, "a", "1")];
     let end = std::future::pending();
-    let finished = mirror(requests, Target::Memory(target), rules, limits, listener, end).await;
+    let finished = mirror(requests, Target::memory(&target), rules, limits, listener, end).await;
     let (copied, failed) = outcomes(&finished);
     assert_eq!((copied.len(), failed.len()), (1 + 3 + 800, 1));
 }
@@ -401,7 +402,7 @@ async fn an_image_whose_blobs_have_landed_gets_its_name_though_the_run_is_interr
     let limits = Limits::for_images(NonZeroUsize::new(10).unwrap());
     let requests = vec![request(&source, "never", "1"), request(&source, "quick", "1")];
     let interrupted = tokio::time::sleep(SECOND);
-    let memory = Target::Memory(target.clone());
+    let memory = Target::memory(&target);
     let finished = mirror(requests, memory, Rules::default(), limits, Arc::new(|_| {}), interrupted).await;
     assert!(finished.interrupted);
     assert_eq!(outcomes(&finished).0, ["target/quick:1"]);

@@ -102,13 +102,20 @@ pub(super) struct Transfers {
     target: Line,
     sources: HashMap<SourceId, Line>,
     looked: Instant,
+    last_id: TransferId,
 }
 
 impl Transfers {
     /// Of large blobs `most` go at once.
     pub(super) fn new(most: usize) -> Self {
         let (target, sources) = (Line::new(most), HashMap::new());
-        Self { most, under_way: HashMap::new(), target, sources, looked: Instant::now() }
+        Self { most, under_way: HashMap::new(), target, sources, looked: Instant::now(), last_id: 0 }
+    }
+
+    /// The id of one more transfer.
+    pub(super) fn next_id(&mut self) -> TransferId {
+        self.last_id += 1;
+        self.last_id
     }
 
     pub(super) fn began(&mut self, id: TransferId, transfer: Transfer) {

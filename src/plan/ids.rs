@@ -27,5 +27,7 @@ ids! {
     /// An image of the run, in the order in which they were asked for.
     ImageId,
     /// A place that blobs come from.
-    SourceId
+    SourceId,
+    /// A repository of such a place, or an address.
+    OriginId
 }

@@ -100,7 +100,7 @@ impl Resolver {
 
     /// The target, to be read from.
     pub(super) fn here(&self) -> Place {
-        Place { store: self.target.as_source(), prefix: None }
+        Place { store: self.target.as_source().clone(), prefix: None }
     }
 
     /// Which digests the target has under the names of an image.

@@ -1,20 +1,20 @@
 //! One blob into one repository of a target, with as many tries as patience allows. A blob is the unit of another try,
 //! since a stream cannot be rewound.
 
+mod put;
+mod reading;
+
 use std::sync::Arc;
 
+pub(super) use self::put::Put;
+use self::reading::Reading;
 use super::inspect::{Depth, Flaw, damaged_copy, read_through};
-#[cfg(test)]
-use super::memory;
 use super::{Origin, Target};
 use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::registry::retry::Patience;
-use crate::store::registry::{Error, Kind, Ladder, Side, Trial};
-
-/// Most repositories of one host that a blob is tried to be read from with all patience.
-const REPOSITORIES_MAX: usize = 2;
+use crate::store::registry::{Error, Kind, Side, Trial};
 
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {
@@ -132,140 +132,6 @@ fn is_alive(target: &Target, origin: &Origin, error: &Error) -> bool {
     match error.side {
         Side::Source => origin.source.is_alive(),
         Side::Target => target.is_alive(),
-    }
-}
-
-/// Where the blob is read from, and how.
-struct Reading {
-    /// The first is the one that is read from.
-    sources: Vec<Origin>,
-    past_caches: bool,
-    /// Hosts of the places that were tried with all patience and given up.
-    given_up: Vec<String>,
-    /// Most of one host that are tried so.
-    repositories_max: usize,
-}
-
-impl Reading {
-    fn new(order: &BlobOrder) -> Self {
-        let repositories_max = if order.tried_before { 1 } else { REPOSITORIES_MAX };
-        Self { sources: order.sources.to_vec(), past_caches: false, given_up: Vec::new(), repositories_max }
-    }
-
-    /// Whether there is another way to read it, at once and besides all patience: once past all caches, since a copy in
-    /// one of them may be damaged; and where several repositories have the blob, one that fails for good is passed
-    /// over. What might have passed, and did not, is its host's trouble.
-    fn otherwise(&mut self, error: &Error) -> bool {
-        if error.side != Side::Source {
-            return false;
-        }
-        if error.kind == Kind::Corrupt && !std::mem::replace(&mut self.past_caches, true) {
-            return true;
-        }
-        let another = !error.kind.may_pass() && self.sources.len() > 1;
-        if another {
-            self.sources.remove(0);
-        }
-        another
-    }
-
-    /// Gives up the place that was read from with all patience. Other hosts come next. A host that is out of reach is so
-    /// for all of its repositories; of one that answers another repository may be in no trouble: one more is tried.
-    fn turn_to_another(&mut self, error: &Error) -> bool {
-        if error.side != Side::Source {
-            return false;
-        }
-        let failed = self.sources.remove(0).host().to_owned();
-        self.given_up.push(failed.clone());
-        let tried = self.given_up.iter().filter(|host| **host == failed).count();
-        let (same, mut others): (Vec<Origin>, Vec<Origin>) =
-            self.sources.drain(..).partition(|origin| origin.host() == failed);
-        if !error.is_out_of_reach() && tried < self.repositories_max {
-            others.extend(same);
-        }
-        self.sources = others;
-        !self.sources.is_empty()
-    }
-}
-
-/// The putting of one blob into one repository, over all the tries that it takes: what the kind of target knows of it.
-pub(super) enum Put<'a> {
-    Registry(Box<Ladder<'a>>),
-    #[cfg(test)]
-    Memory(memory::Put<'a>),
-}
-
-impl Put<'_> {
-    /// One try; `None` asks for another one, because something was learned.
-    async fn attempt(&mut self, origin: &Origin, past_caches: bool) -> Result<Option<Landed>, Trial> {
-        match self {
-            Put::Registry(ladder) => ladder.attempt(origin, past_caches).await,
-            #[cfg(test)]
-            Put::Memory(put) => put.attempt(origin, past_caches).await,
-        }
-    }
-
-    /// Whether a copy that the target holds was seen to be damaged, so that the blob is sent whatever it says.
-    fn is_suspect(&self) -> bool {
-        match self {
-            Put::Registry(ladder) => ladder.is_suspect(),
-            #[cfg(test)]
-            Put::Memory(put) => put.must_send,
-        }
-    }
-
-    /// The copy that it found is damaged.
-    async fn suspect(&mut self) {
-        match self {
-            Put::Registry(ladder) => ladder.suspect().await,
-            #[cfg(test)]
-            Put::Memory(put) => put.must_send = true,
-        }
-    }
-
-    /// The last try failed; another one may follow.
-    async fn failed(&mut self, error: &Error) {
-        match self {
-            Put::Registry(ladder) => ladder.failed(error).await,
-            #[cfg(test)]
-            Put::Memory(_) => {}
-        }
-    }
-
-    /// Whether there is another way to send it, at once and besides all patience.
-    fn otherwise(&mut self, trial: &Trial) -> bool {
-        match self {
-            Put::Registry(ladder) => ladder.otherwise(trial),
-            #[cfg(test)]
-            Put::Memory(_) => false,
-        }
-    }
-
-    /// What an error means for the blob as a whole.
-    fn meaning(&mut self, error: &Error) -> Kind {
-        match self {
-            Put::Registry(ladder) => ladder.meaning(error),
-            #[cfg(test)]
-            Put::Memory(_) => error.kind.clone(),
-        }
-    }
-
-    /// Whether so many bytes were sent in vain that no more are.
-    fn is_spent(&self) -> bool {
-        match self {
-            Put::Registry(ladder) => ladder.is_spent(),
-            #[cfg(test)]
-            Put::Memory(_) => false,
-        }
-    }
-
-    /// No other try will follow.
-    async fn give_up(&mut self, error: &Error) {
-        match self {
-            Put::Registry(ladder) => ladder.give_up(error).await,
-            #[cfg(test)]
-            Put::Memory(_) => {}
-        }
     }
 }
 

@@ -239,16 +239,17 @@ impl Store {
 
     pub(super) async fn open(
         self: &Arc<Self>,
+        side: Side,
         repository: &Repository,
         blob: &Descriptor,
     ) -> Result<Stream, Error> {
         let act = Act::Open(repository.clone(), blob.digest.clone());
-        self.undergo(Side::Source, &act).await?;
+        self.undergo(side, &act).await?;
         let bytes = self.blob(repository, &blob.digest);
         self.lock().note(act.clone(), bytes.is_some());
-        let bytes = bytes.ok_or_else(|| self.error(Side::Source, Kind::NotFound, &act, "it is not there"))?;
+        let bytes = bytes.ok_or_else(|| self.error(side, Kind::NotFound, &act, "it is not there"))?;
         let (repository, digest) = (repository.clone(), blob.digest.clone());
-        Ok(Stream::new(self.clone(), repository, digest, bytes))
+        Ok(Stream::new(self.clone(), side, repository, digest, bytes))
     }
 
     pub(super) async fn has(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {

@@ -1,12 +1,14 @@
 //! The verbs of a store, as the one in memory keeps them.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::memory::{Act, Fault, Store};
 use super::*;
-use crate::image::manifest::{OCI_INDEX, OCI_MANIFEST};
-use crate::image::reference::{Algorithm, TagOrDigest};
-use crate::store::registry::{Held, Kind};
+use crate::image::manifest::{Manifest, OCI_INDEX, OCI_MANIFEST};
+use crate::image::reference::{Algorithm, Digest, Location, TagOrDigest};
+use crate::store::registry::{Head, Held, Kind};
 
 fn repository(name: &str) -> Repository {
     name.parse().unwrap()
@@ -39,7 +41,7 @@ async fn a_tag_is_resolved_to_the_manifest_that_was_put_under_it() {
     let store = Arc::new(Store::new("place"));
     let config = store.add_blob(&repository("a"), "{}");
     let manifest = image(&[&config], None);
-    let (source, target) = (Source::Memory(store.clone()), Target::Memory(store.clone()));
+    let (source, target) = (Source::memory(&store), Target::memory(&store));
     let at = location("a", "1");
     assert_eq!(target.resolve(&at).await.unwrap(), Head::Absent);
     target.put_manifest(&at, &manifest, false).await.unwrap();
@@ -70,15 +72,15 @@ async fn a_manifest_that_names_what_is_not_there_is_refused() {
         "manifests": [descriptor(&manifest.digest, manifest.bytes.len() as u64)],
     });
     for (manifest, lacking) in [(&manifest, &config.digest), (&parse(&index), &manifest.digest)] {
-        let strict = Target::Memory(Arc::new(Store::new("target")));
+        let strict = Target::memory(&Arc::new(Store::new("target")));
         let error = strict.put_manifest(&location("a", "1"), manifest, false).await.unwrap_err();
         assert_eq!(error.kind, Kind::BlobUnknown(vec![lacking.clone()]));
-        let lax = Target::Memory(Arc::new(Store::new("target").taking_unverified()));
+        let lax = Target::memory(&Arc::new(Store::new("target").taking_unverified()));
         lax.put_manifest(&location("a", "1"), manifest, false).await.unwrap();
     }
     let shared = Arc::new(Store::new("target").shared());
     shared.add_blob(&repository("b"), "{}");
-    Target::Memory(shared).put_manifest(&location("a", "1"), &manifest, false).await.unwrap();
+    Target::memory(&shared).put_manifest(&location("a", "1"), &manifest, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -88,10 +90,10 @@ async fn what_refers_to_a_manifest_is_listed() {
     let subject = image(&[&config], None);
     let about = image(&[&config], Some(&subject));
     store.add_manifest(&location("a", "1"), &subject);
-    let target = Target::Memory(store.clone());
+    let target = Target::memory(&store);
     let digest = Location { name: TagOrDigest::Digest(about.digest.clone()), ..location("a", "1") };
     target.put_manifest(&digest, &about, true).await.unwrap();
-    let source = Source::Memory(store);
+    let source = Source::memory(&store);
     for listed in [
         source.referrers(&repository("a"), &subject.digest).await.unwrap(),
         target.referrers(&repository("a"), &subject.digest).await.unwrap(),
@@ -115,7 +117,7 @@ async fn acts_are_noted_in_order_and_fail_as_scripted() {
         _ => Vec::new(),
     });
     let (at, manifest) = (location("a", "1"), image(&[&config], None));
-    let target = Target::Memory(store.clone());
+    let target = Target::memory(&store);
     let error = target.put_manifest(&at, &manifest, false).await.unwrap_err();
     assert_eq!(error.kind, Kind::BlobUnknown(Vec::new()));
     target.put_manifest(&at, &manifest, false).await.unwrap();

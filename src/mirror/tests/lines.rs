@@ -1,5 +1,9 @@
 //! Lines that many blobs share.
 
+use std::collections::HashSet;
+
+use tokio::time::sleep;
+
 use super::*;
 
 const KIB: f64 = 1024.0;
@@ -33,7 +37,7 @@ fn heavy(sizes: &[usize]) -> (Arc<Store>, Vec<Request>) {
 async fn interrupted(requests: Vec<Request>, target: &Arc<Store>, seconds: u32) -> (Finished, Duration) {
     let limits = Limits::for_images(NonZeroUsize::new(10).unwrap());
     let (began, after) = (Instant::now(), seconds * SECOND);
-    let (memory, interrupted) = (Target::Memory(target.clone()), sleep(after));
+    let (memory, interrupted) = (Target::memory(target), sleep(after));
     let finished = mirror(requests, memory, Rules::default(), limits, Arc::new(|_| {}), interrupted).await;
     assert!(finished.interrupted);
     (finished, began.elapsed() - after)

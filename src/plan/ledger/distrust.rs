@@ -1,6 +1,7 @@
 //! Copies of blobs at the target that were seen to be missing or damaged.
 
-use super::{BlobId, BlobState, DeliveryId, Ledger, NeedState, Ticket, What};
+use super::states::{BlobState, NeedState, What};
+use super::{BlobId, DeliveryId, Ledger, Ticket};
 
 impl<E: Clone> Ledger<E> {
     /// The repository's copy of the blob was seen to be missing or damaged. Whatever the target says of it, it is to be

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 
 use super::super::ids::{BlobId, DeliveryId};
-use super::{DeliveryState, Errand, Ledger, NeedState, Step, Ticket, What};
+use super::states::{DeliveryState, Errand, NeedState, What};
+use super::{Ledger, Step, Ticket};
 use crate::image::reference::Digest;
 
 /// How often an image's manifests are put again after the target has said that it lacks something they name.

@@ -31,7 +31,7 @@ impl Scene {
 
     fn order(&self) -> BlobOrder {
         let origin = |store: &Arc<Store>| Origin {
-            source: Source::Memory(store.clone()),
+            source: Source::memory(store),
             repository: repository("old"),
             url: None,
         };
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     async fn copy(&self, order: BlobOrder) -> Result<Landed, Error> {
-        copy_blob(&Target::Memory(self.target.clone()), order).await
+        copy_blob(&Target::memory(&self.target), order).await
     }
 
     fn is_there(&self) -> bool {

@@ -16,6 +16,7 @@ const PIECE: usize = 64 << 10;
 /// A blob being read.
 pub(crate) struct Stream {
     store: Arc<Store>,
+    side: Side,
     repository: Repository,
     digest: Digest,
     bytes: Bytes,
@@ -23,8 +24,14 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(store: Arc<Store>, repository: Repository, digest: Digest, bytes: Bytes) -> Self {
-        Self { store, repository, digest, bytes, position: 0 }
+    pub(super) fn new(
+        store: Arc<Store>,
+        side: Side,
+        repository: Repository,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Self {
+        Self { store, side, repository, digest, bytes, position: 0 }
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Trial> {
@@ -32,7 +39,7 @@ impl Stream {
             return Ok(None);
         }
         let act = self.act();
-        let faults = self.store.undergo(Side::Source, &act).await?;
+        let faults = self.store.undergo(self.side, &act).await?;
         self.store.lock().note(act, true);
         let mut piece = self.bytes.split_to(self.bytes.len().min(PIECE));
         if faults.contains(&Fault::Flip) {
@@ -45,7 +52,7 @@ impl Stream {
     }
 
     pub(crate) fn error(&self, kind: Kind, why: String) -> Error {
-        self.store.error(Side::Source, kind, &self.act(), &why)
+        self.store.error(self.side, kind, &self.act(), &why)
     }
 
     fn act(&self) -> Act {

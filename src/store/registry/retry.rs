@@ -3,6 +3,12 @@
 //! A request is tried again only for what may pass by itself ([`Kind::may_pass`]). Pauses double from half a
 //! second, with jitter so that many clients do not return at once. A pause that the server asks for is kept to
 //! the second, is never shorter than one of our own, and is no failed try: the server works, it is only busy.
+//!
+//! Requests are tried again by one loop, [`Registry::retry`]. What takes several requests, and goes on otherwise than it
+//! began, has a loop of its own over the same [`Patience`]: a blob, which may come from another place or be sent in
+//! another way (`store/copy.rs`); a copy at the target that is read to its end (`store/inspect.rs`); an upload in pieces,
+//! which goes on from where its session is (`upload/chunked.rs`); and the wait for a host to take bodies again, in which
+//! it is asked something small (`upload/whole.rs`).
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
@@ -138,6 +144,8 @@ pub(super) enum Rule {
     Manifest,
     /// The rest of a blob.
     Download,
+    /// The beginning of an upload.
+    Upload,
 }
 
 /// What a failure leads to.
@@ -156,6 +164,8 @@ impl Rule {
         match (self, kind) {
             // Whatever else it is, others need not wait for this request.
             (Self::Ping, _) if !out_of_reach => Step::Stop,
+            // The blob is tried again as a whole.
+            (Self::Upload, kind) if *kind != Kind::Busy => Step::Stop,
             // A cache on the way may be the culprit.
             (Self::Manifest, Kind::Corrupt) => Step::Once,
             _ => Step::Wait,

@@ -129,7 +129,8 @@ pub(super) async fn ask(
     }
     if !succeeded {
         let said = String::from_utf8_lossy(&output).to_ascii_lowercase();
-        // The helpers' common library says it like this; some others in their own words.
+        // The protocol has no other sign than these words of its own library, which clients compare (docker-credential-helpers,
+        // `errCredentialsNotFoundMessage` in credentials/error.go); "no credentials" is what some others say.
         return if said.contains("credentials not found") || said.contains("no credentials") {
             Ok(None)
         } else {

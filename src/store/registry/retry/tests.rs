@@ -23,7 +23,11 @@ fn each_failure_of_each_kind_of_work_has_one_step() {
         (Manifest, limited.clone(), false, Step::Wait),
         (Download, Kind::Transient, false, Step::Wait),
         (Download, Kind::Corrupt, false, Step::Wait),
-        (Download, limited, false, Step::Wait),
+        (Download, limited.clone(), false, Step::Wait),
+        (Upload, Kind::Busy, false, Step::Wait),
+        (Upload, Kind::Transient, false, Step::Stop),
+        (Upload, Kind::Unreachable, true, Step::Stop),
+        (Upload, limited, false, Step::Stop),
     ];
     for (rule, kind, out_of_reach, step) in table {
         assert_eq!(rule.step(&kind, out_of_reach), step, "{rule:?} {kind:?} {out_of_reach}");

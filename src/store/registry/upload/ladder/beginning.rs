@@ -2,17 +2,34 @@
 //! them is believed.
 
 use super::super::super::blobs::Mount;
-use super::super::super::retry::Patience;
+use super::super::super::retry::{Attempt, Patience, Rule};
 use super::super::super::trial::Trial;
-use super::super::super::{Held, Start};
+use super::super::super::{Held, Registry, Start};
 use super::super::capabilities::{Observation, Opening};
 use super::super::gate::Gate;
 use super::super::kept::Leftover;
 use super::super::offers::Refusal;
 use super::{Ladder, Wait};
-use crate::error::Kind;
+use crate::error::{Error, Kind};
+use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::{Flaw, Landed, damaged_copy};
+
+/// The question for a plain upload.
+struct Starting<'a> {
+    target: &'a Registry,
+    repository: &'a Repository,
+    blob: &'a Descriptor,
+}
+
+impl Attempt for Starting<'_> {
+    type Done = Start;
+    const RULE: Rule = Rule::Upload;
+
+    async fn make(&mut self, _: &mut Patience) -> Result<Start, Error> {
+        self.target.start_upload(self.repository, self.blob, None).await
+    }
+}
 
 impl<'a> Ladder<'a> {
     /// How to ask for the upload, once it is known that others need not answer first; `None` if nothing is mounted from
@@ -114,21 +131,15 @@ impl<'a> Ladder<'a> {
     /// A question to an overloaded host is asked again by itself: with the sending that follows, which is a gamble of
     /// its own there, it would be won too seldom.
     async fn start_plainly(&self) -> Result<Start, Trial> {
-        let mut patience = Patience::new(self.target.policy());
-        loop {
-            match self.target.start_upload(&self.order.repository, &self.order.blob, None).await {
-                Ok(start) => {
-                    self.target.uploads.observe(Observation::Accepts);
-                    return Ok(start);
-                }
-                Err(error) if error.kind == Kind::Busy => {
-                    match patience.next(&error.kind, self.target.is_alive()) {
-                        Some(pause) => self.target.pause(pause, &error).await,
-                        None => return Err(Trial::Over(error)),
-                    }
-                }
-                Err(error) => return Err(Trial::Again(error)),
+        let target = self.target;
+        let starting = Starting { target, repository: &self.order.repository, blob: &self.order.blob };
+        match target.retry(&mut Patience::new(target.policy()), starting).await {
+            Ok(start) => {
+                target.uploads.observe(Observation::Accepts);
+                Ok(start)
             }
+            Err(error) if error.kind == Kind::Busy => Err(Trial::Over(error)),
+            Err(error) => Err(Trial::Again(error)),
         }
     }
 

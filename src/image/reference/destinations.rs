@@ -1,0 +1,29 @@
+//! Where an image goes inside a target.
+
+use super::{Algorithm, Location, Reference, Repository, Tag, TagOrDigest};
+
+impl Reference {
+    /// Where the image goes inside the target: the same repository and tag without the host.
+    ///
+    /// An image that is named by its digest alone gets a tag of its own, for what has no tag is garbage to a registry.
+    /// A tag does not make a registry know an image by its SHA-512, so that one is put under this name too.
+    ///
+    /// CoreDNS has two places. kubeadm asks a custom registry for `coredns:TAG` (1.21 for `coredns/coredns:TAG`),
+    /// containerd's mirrors are asked for the upstream path, `coredns/coredns:TAG`; both must be answered.
+    pub fn destinations(&self) -> Vec<Location> {
+        let at = |name| Location { repository: self.repository.clone(), name };
+        let (name, digest) = match (&self.tag, &self.digest) {
+            (None, Some(digest)) => (TagOrDigest::Tag(Tag::pinned(digest)), Some(digest)),
+            (Some(tag), _) => (TagOrDigest::Tag(tag.clone()), None),
+            (None, None) => (self.location().name, None),
+        };
+        let by_digest = digest.filter(|digest| digest.algorithm() != Algorithm::Sha256);
+        let mut locations: Vec<Location> =
+            by_digest.map(|digest| at(TagOrDigest::Digest(digest.clone()))).into_iter().collect();
+        locations.push(at(name.clone()));
+        if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
+            locations.push(Location { repository: Repository("coredns".into()), name });
+        }
+        locations
+    }
+}

@@ -1,0 +1,162 @@
+//! The verbs of a place that is written to.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::copy::{BlobOrder, Put};
+#[cfg(test)]
+use super::memory;
+use super::{Holds, Source};
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::reference::{Location, Repository};
+#[cfg(test)]
+use crate::store::registry::Side;
+use crate::store::registry::retry::Policy;
+use crate::store::registry::{Error, Held, Ladder, Registry};
+
+/// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].
+#[derive(Debug, Clone)]
+pub(crate) struct Target(Source);
+
+impl Deref for Target {
+    type Target = Source;
+
+    fn deref(&self) -> &Source {
+        &self.0
+    }
+}
+
+impl Target {
+    pub(crate) fn registry(registry: Arc<Registry>) -> Self {
+        Self(Source::Registry(registry))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory(store: &Arc<memory::Store>) -> Self {
+        Self(Source::Memory(store.clone(), Side::Target))
+    }
+
+    /// The same place, to be read from.
+    pub(crate) fn as_source(&self) -> &Source {
+        &self.0
+    }
+
+    /// How patiently it is dealt with.
+    pub(crate) fn policy(&self) -> &Policy {
+        match &self.0 {
+            Source::Registry(registry) => registry.policy(),
+            #[cfg(test)]
+            Source::Memory(store, _) => store.policy(),
+        }
+    }
+
+    /// Whether a blob that has landed in one repository is in the others too.
+    pub(crate) fn holds(&self) -> Holds {
+        match &self.0 {
+            Source::Registry(_) => Holds::PerRepository,
+            #[cfg(test)]
+            Source::Memory(store, _) => store.holds(),
+        }
+    }
+
+    /// What `repository` holds of `blob`.
+    ///
+    /// # Errors
+    /// The place cannot be asked.
+    pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Held, Error> {
+        match &self.0 {
+            Source::Registry(registry) => registry.held_blob(repository, &blob.digest).await,
+            #[cfg(test)]
+            Source::Memory(store, _) => {
+                Ok(store.has(repository, &blob.digest).await?.map_or(Held::Nothing, Held::Bytes))
+            }
+        }
+    }
+
+    /// The putting of a blob, to be tried with one source after the other; [`super::copy_blob`] does that.
+    pub(super) fn put_blob<'a>(&'a self, order: &'a BlobOrder) -> Put<'a> {
+        match &self.0 {
+            Source::Registry(registry) => Put::Registry(Box::new(Ladder::new(registry, order))),
+            #[cfg(test)]
+            Source::Memory(store, _) => Put::Memory(memory::Put::new(store, order)),
+        }
+    }
+
+    /// Puts a manifest under a tag or its digest, byte for byte. One that `refers` to another is made findable by it.
+    ///
+    /// # Errors
+    /// The place refuses it ([`crate::store::registry::Kind::BlobUnknown`] if it misses content), or says that it stored
+    /// something else.
+    pub(crate) async fn put_manifest(
+        &self,
+        location: &Location,
+        manifest: &Manifest,
+        refers: bool,
+    ) -> Result<(), Error> {
+        match &self.0 {
+            Source::Registry(registry) => {
+                let stored = registry.put_manifest(location, manifest).await?;
+                if refers && !stored.lists_referrers {
+                    self.register_referrer(&location.repository, manifest).await?;
+                }
+                Ok(())
+            }
+            #[cfg(test)]
+            Source::Memory(store, _) => store.put_manifest(location, manifest).await,
+        }
+    }
+
+    /// Makes `manifest` findable by what it refers to, at a place that does not do so itself.
+    ///
+    /// # Errors
+    /// The place does not take the list of what refers to something, or has something else there.
+    pub(crate) async fn register_referrer(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        match &self.0 {
+            Source::Registry(registry) => registry.register_referrer(repository, manifest).await,
+            #[cfg(test)]
+            // It looks at its manifests whenever it is asked.
+            Source::Memory(..) => Ok(()),
+        }
+    }
+
+    /// Whether it was seen to take blobs at all.
+    pub(crate) fn takes_blobs(&self) -> bool {
+        match &self.0 {
+            Source::Registry(registry) => registry.takes_uploads(),
+            #[cfg(test)]
+            Source::Memory(..) => true,
+        }
+    }
+
+    /// Whether mounts need not wait for what another one shows: one was seen to go well, or none is made any more.
+    pub(crate) fn has_settled_mounts(&self) -> bool {
+        match &self.0 {
+            Source::Registry(registry) => registry.has_settled_mounts(),
+            #[cfg(test)]
+            Source::Memory(..) => true,
+        }
+    }
+
+    /// A blob that it has said to have mounted is not there: nothing more is mounted, but sent.
+    pub(crate) fn distrust_mounts(&self) {
+        match &self.0 {
+            Source::Registry(registry) => registry.distrust_mounts(),
+            #[cfg(test)]
+            // Whatever it says of mounts is true.
+            Source::Memory(..) => {}
+        }
+    }
+
+    /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
+    pub(crate) async fn release(&self) {
+        match &self.0 {
+            Source::Registry(registry) => registry.release_uploads().await,
+            #[cfg(test)]
+            Source::Memory(..) => {}
+        }
+    }
+}
