@@ -34,12 +34,12 @@ use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
 use crate::mirror::Limits;
-use crate::options::{Choice, ConfigOptions, Options};
+use crate::options::{ConfigOptions, Options};
 use crate::output::config;
 use crate::output::report::Report;
 use crate::plan::Request;
 use crate::selection::catalog::Selection;
-use crate::selection::choose;
+use crate::selection::{Choice, choose};
 use crate::store::Target;
 use crate::util::open_files;
 
