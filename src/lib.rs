@@ -3,24 +3,28 @@
 //! [`plan`] finds out what has to move, image by image, and [`mirror`] moves it meanwhile. Knowledge flows one way, from
 //! the top of this list to its bottom.
 
-pub mod cli;
-pub mod options;
-
-pub mod selection;
-
-mod endpoints;
-pub mod plan;
-
 pub mod check;
-pub mod mirror;
 
-pub mod events;
 pub mod output;
 pub mod progress;
 
+mod endpoints;
+
+pub mod options;
+
+pub mod cli;
+
+pub mod selection;
+
+pub mod mirror;
+pub mod plan;
+
+pub mod store;
+
+pub mod events;
+
 mod error;
 mod redact;
-pub mod store;
 
 pub mod image;
 pub mod util;

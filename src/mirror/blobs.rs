@@ -46,7 +46,7 @@ impl Run {
         };
         let position = Position::default();
         let order = self.order(ticket, how, lane, &position);
-        self.load.began(lane);
+        self.under_way.began(lane);
         let (target, listener) = (self.target.clone(), self.tally.listener().clone());
         let (id, size) = (order.id, order.blob.size);
         let origins = self.plan.blob(ticket.blob).number_of_origins();
