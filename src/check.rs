@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 
 use crate::error::Remedy;
+use crate::error::{Error, Side};
 use crate::events::{Event, Listener};
 use crate::image::manifest::Trimmed;
 use crate::image::reference::{Digest, Location, Repository};
@@ -17,7 +18,6 @@ use crate::plan::{
     Blemish, BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket, Tree,
 };
 use crate::store::Target;
-use crate::store::registry::{Error, Side};
 use crate::util::text;
 
 /// Both sides compared, and what a run would move. As JSON it is what `--check -o json` gives.

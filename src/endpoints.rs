@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+use crate::error::Side;
 use crate::image::reference::{Host, Location, Reference};
 use crate::options::{Options, SourceMirror};
 use crate::plan::{Place, Request};
 use crate::selection::catalog::Selection;
 use crate::store::registry::tls::Clients;
-use crate::store::registry::{Registry, Scheme, Side};
+use crate::store::registry::{Registry, Scheme};
 use crate::store::{Source, Target};
 
 /// The hosts of a run: one target, and the sources that its images come from.

@@ -3,24 +3,28 @@
 //! [`plan`] finds out what has to move, image by image, and [`mirror`] moves it meanwhile. Knowledge flows one way, from
 //! the top of this list to its bottom.
 
-pub mod cli;
-pub mod options;
-
-pub mod selection;
-
-mod endpoints;
-pub mod plan;
-
 pub mod check;
-pub mod mirror;
 
-pub mod events;
 pub mod output;
 pub mod progress;
 
+mod endpoints;
+
+pub mod options;
+
+pub mod cli;
+
+pub mod selection;
+
+pub mod mirror;
+pub mod plan;
+
+pub mod store;
+
+pub mod events;
+
 mod error;
 mod redact;
-pub mod store;
 
 pub mod image;
 pub mod util;
@@ -34,12 +38,12 @@ use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
 use crate::mirror::Limits;
-use crate::options::{Choice, ConfigOptions, Options};
+use crate::options::{ConfigOptions, Options};
 use crate::output::config;
 use crate::output::report::Report;
 use crate::plan::Request;
 use crate::selection::catalog::Selection;
-use crate::selection::choose;
+use crate::selection::{Choice, choose};
 use crate::store::Target;
 use crate::util::open_files;
 

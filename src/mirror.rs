@@ -12,7 +12,6 @@ mod deliveries;
 mod interruption;
 mod lanes;
 mod limits;
-mod load;
 mod on_their_way;
 mod publish;
 mod put;
@@ -20,6 +19,7 @@ mod refusals;
 mod report;
 mod tally;
 mod transfers;
+mod under_way;
 mod width;
 
 use std::future::Future;
@@ -34,13 +34,13 @@ use self::before::Before;
 use self::blobs::Brought;
 use self::deliveries::Deliveries;
 use self::lanes::{Lane, Lanes};
-use self::load::Load;
 use self::on_their_way::OnTheirWay;
 use self::put::Published;
 use self::refusals::{Mark, Refusals};
 use self::report::told;
 use self::tally::Tally;
 use self::transfers::Transfers;
+use self::under_way::UnderWay;
 use crate::error::Error;
 use crate::events::{Listener, Outcome};
 use crate::plan::{DeliveryId, Plan, Request, Resolution, Rules, Step, Ticket};
@@ -103,7 +103,7 @@ struct Run {
     /// What can be begun.
     lanes: Lanes,
     /// What was begun: how much, what it moves, and what it brings back.
-    load: Load,
+    under_way: UnderWay,
     transfers: Transfers,
     tasks: JoinSet<Done>,
     on_their_way: OnTheirWay,
@@ -123,7 +123,7 @@ impl Run {
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),
-            load: Load::new(limits),
+            under_way: UnderWay::new(limits),
             transfers: Transfers::new(limits.large.get()),
             tasks: JoinSet::new(),
             on_their_way: OnTheirWay::default(),
@@ -141,12 +141,12 @@ impl Run {
 
     /// A target that may take none is not asked a hundred times at once.
     fn waits_for_first_blob(&self) -> bool {
-        self.load.is_enough_for_a_stranger() && !self.target.takes_blobs()
+        self.under_way.is_enough_for_a_stranger() && !self.target.takes_blobs()
     }
 
     /// The next blob to be mounted, unless it would wait for what another mount shows.
     fn next_mount(&mut self) -> Option<Ticket> {
-        let waits = self.load.has_mounts_to_learn_from() && !self.target.has_settled_mounts();
+        let waits = self.under_way.has_mounts_to_learn_from() && !self.target.has_settled_mounts();
         if waits { None } else { self.lanes.next_mount() }
     }
 
@@ -154,7 +154,7 @@ impl Run {
     fn begin_what_fits(&mut self) {
         let blobs_may_move = self.resolution.knows_holdings();
         let requests_at_a_time = self.target.requests_at_a_time();
-        while self.load.has_room_for_small(requests_at_a_time) && self.refusals.may_begin() {
+        while self.under_way.has_room_for_small(requests_at_a_time) && self.refusals.may_begin() {
             if let Some(delivery) = self.lanes.next_publication() {
                 self.publish(delivery);
             } else if !blobs_may_move || self.waits_for_first_blob() {
@@ -168,7 +168,7 @@ impl Run {
             }
         }
         while blobs_may_move
-            && self.load.has_room_for_large(self.transfers.allowed())
+            && self.under_way.has_room_for_large(self.transfers.allowed())
             && self.refusals.may_begin()
             && !self.waits_for_first_blob()
         {
@@ -207,14 +207,14 @@ impl Run {
                 self.transfers.ended(brought.id);
                 brought.source.into_iter().for_each(|(source, lane)| self.lanes.ended(source, lane));
                 match brought.source {
-                    Some(_) => self.load.ended(brought.lane),
-                    None => self.load.ended_mount(),
+                    Some(_) => self.under_way.ended(brought.lane),
+                    None => self.under_way.ended_mount(),
                 }
                 self.refusals.ended(brought.mark);
                 self.on_brought(brought);
             }
             Ok(Done::Published(delivery, mark, published)) => {
-                self.load.ended(Lane::Small);
+                self.under_way.ended(Lane::Small);
                 self.refusals.ended(mark);
                 self.on_published(delivery, mark, published);
             }
@@ -226,7 +226,7 @@ impl Run {
 
     /// Gives the target up where all that is under way has ended and nothing spoke for it.
     fn judge_target(&mut self) {
-        if self.load.is_nothing() {
+        if self.under_way.is_nothing() {
             self.refusals.nothing_under_way();
         }
     }

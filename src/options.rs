@@ -12,6 +12,7 @@ use crate::cli::{Cli, ConfigArgs, ConfigFormat, Deep, Format, ProgressMode, Sele
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
+use crate::selection::Choice;
 use crate::store::Depth;
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
@@ -22,7 +23,6 @@ use crate::util::text::quoted;
 
 mod choice;
 
-pub use choice::Choice;
 use choice::chosen;
 
 /// Longest password that is read, in bytes.

@@ -6,15 +6,31 @@ pub mod kubernetes;
 pub mod list;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use crate::image::reference::{Reference, check_collisions};
-use crate::options::Choice;
 use crate::selection::catalog::{Catalog, Group, Only, Query, SelectedImage, Selection, minor_of};
 use crate::selection::cluster::local::Known;
-use crate::selection::cluster::{Cluster, Fields, by_hand, local, not_deployed};
+use crate::selection::cluster::{ByHand, Cluster, Fields, by_hand, local, not_deployed};
 use crate::selection::kubernetes::Named;
+
+/// What the user wants, before a catalog has been asked.
+#[derive(Debug)]
+pub struct Choice {
+    /// The catalog to ask instead of the embedded one.
+    pub catalog: Option<PathBuf>,
+    /// What to take from the catalog; nothing where the user named images alone.
+    pub query: Option<Query>,
+    /// The cluster whose addons to take.
+    pub cluster: Option<Cluster>,
+    pub by_hand: ByHand,
+    /// Images that the user named, in any case.
+    pub images: Vec<Named>,
+    /// What the environment takes away from the flags' selection, a sentence each.
+    pub warnings: Vec<String>,
+}
 
 /// The images that `choice` takes: from the catalog, by name, or both.
 ///

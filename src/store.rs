@@ -13,6 +13,7 @@ mod reader;
 pub mod registry;
 mod source;
 mod target;
+mod trial;
 
 use std::sync::Arc;
 
@@ -24,10 +25,11 @@ pub(crate) use self::inspect::{Inspector, damaged_copy};
 pub(crate) use self::reader::BlobReader;
 pub(crate) use self::source::Source;
 pub(crate) use self::target::Target;
+pub(crate) use self::trial::Trial;
 
+use crate::error::Error;
 use crate::image::manifest::Descriptor;
-use crate::image::reference::Repository;
-use crate::store::registry::Error;
+use crate::image::reference::{Digest, Repository};
 
 /// Which of a target's repositories a blob is in once it has landed in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,32 @@ pub(crate) enum Holds {
     PerRepository,
     /// In all of them.
     Shared,
+}
+
+/// What a place says of the manifest under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// It is there, with this digest by the place's word.
+    Found(Digest),
+    Absent,
+    /// It does not answer the question; only the manifest itself can.
+    Mute,
+}
+
+/// What a place holds of a blob, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Nothing,
+    /// All of it or a part: its size is not told.
+    Something,
+    Bytes(u64),
+}
+
+impl Held {
+    /// Whether it can be a blob of `size` bytes, as far as is told.
+    pub fn may_be(self, size: u64) -> bool {
+        self == Self::Something || self == Self::Bytes(size)
+    }
 }
 
 /// A place to get a blob from.

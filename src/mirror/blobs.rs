@@ -47,8 +47,8 @@ impl Run {
         let position = Position::default();
         let order = self.order(ticket, how, lane, &position);
         match source {
-            Some(_) => self.load.began(lane),
-            None => self.load.began_mount(),
+            Some(_) => self.under_way.began(lane),
+            None => self.under_way.began_mount(),
         }
         let (target, listener) = (self.target.clone(), self.tally.listener().clone());
         let (id, size) = (order.id, order.blob.size);

@@ -34,7 +34,7 @@ impl Run {
         };
         let request = self.resolution.request(image).clone();
         let (target, mark) = (self.target.clone(), self.refusals.begin());
-        self.load.began(Lane::Small);
+        self.under_way.began(Lane::Small);
         self.tasks.spawn(async move {
             let (location, refers) = (&request.destinations[name], request.refers_to.is_some());
             let published = put_manifests(&target, location, levels, refers, proof).await;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use crate::error::Remedy;
+use crate::error::{Error, Kind};
 use crate::image::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::image::reference::{Digest, Location, TagOrDigest};
+use crate::store::Head;
 use crate::store::Target;
-use crate::store::registry::{Error, Head, Kind};
 
 /// Manifests that were put, and what kept the others from it.
 #[derive(Default)]

@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 
+use crate::error::{Error, Kind, Side};
 use crate::plan::RepositoryId;
-use crate::store::registry::{Error, Kind, Side};
 
 /// Repositories that refused for one cause, with nothing that went well between, until the target is suspected.
 /// A few of a registry's projects may be missing, and their names come first.

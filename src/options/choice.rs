@@ -1,33 +1,16 @@
 //! Which images the user wants, and where they go: flags first, then the manifest, then the environment.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::Environment;
 use crate::cli::{Filter, SelectionArgs};
 use crate::image::reference::Target;
+use crate::selection::Choice;
 use crate::selection::catalog::{Group, Query};
 use crate::selection::cluster::{ByHand, Cluster};
 use crate::selection::kubernetes::Named;
 use crate::selection::list;
 use crate::util::text::quoted;
-
-/// What the user wants, before a catalog has been asked.
-#[derive(Debug)]
-pub struct Choice {
-    /// The catalog to ask instead of the embedded one.
-    pub catalog: Option<PathBuf>,
-    /// What to take from the catalog; nothing where the user named images alone.
-    pub query: Option<Query>,
-    /// The cluster whose addons to take.
-    pub cluster: Option<Cluster>,
-    pub by_hand: ByHand,
-    /// Images that the user named, in any case.
-    pub images: Vec<Named>,
-    /// What the environment takes away from the flags' selection, a sentence each.
-    pub warnings: Vec<String>,
-}
 
 /// The choice, the target and whether it is insecure.
 pub(super) fn chosen(

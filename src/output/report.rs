@@ -12,11 +12,11 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::error::{Error, Kind, Side};
 use crate::events::{Delivered, Outcome};
 use crate::image::manifest::{Extent, Trimmed};
 use crate::image::reference::Target;
 use crate::mirror::{Finished, Totals};
-use crate::store::registry::{Error, Kind, Side};
 use crate::util::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.

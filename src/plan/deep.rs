@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::ledger::{Step, Ticket};
 use super::resolver::{Found, Resolver};
 use super::{BlobId, Lack, Levels, Plan, RepositoryId, Request, State, blobs_of};
+use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
-use crate::store::registry::{Error, Kind};
 use crate::store::{Flaw, Inspector};
 use crate::util::text;
 

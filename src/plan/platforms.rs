@@ -8,7 +8,7 @@ use super::resolver::{AtTarget, Resolver, compare_bytes};
 use super::{Lack, Levels, Request, State};
 use crate::image::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::image::reference::{Digest, Location, TagOrDigest};
-use crate::store::registry::Head;
+use crate::store::Head;
 
 impl Resolver {
     /// What all destinations, which have the right index, have of it; `None` if one lacks a wanted platform. The

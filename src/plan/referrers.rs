@@ -8,10 +8,12 @@ use futures_util::future::join_all;
 
 use super::resolver::{AtTarget, Found, Resolver};
 use super::{Request, State};
+use crate::error::{Error, Kind};
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository, Tag, TagOrDigest};
-use crate::store::registry::{Error, Head, Kind, REFERRERS_MAX};
+use crate::store::Head;
+use crate::store::registry::REFERRERS_MAX;
 
 /// How deep it is looked: what refers to a signature of an SBOM of an image is not found any more.
 pub(super) const DEPTH_MAX: usize = 2;

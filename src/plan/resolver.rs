@@ -10,10 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::tree::Fetched;
 use super::{Lack, Levels, Place, Request, Rules, State};
 use crate::error::Remedy;
+use crate::error::{Error, Kind};
 use crate::image::manifest::{Descriptor, Extent, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Repository};
-use crate::store::registry::{Error, Head, Kind};
+use crate::store::Head;
 use crate::store::{Inspector, Source, Target};
 
 /// What asking about one image brought.

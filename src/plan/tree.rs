@@ -8,10 +8,10 @@ use tokio::sync::OnceCell;
 
 use super::Place;
 use super::resolver::Resolver;
+use crate::error::{Error, Kind};
 use crate::image::manifest::{Content, Descriptor, Manifest, StandIn};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
-use crate::store::registry::{Error, Kind};
 use crate::util::text;
 
 /// Deepest nesting of indexes that is followed.

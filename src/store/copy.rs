@@ -10,11 +10,12 @@ pub(super) use self::put::Put;
 use self::reading::Reading;
 use super::inspect::{Depth, Flaw, damaged_copy, read_through};
 use super::{Origin, Target};
+use crate::error::{Error, Kind, Side};
 use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
+use crate::store::Trial;
 use crate::store::registry::retry::Patience;
-use crate::store::registry::{Error, Kind, Side, Trial};
 
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {

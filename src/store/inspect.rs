@@ -13,11 +13,12 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{Holds, Target};
 use crate::error::Cause;
+use crate::error::{Error, Kind};
 use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
 use crate::store::registry::retry::Patience;
-use crate::store::registry::{Error, Held, Kind, Trial};
+use crate::store::{Held, Trial};
 
 /// Blobs of more bytes than this count as large.
 const LARGE: u64 = 1 << 20;

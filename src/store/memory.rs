@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep};
 pub(crate) use self::blobs::{Put, Stream};
 
 use super::Holds;
+use crate::error::{Error, Kind, Side};
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::reference::{Algorithm, Digest, Location, Repository, Tag, TagOrDigest};
+use crate::store::Head;
 use crate::store::registry::retry::{Policy, Timing};
-use crate::store::registry::{Error, Head, Kind, Side};
 
 /// One thing that is done to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]

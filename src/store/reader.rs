@@ -4,9 +4,11 @@ use bytes::{Bytes, BytesMut};
 
 #[cfg(test)]
 use super::memory;
+use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Hasher};
-use crate::store::registry::{Download, Error, Kind, Trial};
+use crate::store::Trial;
+use crate::store::registry::Download;
 
 /// Where bytes come from.
 pub(super) enum Stream {

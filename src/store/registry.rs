@@ -26,7 +26,6 @@ pub mod proxies;
 mod referrers;
 pub mod retry;
 pub mod tls;
-mod trial;
 mod upload;
 mod warnings;
 
@@ -38,7 +37,6 @@ use reqwest::{Response, Url};
 pub(crate) use self::download::Download;
 pub use self::host::REQUESTS_PER_HOST;
 pub use self::referrers::REFERRERS_MAX;
-pub(crate) use self::trial::Trial;
 pub(crate) use self::upload::Ladder;
 pub use crate::error::{Error, Kind, Side};
 
@@ -53,33 +51,8 @@ use self::retry::{Attempt, Patience, Policy, Rule};
 use self::tls::Clients;
 use self::upload::Uploads;
 use self::warnings::Warnings;
-use crate::image::reference::{Digest, Host};
-
-/// What a HEAD of a manifest says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Head {
-    /// It is there, with this digest by the registry's word.
-    Found(Digest),
-    Absent,
-    /// This registry does not answer the question; only a GET can.
-    Mute,
-}
-
-/// What a registry holds of a blob, by its own word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    Nothing,
-    /// All of it or a part: its size is not told.
-    Something,
-    Bytes(u64),
-}
-
-impl Held {
-    /// Whether it can be a blob of `size` bytes, as far as is told.
-    pub fn may_be(self, size: u64) -> bool {
-        self == Self::Something || self == Self::Bytes(size)
-    }
-}
+use crate::image::reference::Host;
+use crate::store::{Head, Held};
 
 /// What a registry says of a manifest that it has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,15 @@ use super::BlobReader;
 #[cfg(test)]
 use super::memory;
 use super::reader::Stream;
+#[cfg(test)]
+use crate::error::Side;
+use crate::error::{Error, Kind};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Digest, Location, Repository};
-use crate::store::registry::{Download, Error, Head, Kind, Registry};
+use crate::store::Head;
 #[cfg(test)]
-use crate::store::registry::{REQUESTS_PER_HOST, Side};
+use crate::store::registry::REQUESTS_PER_HOST;
+use crate::store::registry::{Download, Registry};
 
 /// A place to read images from, of whichever kind.
 #[derive(Debug, Clone)]

@@ -7,12 +7,14 @@ use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
 use super::{Holds, Source};
+use crate::error::Error;
+#[cfg(test)]
+use crate::error::Side;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Location, Repository};
-#[cfg(test)]
-use crate::store::registry::Side;
+use crate::store::Held;
 use crate::store::registry::retry::Policy;
-use crate::store::registry::{Error, Held, Ladder, Registry};
+use crate::store::registry::{Ladder, Registry};
 
 /// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].
 #[derive(Debug, Clone)]
@@ -85,7 +87,7 @@ impl Target {
     /// Puts a manifest under a tag or its digest, byte for byte. One that `refers` to another is made findable by it.
     ///
     /// # Errors
-    /// The place refuses it ([`crate::store::registry::Kind::BlobUnknown`] if it misses content), or says that it stored
+    /// The place refuses it ([`crate::error::Kind::BlobUnknown`] if it misses content), or says that it stored
     /// something else.
     pub(crate) async fn put_manifest(
         &self,

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::memory::{Act, Fault, Store};
 use super::*;
+use crate::error::Kind;
 use crate::image::manifest::{Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::image::reference::{Algorithm, Digest, Location, TagOrDigest};
-use crate::store::registry::{Head, Held, Kind};
+use crate::store::{Head, Held};
 
 fn repository(name: &str) -> Repository {
     name.parse().unwrap()

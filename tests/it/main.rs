@@ -32,6 +32,7 @@ mod privacy;
 mod proxies;
 mod real_targets;
 mod replay;
+mod rooms;
 mod rows;
 mod schedules;
 mod set_ups;

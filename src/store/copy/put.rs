@@ -3,8 +3,10 @@
 #[cfg(test)]
 use super::super::memory;
 use super::Landed;
+use crate::error::{Error, Kind};
 use crate::store::Origin;
-use crate::store::registry::{Error, Kind, Ladder, Trial};
+use crate::store::Trial;
+use crate::store::registry::Ladder;
 
 /// The putting of one blob into one repository, over all the tries that it takes: what the kind of target knows of it.
 pub(crate) enum Put<'a> {

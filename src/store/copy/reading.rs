@@ -1,8 +1,8 @@
 //! The place that a blob is read from, and which is next where one fails.
 
 use super::BlobOrder;
+use crate::error::{Error, Kind, Side};
 use crate::store::Origin;
-use crate::store::registry::{Error, Kind, Side};
 
 /// Most repositories of one host that a blob is tried to be read from with all patience.
 const REPOSITORIES_MAX: usize = 2;

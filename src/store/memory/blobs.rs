@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::super::{BlobOrder, Landed, Origin};
 use super::{Act, Fault, Store};
+use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::image::reference::{Digest, Repository};
-use crate::store::registry::{Error, Kind, Side, Trial};
+use crate::store::Trial;
 
 /// Bytes of a piece of a blob.
 const PIECE: usize = 64 << 10;

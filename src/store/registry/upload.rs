@@ -29,12 +29,12 @@ use self::kept::Kept;
 use super::answer::Purpose;
 use super::auth::Proof;
 use super::client::{Role, sensitive};
-use super::trial::Trial;
 use super::{Registry, lock};
 use crate::error::Error;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
 use crate::store::BlobReader;
+use crate::store::Trial;
 
 /// Longest that anyone waits for a target to hear of a session that is no longer wanted.
 const CANCEL_MAX: Duration = Duration::from_secs(2);

@@ -14,12 +14,12 @@ use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::client::{Call, location_text};
 use super::super::retry::Patience;
-use super::super::trial::Trial;
 use super::{IN_VAIN_MAX, with_digest};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
+use crate::store::Trial;
 
 /// A blob on its way into a session, piece by piece.
 struct Pieces<'a> {

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use reqwest::Url;
 
-use super::super::trial::Trial;
 use super::super::{Registry, Start};
 use super::bodies::{Lesson, Way};
 use super::capabilities::Opening;
@@ -17,6 +16,7 @@ use super::kept::Leftover;
 use super::{IN_VAIN_MAX, Session, TIMES_IN_VAIN_MAX};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
+use crate::store::Trial;
 use crate::store::{BlobOrder, Landed, Origin};
 use crate::util::text;
 

@@ -17,12 +17,12 @@ use super::super::host::Passage;
 use super::super::lock;
 use super::super::pace::Load;
 use super::super::retry::Patience;
-use super::super::trial::Trial;
 use super::super::{Registry, ahead};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
+use crate::store::Trial;
 use crate::util::text;
 
 /// What an upload is waiting for, and since when; its watchdog looks at this.

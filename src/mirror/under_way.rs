@@ -10,7 +10,7 @@ const UNTIL_FIRST_BLOB: usize = 8;
 const UNTIL_FIRST_MOUNT: usize = 4;
 
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct UnderWay {
     limits: Limits,
     large: usize,
     small: usize,
@@ -18,7 +18,7 @@ pub(super) struct Load {
     mounts: usize,
 }
 
-impl Load {
+impl UnderWay {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, large: 0, small: 0, mounts: 0 }
     }
@@ -83,22 +83,22 @@ mod tests {
 
     #[test]
     fn each_lane_has_room_of_its_own_and_a_target_that_may_take_nothing_gets_little_of_both() {
-        let mut load = Load::new(Limits::for_images(NonZeroUsize::MIN));
-        (0..12).for_each(|_| load.began(Lane::Small));
-        assert!(!load.has_room_for_small(REQUESTS_PER_HOST) && load.has_room_for_large(1));
-        load.began(Lane::Large);
-        assert!(!load.has_room_for_large(1) && load.has_room_for_large(2));
-        load.ended(Lane::Small);
-        assert!(load.has_room_for_small(REQUESTS_PER_HOST) && load.is_enough_for_a_stranger());
-        (0..5).for_each(|_| load.ended(Lane::Small));
-        assert_eq!((load.large, load.small), (1, 6));
-        assert!(!load.is_enough_for_a_stranger() && !load.is_nothing());
-        (0..6).for_each(|_| load.ended(Lane::Small));
-        load.ended(Lane::Large);
-        assert!(load.is_nothing());
-        (0..UNTIL_FIRST_MOUNT).for_each(|_| load.began_mount());
-        assert!(load.has_mounts_to_learn_from() && load.has_room_for_small(REQUESTS_PER_HOST));
-        load.ended_mount();
-        assert!(!load.has_mounts_to_learn_from() && !load.is_nothing());
+        let mut under_way = UnderWay::new(Limits::for_images(NonZeroUsize::MIN));
+        (0..12).for_each(|_| under_way.began(Lane::Small));
+        assert!(!under_way.has_room_for_small(REQUESTS_PER_HOST) && under_way.has_room_for_large(1));
+        under_way.began(Lane::Large);
+        assert!(!under_way.has_room_for_large(1) && under_way.has_room_for_large(2));
+        under_way.ended(Lane::Small);
+        assert!(under_way.has_room_for_small(REQUESTS_PER_HOST) && under_way.is_enough_for_a_stranger());
+        (0..5).for_each(|_| under_way.ended(Lane::Small));
+        assert_eq!((under_way.large, under_way.small), (1, 6));
+        assert!(!under_way.is_enough_for_a_stranger() && !under_way.is_nothing());
+        (0..6).for_each(|_| under_way.ended(Lane::Small));
+        under_way.ended(Lane::Large);
+        assert!(under_way.is_nothing());
+        (0..UNTIL_FIRST_MOUNT).for_each(|_| under_way.began_mount());
+        assert!(under_way.has_mounts_to_learn_from() && under_way.has_room_for_small(REQUESTS_PER_HOST));
+        under_way.ended_mount();
+        assert!(!under_way.has_mounts_to_learn_from() && !under_way.is_nothing());
     }
 }
