@@ -1,6 +1,8 @@
 //! What one repository, one media type, one manifest or one blob has wrong is its own and nobody else's; and what is
 //! there already is not sent.
 
+use std::time::Duration;
+
 use mirror_images::output::report::Exit;
 
 use crate::scene::{Scene, parameter};
@@ -186,4 +188,29 @@ fn a_manifest_that_is_taken_and_damaged_all_the_same_is_found_out_before_it_gets
         scene.journal().clear();
         scene.heal();
     }
+}
+
+/// Two indexes with a manifest in common, which has a tag of its own too, as `app:1-amd64` has beside `app:1`.
+#[test]
+fn a_manifest_below_two_indexes_that_has_a_tag_of_its_own_keeps_none_of_them_waiting() {
+    let part = |seed| Image::generated(Kind::Oci, seed, &[900]);
+    let index = |other| {
+        let parts =
+            vec![Child::platform("linux/amd64", part(1)), Child::platform("linux/arm64", part(other))];
+        Image::index(Kind::Oci, parts)
+    };
+    let images = [
+        ("quay.io/group/app:1", index(2)),
+        ("quay.io/group/app:2", index(3)),
+        ("quay.io/group/app:1-amd64", part(1)),
+    ];
+    let scene = Scene::new(&images);
+    // The tag is there while the first index puts the manifest and the second waits for that.
+    let shared = on(Op::ManifestPut).when(|call| call.reference.contains(':'));
+    scene.target.fault(shared.then(Fault::DelayHeaders(Duration::from_millis(600))));
+    scene
+        .target
+        .fault(on(Op::ManifestPut).tag("1-amd64").then(Fault::DelayHeaders(Duration::from_millis(200))));
+    let run = scene.run().done();
+    assert_eq!(run.report.copied, 3, "{}", run.report);
 }
