@@ -182,8 +182,9 @@ impl Registry {
         for base in answered.map_or(self.addresses.bases(), std::slice::from_ref) {
             match self.exchange(base, call).await {
                 // Only a host that answers without TLS is asked without it; no other trouble is a reason to, such as a
-                // token service without TLS. What then goes wrong without TLS may pass.
-                Err(error) if speaks_no_tls(&error) && self.ping.answered.get().is_none() => {
+                // token service without TLS. What then goes wrong without TLS may pass. Another request may have got its
+                // answer meanwhile; if not by this address, it is no reason to fail here.
+                Err(error) if speaks_no_tls(&error) && self.ping.answered.get() != Some(base) => {
                     trouble = Some(error);
                 }
                 Err(error) if error.status.is_none() => return Err(error),
@@ -204,8 +205,16 @@ fn speaks_no_tls(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+
     use super::*;
     use crate::error::Side;
+    use crate::image::reference::{Algorithm, Digest};
+    use crate::store::registry::{Held, Scheme};
 
     fn down() -> Error {
         Error {
@@ -276,6 +285,49 @@ mod tests {
         let cancel = async { drop(one) };
         let (another, ()) = tokio::join!(ping.turn(), cancel);
         assert!(matches!(another, Ok(Turn::First(_))));
+    }
+
+    /// Answers plain HTTP well, and TLS without it; the first that tries TLS hears so once told to.
+    async fn without_tls(listener: TcpListener, has_come: Arc<Notify>, may_end: Arc<Notify>) {
+        let (answer, mut seen) = ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", 0);
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 8192];
+            let Ok(1..) = stream.read(&mut head).await else { continue };
+            let is_tls = head[0] == 0x16;
+            seen += usize::from(is_tls);
+            let waits = (is_tls && seen == 1).then(|| (has_come.clone(), may_end.clone()));
+            tokio::spawn(async move {
+                if let Some((has_come, may_end)) = waits {
+                    has_come.notify_one();
+                    may_end.notified().await;
+                }
+                let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+                stream.write_all(if is_tls { refusal } else { answer }.as_bytes()).await
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_answers_another_request_without_tls_meanwhile_is_asked_without_it_here_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let (has_come, may_end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        tokio::spawn(without_tls(listener, has_come.clone(), may_end.clone()));
+        let registry = Registry::for_test(Side::Source, &host, Scheme::Https, 0);
+        for _ in 0..UNANSWERED_MAX {
+            first(&registry.ping).await.hand_on();
+        }
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let repository = "a/b".parse().unwrap();
+        let slow = registry.held_blob(&repository, &digest);
+        let quick = async {
+            has_come.notified().await;
+            let held = registry.held_blob(&repository, &digest).await;
+            may_end.notify_one();
+            held
+        };
+        let (slow, quick) = tokio::join!(slow, quick);
+        assert_eq!((slow.unwrap(), quick.unwrap()), (Held::Bytes(7), Held::Bytes(7)));
     }
 
     #[test]
