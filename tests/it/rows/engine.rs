@@ -214,3 +214,27 @@ fn a_manifest_below_two_indexes_that_has_a_tag_of_its_own_keeps_none_of_them_wai
     let run = scene.run().done();
     assert_eq!(run.report.copied, 3, "{}", run.report);
 }
+
+/// As where a file in the registry's storage is damaged: it is named, and what else may answer so is not.
+#[test]
+fn a_root_that_is_damaged_at_the_target_is_named_with_what_helps() {
+    let image = Image::generated(Kind::Oci, 5, &[900]);
+    let digest = image.digest();
+    for whole_repository in [false, true] {
+        for repairs in [false, true] {
+            let images = [("quay.io/group/app:1", image.clone()), ("quay.io/group/other:1", image.clone())];
+            let scene = Scene::new(&images).retries(0);
+            scene.run().done();
+            let scene = if repairs { scene.flag("--repair") } else { scene };
+            let broken = on(Op::ManifestHead).repo("group/app");
+            let name = digest.clone();
+            let broken =
+                broken.when(move |call| whole_repository || call.reference == "1" || call.reference == name);
+            scene.target.fault(broken.then(Fault::Status(500)));
+            scene.journal().clear();
+            let cause = scene.run().failed_alone("group/app");
+            let is_named = cause.contains(&format!("delete group/app@{digest} there"));
+            assert_eq!(is_named, !whole_repository, "{cause}");
+        }
+    }
+}
