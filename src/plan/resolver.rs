@@ -13,7 +13,7 @@ use crate::error::Remedy;
 use crate::error::{Error, Kind};
 use crate::image::manifest::{Descriptor, Extent, Manifest};
 use crate::image::platforms::Platforms;
-use crate::image::reference::{Digest, Location, Repository};
+use crate::image::reference::{Algorithm, Digest, Location, Repository, TagOrDigest};
 use crate::store::Head;
 use crate::store::{Inspector, Source, Target};
 
@@ -122,6 +122,7 @@ impl Resolver {
     async fn find(&self, request: &Request, at_target: Vec<AtTarget>) -> Found {
         // A target that cannot be asked cannot be pushed to: the source is left alone.
         if at_target.iter().all(|answer| matches!(answer, AtTarget::Failed(_))) {
+            let at_target = self.name_what_is_damaged(request, at_target).await;
             return Found { states: compare(at_target, None), levels: None };
         }
         let closely = request.platforms.are_looked_for();
@@ -163,6 +164,37 @@ impl Resolver {
         }
     }
 
+    /// A registry answers 500 for a tag whose manifest's file is damaged, and does so whatever it is sent (distribution):
+    /// names that manifest, if it is the one that is wanted.
+    async fn name_what_is_damaged(&self, request: &Request, at_target: Vec<AtTarget>) -> Vec<AtTarget> {
+        let is_broken =
+            |answer: &AtTarget| matches!(answer, AtTarget::Failed(error) if error.status == Some(500));
+        if !at_target.iter().any(is_broken) {
+            return at_target;
+        }
+        let Some(wanted) = self.digest_at_source(request).await else { return at_target };
+        let named = at_target.into_iter().zip(&request.destinations).map(|(answer, location)| async {
+            if !is_broken(&answer) {
+                return answer;
+            }
+            let manifest = |digest: &Digest| Location {
+                repository: location.repository.clone(),
+                name: TagOrDigest::Digest(digest.clone()),
+            };
+            let _permit = self.permit_for_target().await;
+            let by_digest = manifest(&wanted);
+            let Err(error) = self.target.resolve(&by_digest).await else { return answer };
+            // Of a manifest that nobody has such a registry says that it is absent.
+            let nothing = manifest(&Digest::of(Algorithm::Sha256, b""));
+            if error.status != Some(500) || !matches!(self.target.resolve(&nothing).await, Ok(Head::Absent)) {
+                return answer;
+            }
+            let error = Error { kind: Kind::Corrupt, ..error };
+            AtTarget::Failed(error.with_remedy(Remedy::DeleteManifest(by_digest)))
+        });
+        join_all(named).await
+    }
+
     /// Fails the names that other content has.
     fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
         for ((state, name), location) in found.states.iter_mut().zip(names).zip(&request.destinations) {
@@ -198,11 +230,16 @@ impl Resolver {
     /// What the target should have, if that can be told without fetching it: by the pin, or by a HEAD at the
     /// source, which is asked only where the target has something to compare it with.
     async fn wanted_digest(&self, request: &Request, at_target: &[AtTarget]) -> Option<Digest> {
+        if request.reference.digest.is_none() && !at_target.iter().any(|a| matches!(a, AtTarget::Digest(_))) {
+            return None;
+        }
+        self.digest_at_source(request).await
+    }
+
+    /// The digest that the image has by its pin, or by a HEAD at the source.
+    async fn digest_at_source(&self, request: &Request) -> Option<Digest> {
         if let Some(pin) = &request.reference.digest {
             return Some(pin.clone());
-        }
-        if !at_target.iter().any(|a| matches!(a, AtTarget::Digest(_))) {
-            return None;
         }
         let _permit = self.permit_for(&request.source.store).await;
         match request.source.store.resolve(&request.source.place(&request.reference.location())).await {

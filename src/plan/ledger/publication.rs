@@ -72,7 +72,11 @@ impl<E: Clone> Ledger<E> {
             }
         }
         for digest in put {
-            self.parts.insert((repository, Part::Manifest(digest)), PartState::There);
+            // The root of one image may be a manifest below another's, which that one is putting as well.
+            let known = self.parts.insert((repository, Part::Manifest(digest)), PartState::There);
+            if let Some(PartState::Putting(waiting)) = known {
+                woken.extend(waiting);
+            }
         }
         woken.into_iter().map(Step::Publish).collect()
     }

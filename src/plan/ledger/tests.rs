@@ -259,6 +259,20 @@ fn two_tags_of_one_image_do_not_put_what_they_share_at_once() {
     assert!(book.0.is_put(second, &digest(1_002)) && !book.0.is_put(second, &digest(1_001)));
 }
 
+#[test]
+fn a_tag_whose_root_is_below_two_indexes_leaves_none_of_them_waiting() {
+    let mut book = Book::new();
+    let a = book.repository("a");
+    let (first, _) = book.0.admit(a, &[], vec![part(1)]);
+    let (second, _) = book.0.admit(a, &[], vec![part(1)]);
+    let (child, _) = book.0.admit(a, &[], Vec::new());
+    assert!(book.0.begin_publication(first) && book.0.begin_publication(child));
+    assert!(!book.0.begin_publication(second));
+    assert_eq!(book.0.ended_publication(child, vec![digest(1_001)]), [Step::Publish(second)]);
+    assert!(book.0.begin_publication(second));
+    assert_eq!(book.0.ended_publication(first, vec![digest(1_001)]), []);
+}
+
 /// What happens next, drawn from all that can.
 #[derive(Debug, Clone)]
 struct Draw {
@@ -266,11 +280,21 @@ struct Draw {
     what: Index,
 }
 
+/// What one delivery is of.
+#[derive(Debug, Clone)]
+struct Wanted {
+    repository: usize,
+    blobs: BTreeSet<usize>,
+    /// Manifests below the root.
+    parts: BTreeSet<usize>,
+    /// The root, where others have it below theirs.
+    root: Option<usize>,
+}
+
 #[derive(Debug, Clone)]
 struct Graph {
     shared: bool,
-    /// Repository, blobs, manifests below the root.
-    deliveries: Vec<(usize, BTreeSet<usize>, BTreeSet<usize>)>,
+    deliveries: Vec<Wanted>,
     /// Blobs that a repository holds beforehand, known before anything else happens or later.
     held: Vec<(usize, usize, bool)>,
     draws: Vec<Draw>,
@@ -280,7 +304,14 @@ struct Graph {
 
 fn graph() -> impl Strategy<Value = Graph> {
     let set = |most: usize| proptest::collection::btree_set(0..most, 0..4);
-    let deliveries = proptest::collection::vec((0..3_usize, set(6), set(3)), 1..8);
+    let root = proptest::option::weighted(0.3, 0..3_usize);
+    let wanted = (0..3_usize, set(6), set(3), root).prop_map(|(repository, blobs, mut parts, root)| {
+        if root.is_some() {
+            parts.clear();
+        }
+        Wanted { repository, blobs, parts, root }
+    });
+    let deliveries = proptest::collection::vec(wanted, 1..8);
     let held = proptest::collection::vec((0..6_usize, 0..4_usize, any::<bool>()), 0..3);
     let draw = (any::<Index>(), any::<Index>()).prop_map(|(which, what)| Draw { which, what });
     let draws = proptest::collection::vec(draw, 60..200);
@@ -300,7 +331,7 @@ struct World {
     /// What the target really has.
     there: BTreeSet<(usize, usize)>,
     parts_there: BTreeSet<(usize, usize)>,
-    wanted: BTreeMap<DeliveryId, (usize, BTreeSet<usize>, BTreeSet<usize>)>,
+    wanted: BTreeMap<DeliveryId, Wanted>,
     outcomes: BTreeMap<DeliveryId, Result<(), &'static str>>,
     sent: BTreeMap<(usize, usize), usize>,
     /// Reasons to send a blob again.
@@ -399,7 +430,7 @@ impl World {
     }
 
     fn end_publication(&mut self, delivery: DeliveryId, draw: &Draw, bad: bool) {
-        let (repository, blobs, parts) = self.wanted[&delivery].clone();
+        let Wanted { repository, blobs, parts, root } = self.wanted[&delivery].clone();
         for blob in &blobs {
             assert!(self.is_there(repository, *blob), "a tag before all that it names");
         }
@@ -415,7 +446,8 @@ impl World {
         for part in &parts {
             assert!(self.parts_there.contains(&(repository, *part)), "a tag before a manifest below it");
         }
-        let put = put.iter().map(|part| digest(1_000 + part)).collect();
+        self.parts_there.extend(root.map(|root| (repository, root)));
+        let put = put.iter().chain(&root).map(|part| digest(1_000 + part)).collect();
         let steps = self.ledger.ended_publication(delivery, put);
         self.take(steps);
         assert!(self.ledger.settle(delivery));
@@ -483,8 +515,8 @@ fn play(graph: &Graph) {
     };
     hold(&mut world, true);
     let mut draws = graph.draws.iter().cycle();
-    let admit = |world: &mut World,
-                 (repository, blobs, parts): &(usize, BTreeSet<usize>, BTreeSet<usize>)| {
+    let admit = |world: &mut World, wanted: &Wanted| {
+        let Wanted { repository, blobs, parts, .. } = wanted;
         let ids: Vec<BlobId> = blobs.iter().map(|blob| world.ledger.blob_id(&digest(*blob), 1).0).collect();
         for id in &ids {
             let steps = world.ledger.new_source(*id);
@@ -492,7 +524,7 @@ fn play(graph: &Graph) {
         }
         let parts_of = parts.iter().map(|number| part(*number)).collect();
         let (id, steps) = world.ledger.admit(repositories[*repository], &ids, parts_of);
-        world.wanted.insert(id, (*repository, blobs.clone(), parts.clone()));
+        world.wanted.insert(id, wanted.clone());
         world.take(steps);
     };
     let (early, late) = graph.deliveries.split_at(graph.deliveries.len() / 2);

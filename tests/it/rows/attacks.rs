@@ -89,6 +89,24 @@ fn a_blob_that_has_landed_is_there_whatever_the_closing_request_was_answered() {
 }
 
 #[test]
+fn a_blob_that_has_landed_is_asked_for_again_where_the_question_fails_for_once() {
+    for status in [202, 409] {
+        for trouble in [Fault::Status(502), Fault::HangUp(crate::support::Cut::Rst)] {
+            let image = Image::generated(Kind::Oci, 7, &[40_000]);
+            let layer = image.blobs[1].digest.clone();
+            let answer =
+                if status == 409 { Fault::FailAfterwards(status) } else { Fault::ChangeStatus(status) };
+            let rule = on(Op::UploadPut).digest(&layer).then(answer);
+            let images = [("quay.io/group/app:1", image)];
+            let scene = Scene::with(Net::new(), &images, |s| s, |t| t.rule(rule));
+            scene.target.fault(on(Op::BlobHead).digest(&layer).times(1).then(trouble));
+            scene.run().done();
+            assert_eq!(puts_of(scene.journal(), &layer).len(), 1, "{}", scene.journal().dump());
+        }
+    }
+}
+
+#[test]
 fn a_blob_in_pieces_that_has_landed_is_there_too() {
     for status in [400, 409, 500] {
         let scene = Scene::with(

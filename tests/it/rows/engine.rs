@@ -1,6 +1,8 @@
 //! What one repository, one media type, one manifest or one blob has wrong is its own and nobody else's; and what is
 //! there already is not sent.
 
+use std::time::Duration;
+
 use mirror_images::output::report::Exit;
 
 use crate::scene::{Scene, parameter};
@@ -185,5 +187,54 @@ fn a_manifest_that_is_taken_and_damaged_all_the_same_is_found_out_before_it_gets
         assert!(cause.contains(&format!("delete group/first@{damaged} there")), "{cause}");
         scene.journal().clear();
         scene.heal();
+    }
+}
+
+/// Two indexes with a manifest in common, which has a tag of its own too, as `app:1-amd64` has beside `app:1`.
+#[test]
+fn a_manifest_below_two_indexes_that_has_a_tag_of_its_own_keeps_none_of_them_waiting() {
+    let part = |seed| Image::generated(Kind::Oci, seed, &[900]);
+    let index = |other| {
+        let parts =
+            vec![Child::platform("linux/amd64", part(1)), Child::platform("linux/arm64", part(other))];
+        Image::index(Kind::Oci, parts)
+    };
+    let images = [
+        ("quay.io/group/app:1", index(2)),
+        ("quay.io/group/app:2", index(3)),
+        ("quay.io/group/app:1-amd64", part(1)),
+    ];
+    let scene = Scene::new(&images);
+    // The tag is there while the first index puts the manifest and the second waits for that.
+    let shared = on(Op::ManifestPut).when(|call| call.reference.contains(':'));
+    scene.target.fault(shared.then(Fault::DelayHeaders(Duration::from_millis(600))));
+    scene
+        .target
+        .fault(on(Op::ManifestPut).tag("1-amd64").then(Fault::DelayHeaders(Duration::from_millis(200))));
+    let run = scene.run().done();
+    assert_eq!(run.report.copied, 3, "{}", run.report);
+}
+
+/// As where a file in the registry's storage is damaged: it is named, and what else may answer so is not.
+#[test]
+fn a_root_that_is_damaged_at_the_target_is_named_with_what_helps() {
+    let image = Image::generated(Kind::Oci, 5, &[900]);
+    let digest = image.digest();
+    for whole_repository in [false, true] {
+        for repairs in [false, true] {
+            let images = [("quay.io/group/app:1", image.clone()), ("quay.io/group/other:1", image.clone())];
+            let scene = Scene::new(&images).retries(0);
+            scene.run().done();
+            let scene = if repairs { scene.flag("--repair") } else { scene };
+            let broken = on(Op::ManifestHead).repo("group/app");
+            let name = digest.clone();
+            let broken =
+                broken.when(move |call| whole_repository || call.reference == "1" || call.reference == name);
+            scene.target.fault(broken.then(Fault::Status(500)));
+            scene.journal().clear();
+            let cause = scene.run().failed_alone("group/app");
+            let is_named = cause.contains(&format!("delete group/app@{digest} there"));
+            assert_eq!(is_named, !whole_repository, "{cause}");
+        }
     }
 }

@@ -43,12 +43,27 @@ pub(in crate::store::registry) struct Introduction {
     introduced: bool,
     /// It has shown a second token.
     renewed: bool,
+    /// How many tokens have run out before they were shown, as happens where a host lets requests wait.
+    outlived: u32,
 }
+
+/// Most tokens of one request that may run out before they are shown.
+const OUTLIVED_MAX: u32 = 20;
 
 impl Introduction {
     /// Of a request that renews no token, if that is so.
     pub(crate) fn with_one_token(one_token: bool) -> Self {
-        Self { introduced: false, renewed: one_token }
+        Self { introduced: false, renewed: one_token, outlived: 0 }
+    }
+
+    /// Whether another token may be shown after this one was refused. One that has run out says nothing of the next.
+    fn may_renew(&mut self, spent: &TokenCell) -> bool {
+        let is_old = spent.get().is_some_and(|token| !token.is_fresh());
+        if is_old && self.outlived < OUTLIVED_MAX {
+            self.outlived += 1;
+            return true;
+        }
+        !std::mem::replace(&mut self.renewed, true)
     }
 }
 
@@ -149,8 +164,7 @@ impl Authenticator {
                 *lock(&self.challenge) = Some(challenge);
                 Ok(())
             }
-            (Proof::Token(_, spent), Ok(challenge)) if !introduction.renewed => {
-                introduction.renewed = true;
+            (Proof::Token(_, spent), Ok(challenge)) if introduction.may_renew(spent) => {
                 self.tokens.renew(scopes, spent, challenge.scope());
                 *lock(&self.challenge) = Some(challenge);
                 Ok(())

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
@@ -75,6 +76,32 @@ async fn a_request_that_is_not_let_in_with_two_tokens_is_given_up() {
     assert_eq!((server.count("/v2/"), server.count("GET /token")), (3, 2));
     assert_eq!(error.kind, Kind::Unauthorized);
     assert!(matches!(error.remedy.as_deref(), Some(Remedy::LogIn(host)) if host.as_str() == server.host));
+}
+
+#[tokio::test]
+async fn a_token_that_has_run_out_before_it_was_shown_is_not_counted() {
+    // Two requests wait for longer than their token lives, as at a host that has asked for a pause.
+    let lifetime = Duration::from_secs(1);
+    let tokens = Arc::new(AtomicUsize::new(0));
+    let server = Canned::start(move |head| {
+        let realm = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+        if head.starts_with("GET /token") {
+            let number = tokens.fetch_add(1, Ordering::Relaxed) + 1;
+            let seconds = lifetime.as_secs();
+            return (200, String::new(), format!(r#"{{"token":"token-{number}","expires_in":{seconds}}}"#));
+        }
+        let is_late = head.contains("Bearer token-1") || head.contains("Bearer token-2");
+        if is_late {
+            std::thread::sleep(lifetime);
+        }
+        if head.contains("Bearer") && !is_late {
+            return (200, String::new(), String::new());
+        }
+        (401, format!("WWW-Authenticate: Bearer realm=\"http://{realm}/token\"\r\n"), String::new())
+    })
+    .await;
+    get(&registry(&server.host, None)).await.unwrap();
+    assert_eq!((server.count("/v2/"), server.count("GET /token")), (4, 3));
 }
 
 #[tokio::test]

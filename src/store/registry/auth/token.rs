@@ -115,7 +115,7 @@ impl Token {
         Ok(Self { value: Secret::new(value), renew: Instant::now() + usable })
     }
 
-    fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         Instant::now() < self.renew
     }
 

@@ -33,7 +33,9 @@ impl Registry {
             },
             Err(error) => error,
         };
-        if leaves_doubt(&error) && self.has_landed(repository, blob).await { Ok(()) } else { Err(error) }
+        let patient = !error.kind.may_pass();
+        let has_landed = leaves_doubt(&error) && self.has_landed(repository, blob, patient).await;
+        if has_landed { Ok(()) } else { Err(error) }
     }
 
     /// Why an answer of success is not believed.
@@ -54,13 +56,18 @@ impl Registry {
         Some(Error { status: Some(status.as_u16()), ..self.error(kind, doing, why) })
     }
 
-    /// Whether the repository has the blob in its size, asked once.
-    async fn has_landed(&self, repository: &Repository, blob: &Descriptor) -> bool {
+    /// Whether the repository has the blob in its size. It is asked once where the blob is sent again otherwise, and with
+    /// patience where it would fail.
+    async fn has_landed(&self, repository: &Repository, blob: &Descriptor, patient: bool) -> bool {
         let (digest, size) = (&blob.digest, blob.size);
         let action = format!("HEAD blob {digest} of {repository}");
         let path = blobs::path(repository, digest);
         let call = self.call(Method::HEAD, Purpose::Blob, repository, path, action);
-        let answer = self.ask_in_turn(&call, &mut Patience::new(&self.policy)).await;
+        let answer = if patient {
+            self.ask(&call).await
+        } else {
+            self.ask_in_turn(&call, &mut Patience::new(&self.policy)).await
+        };
         let length = answer.ok().filter(|response| !is_web_page(response.headers()));
         let length = length
             .and_then(|response| response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok());
