@@ -13,6 +13,7 @@ pub mod plan;
 
 pub mod check;
 pub mod mirror;
+pub mod survey;
 
 pub mod events;
 pub mod output;
@@ -34,13 +35,14 @@ use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
 use crate::mirror::Limits;
-use crate::options::{Choice, ConfigOptions, Options};
+use crate::options::{Choice, ConfigOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
 use crate::output::report::Report;
 use crate::plan::Request;
 use crate::selection::catalog::Selection;
 use crate::selection::choose;
 use crate::store::Target;
+use crate::survey::{Pinning, Verification};
 use crate::util::open_files;
 
 /// The images that the options choose: from the catalog, by name, or both.
@@ -55,7 +57,8 @@ pub fn select(options: &Options) -> Result<Selection> {
         selection.warnings.extend(told);
     }
     let selection = told(&options.choice, selection)?;
-    check_mirrors(options, &selection)?;
+    let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
+    check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
 }
 
@@ -100,7 +103,7 @@ pub async fn run(
     let limits = limits(options);
     let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
     let report = Report::new(&options.target, finished, began.elapsed());
-    report.without(selection.gone.len(), options.platforms.not_found())
+    report.without(selection.gone.len(), options.platforms.not_found()).with_pins(&options.pins)
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
@@ -108,7 +111,29 @@ pub async fn check(options: &Options, selection: &Selection, listener: Listener)
     let (target, requests) = requests(options, selection);
     let (name, limits) = (options.target.to_string(), limits(options));
     let found = check::check(name, requests, target, options.rules, limits, &listener).await;
-    found.without(selection.gone.len(), options.platforms.not_found())
+    found.without(selection.gone.len(), options.platforms.not_found()).with_pins(&options.pins)
+}
+
+/// Asks sources whether each image of a catalog is what it should be.
+///
+/// # Errors
+/// As [`survey::questions`] has them: a catalog that cannot be read, or a release that it does not know.
+pub async fn verify_catalog(options: &VerifyOptions, listener: Listener) -> Result<Verification> {
+    let questions = survey::questions(&options.asked, &options.pins)?;
+    Ok(survey::verify(options, questions, &listener).await)
+}
+
+/// Asks sources which digest each image of a catalog has. `interrupted` ends that early, with what is known by then.
+///
+/// # Errors
+/// As [`verify_catalog`] has them.
+pub async fn pin_catalog(
+    options: &PinOptions,
+    listener: Listener,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Pinning> {
+    let questions = survey::questions(&options.asked, &options.pins)?;
+    Ok(survey::pin(options, questions, &listener, interrupted).await)
 }
 
 fn limits(options: &Options) -> Limits {

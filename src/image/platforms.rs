@@ -65,7 +65,7 @@ impl fmt::Display for Platform {
 impl Platform {
     /// Whether `there`, as an index has it, is this one. A variant that nobody names matters to nobody; v8 is the
     /// one that arm64 has without saying so.
-    fn is(&self, there: &str) -> bool {
+    pub fn is(&self, there: &str) -> bool {
         let Some(rest) = there.strip_prefix(&self.system) else { return false };
         let silent = self.system == "linux/arm64" && self.variant.as_deref() == Some("v8");
         match (rest.strip_prefix('/'), &self.variant) {

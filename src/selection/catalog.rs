@@ -18,6 +18,8 @@ mod deployment;
 mod gone;
 mod minor;
 mod patches;
+mod pins;
+mod references;
 mod rules;
 mod schema;
 mod select;
@@ -26,6 +28,8 @@ pub use deployment::Deployment;
 pub use gone::Gone;
 pub use minor::{Minor, ranges};
 pub use patches::{Earlier, PatchRelease};
+pub use pins::{Pin, PinnedPlatform, Pins, PinsError};
+pub use references::References;
 pub use rules::{AddonFields, Features, Rules};
 pub use schema::{
     Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources, Unlisted,
