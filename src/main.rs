@@ -89,6 +89,9 @@ fn main_job(cli: Cli) -> Result<u8> {
     if options.mode == Mode::DryRun {
         let dry_run = DryRun { options: &options, selection: &selection };
         let printed = in_form(options.output.format, &dry_run).and_then(|text| print(&text));
+        if let Some(sizes) = dry_run.sizes().filter(|_| !options.output.quiet) {
+            let _ = writeln!(io::stderr(), "{sizes}");
+        }
         let status = write_report(&options.output, &dry_run, Exit::Done as u8);
         return printed.map(|()| status);
     }

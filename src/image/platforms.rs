@@ -127,6 +127,11 @@ impl Platforms {
         wants
     }
 
+    /// Whether a platform is among them, by a record of it: it counts for no index that was looked at.
+    pub fn includes(&self, there: &str) -> bool {
+        self.is_all() || self.wanted.iter().any(|platform| platform.is(there))
+    }
+
     /// The named platforms that none of the indexes has which were looked at; none while there was no such index.
     pub fn not_found(&self) -> Vec<String> {
         if !self.seen.index.load(Ordering::Relaxed) {

@@ -176,26 +176,40 @@ impl Image {
     }
 }
 
+/// A rule that a document breaks: why, and the keys that lead to where it does.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub path: Vec<String>,
+    pub why: String,
+}
+
+impl Broken {
+    pub(super) fn at<const N: usize>(path: [&dyn fmt::Display; N], why: String) -> Self {
+        Self { path: path.map(ToString::to_string).into(), why }
+    }
+}
+
 impl Kubernetes {
     /// The first rule that the document breaks.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Broken> {
         for (minor, patches) in &self.minors {
+            let broken = |why| Err(Broken::at([&"kubernetes", minor], why));
             let first = patches.since.get(&Full(minor.patch(0)));
             if !first.is_some_and(|c| c.coredns.is_some() && c.etcd.is_some() && c.pause.is_some()) {
-                return Err(format!(
+                return broken(format!(
                     "{minor} lacks a `since` of {minor}.0 that names coredns, etcd and pause"
                 ));
             }
             // A query may ask for every patch up to it.
             if patches.latest.0.patch > PATCH_MAX {
-                return Err(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
+                return broken(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
             }
             for Full(version) in patches.since.keys().chain([&patches.latest]).chain(&patches.verified) {
                 if Minor::of(version) != *minor {
-                    return Err(format!("{version} stands below {minor}"));
+                    return broken(format!("{version} stands below {minor}"));
                 }
                 if *version > patches.latest.0 {
-                    return Err(format!("{version} is newer than the `latest` of {minor}"));
+                    return broken(format!("{version} is newer than the `latest` of {minor}"));
                 }
             }
         }
@@ -205,12 +219,14 @@ impl Kubernetes {
 
 impl Release {
     /// The first rule that the document breaks.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Broken> {
         if self.kubernetes.is_empty() || !self.kubernetes.is_sorted_by(|a, b| a < b) {
-            return Err("`kubernetes` lists minors, each once and ascending".to_owned());
+            let why = "`kubernetes` lists minors, each once and ascending".to_owned();
+            return Err(Broken::at([&"kubernetes"], why));
         }
         if Minor::of(&self.patch.0) != self.kubeone {
-            return Err(format!("`patch` {} is not of KubeOne {}", self.patch.0, self.kubeone));
+            let why = format!("`patch` {} is not of KubeOne {}", self.patch.0, self.kubeone);
+            return Err(Broken::at([&"patch"], why));
         }
         let supported: BTreeSet<_> = self.kubernetes.iter().collect();
         let names = |of: &str, minors: BTreeSet<&Minor>| {
@@ -221,25 +237,27 @@ impl Release {
             }
         };
         if let Some(sandbox) = &self.sandbox {
-            names("`sandbox`", sandbox.keys().collect())?;
+            names("`sandbox`", sandbox.keys().collect()).map_err(|why| Broken::at([&"sandbox"], why))?;
         }
         for EtcdImage { from, below, .. } in &self.etcd {
             if from >= below {
-                return Err(format!(
-                    "`etcd` has a `from` of {} that is not before `below`, {}",
-                    from.0, below.0
-                ));
+                let why =
+                    format!("`etcd` has a `from` of {} that is not before `below`, {}", from.0, below.0);
+                return Err(Broken::at([&"etcd"], why));
             }
         }
-        self.gone.iter().try_for_each(Gone::check)?;
-        self.rules.iter().try_for_each(Rules::check)?;
+        self.gone.iter().try_for_each(Gone::check).map_err(|why| Broken::at([&"gone"], why))?;
+        self.rules.iter().try_for_each(Rules::check).map_err(|why| Broken::at([&"rules"], why))?;
         let mut seen = BTreeSet::new();
-        for (name, resource) in self.base.0.iter().chain(&self.optional.0) {
-            if let Image::ByMinor(images) = &resource.image {
-                names(&format!("the image of {name}"), images.keys().collect())?;
-            }
-            if !seen.insert(name) {
-                return Err(format!("{name} is in both groups"));
+        for (group, resources) in [("base", &self.base), ("optional", &self.optional)] {
+            for (name, resource) in &resources.0 {
+                if let Image::ByMinor(images) = &resource.image {
+                    names(&format!("the image of {name}"), images.keys().collect())
+                        .map_err(|why| Broken::at([&group, name], why))?;
+                }
+                if !seen.insert(name) {
+                    return Err(Broken::at([&group, name], format!("{name} is in both groups")));
+                }
             }
         }
         self.check_patches()
