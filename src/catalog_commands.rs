@@ -9,7 +9,7 @@ use mirror_images::output::file::{self, Holds, check_place};
 use mirror_images::output::info::{Info, today};
 use mirror_images::output::report::Exit;
 use mirror_images::progress::Display;
-use mirror_images::selection::catalog::Catalog;
+use mirror_images::selection::catalog::{Catalog, json_schema};
 use mirror_images::store::registry::credentials::end_helpers;
 use mirror_images::{pin_catalog, verify_catalog};
 use tokio::runtime::Runtime;
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: CatalogArgs) -> Result<u8> {
         Some(CatalogCommand::Info(arguments)) => info(&arguments),
         Some(CatalogCommand::Verify(arguments)) => verify(arguments),
         Some(CatalogCommand::Pin(arguments)) => pin(arguments),
-        Some(CatalogCommand::Schema) => print("{}\n").map(|()| Exit::Done as u8),
+        Some(CatalogCommand::Schema) => print(&json_schema()).map(|()| Exit::Done as u8),
     }
 }
 

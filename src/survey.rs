@@ -32,8 +32,10 @@ use crate::store::registry::{Error, Head, Kind};
 #[derive(Debug)]
 pub(crate) struct Question {
     reference: Reference,
-    /// Why it can be had nowhere any more, where that is so and no mirror is named that may have kept it.
+    /// Why it can be had nowhere any more, where that is so.
     gone: Option<Gone>,
+    /// A mirror is asked for it, which may have kept what is gone.
+    is_mirrored: bool,
     /// What is recorded of it.
     pin: Option<Pin>,
     place: Place,
@@ -54,7 +56,8 @@ pub(crate) fn questions(asked: &Asked, pins: &Pins) -> Result<Vec<Question>> {
     check_mirrors(&asked.access.mirrors, &hosts)?;
     let mut sources = Sources::new(asked.access.clone());
     let questions = all.references.into_iter().map(|(reference, gone)| Question {
-        gone: gone.filter(|_| !sources.is_mirrored(&reference.host)),
+        gone,
+        is_mirrored: sources.is_mirrored(&reference.host),
         pin: pins.get(&reference).cloned(),
         place: sources.place(&reference.host),
         reference,

@@ -17,6 +17,7 @@ use crate::util::{input, yaml};
 
 mod deployment;
 mod gone;
+mod json_schema;
 mod minor;
 mod patches;
 mod pins;
@@ -27,6 +28,7 @@ mod select;
 
 pub use deployment::Deployment;
 pub use gone::Gone;
+pub use json_schema::json_schema;
 pub use minor::{Minor, ranges};
 pub use patches::{Earlier, PatchRelease};
 pub use pins::{Pin, PinnedPlatform, Pins, PinsError};

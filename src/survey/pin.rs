@@ -29,7 +29,7 @@ pub struct Pinning {
     pub missing: usize,
     /// Likewise, as it could not be found out what they have.
     pub failed: usize,
-    /// Not asked about, for they can be had nowhere any more.
+    /// Left out, for they can be had nowhere any more.
     pub gone: usize,
     pub interrupted: bool,
     /// All records, with those that nobody was asked about.
@@ -74,7 +74,7 @@ pub(crate) async fn pin(
     let total = questions.len();
     listener(Event::Asking { done: 0, total });
     let (gone, questions): (Vec<Question>, Vec<Question>) =
-        questions.into_iter().partition(|question| question.gone.is_some());
+        questions.into_iter().partition(|question| question.gone.is_some() && !question.is_mirrored);
     let mut pinning = Pinning::new(Pins::clone(&options.pins));
     gone.iter().for_each(|question| pinning.take(question.record(Recorded::Gone), None));
     let ask = |question: Question| async move { question.pin(options.platforms).await };
@@ -104,7 +104,10 @@ impl Question {
             Ok(seen) => seen,
             Err(error) => return (self.failure(&error), None),
         };
-        let Seen::Digest(digest, manifest) = seen else { return (self.record(Recorded::Missing), None) };
+        let Seen::Digest(digest, manifest) = seen else {
+            let result = if self.gone.is_some() { Recorded::Gone } else { Recorded::Missing };
+            return (self.record(result), None);
+        };
         let was = self.pin.as_ref().and_then(|pin| pin.digest.as_ref());
         let is_same = was == Some(&digest);
         let knows_platforms = self.pin.as_ref().is_some_and(|pin| !pin.platforms.is_empty());
@@ -249,7 +252,7 @@ impl fmt::Display for Pinning {
             (self.moved, "moved"),
             (self.missing, "missing"),
             (self.failed, "failed"),
-            (self.gone, "gone and not asked about"),
+            (self.gone, "gone as the catalog says"),
         ] {
             if number > 0 {
                 write!(f, ", {number} {what}")?;

@@ -110,7 +110,9 @@ impl Question {
         };
         let line = self.line();
         match seen {
-            Seen::Absent if self.gone.is_some() => Line { state: Standing::Gone, ..line },
+            Seen::Absent if self.gone.is_some() => {
+                Line { state: Standing::Gone, gone_since: self.gone_since(), ..line }
+            }
             Seen::Absent => Line { state: Standing::Missing, ..line },
             Seen::Untold => {
                 let cause = "its registry tells no digest without a pull, which is not spent".to_owned();
@@ -129,6 +131,10 @@ impl Question {
         }
     }
 
+    fn gone_since(&self) -> Option<String> {
+        self.gone.as_ref().map(|gone| text::printable(&gone.since))
+    }
+
     /// A line about an image of which nothing else is known.
     fn line(&self) -> Line {
         Line {
@@ -138,7 +144,7 @@ impl Question {
             pinned_digest: self.pin.as_ref().and_then(|pin| pin.wanted()).cloned(),
             lacks: Vec::new(),
             platforms_unknown: false,
-            gone_since: self.gone.as_ref().map(|gone| text::printable(&gone.since)),
+            gone_since: None,
             cause: None,
             may_pass: None,
         }
@@ -152,13 +158,15 @@ impl Question {
     fn there(&self, digest: Digest, lacks: Option<Vec<String>>) -> Line {
         let line = self.line();
         let state = match &line.pinned_digest {
-            _ if self.gone.is_some() => Standing::Back,
+            _ if self.gone.is_some() && !self.is_mirrored => Standing::Back,
             Some(pinned) if *pinned != digest => Standing::Moved,
             _ if lacks.as_ref().is_some_and(|lacks| !lacks.is_empty()) => Standing::Lacking,
             _ => Standing::There,
         };
         let platforms_unknown = lacks.is_none();
-        Line { state, digest: Some(digest), lacks: lacks.unwrap_or_default(), platforms_unknown, ..line }
+        let gone_since = self.gone_since().filter(|_| state == Standing::Back);
+        let lacks = lacks.unwrap_or_default();
+        Line { state, digest: Some(digest), lacks, platforms_unknown, gone_since, ..line }
     }
 
     /// Which platforms an image of this digest is without: of those that are `wanted`, or else of those that are recorded

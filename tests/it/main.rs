@@ -37,6 +37,7 @@ mod schedules;
 mod set_ups;
 mod strangers;
 mod support_works;
+mod survey;
 mod table;
 mod tokens;
 mod trial;

@@ -9,7 +9,7 @@ use super::schema::Broken;
 use super::{Full, Image, Minor, Release, Resources};
 
 /// One that is not the newest.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchRelease {
     pub patch: Full,
@@ -20,7 +20,7 @@ pub struct PatchRelease {
 }
 
 /// What the patch releases `from` to `to` have in place of the newest one's.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Earlier {
     pub from: Full,

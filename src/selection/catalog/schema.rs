@@ -14,7 +14,7 @@ use crate::image::reference::Reference;
 const PATCH_MAX: u64 = 199;
 
 /// The `kubernetes` document: what kubeadm needs beside the four images that are named after the version.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kubernetes {
     #[serde(rename = "kubernetes")]
@@ -22,7 +22,7 @@ pub struct Kubernetes {
 }
 
 /// The patches of one minor of Kubernetes.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Patches {
     /// The newest one known.
@@ -34,7 +34,7 @@ pub struct Patches {
 }
 
 /// What a patch changed.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Changes {
     pub coredns: Option<Reference>,
@@ -68,7 +68,7 @@ impl Patches {
 }
 
 /// A document of one KubeOne release.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     pub kubeone: Minor,
@@ -125,7 +125,7 @@ impl Release {
 }
 
 /// The etcd of some versions of Kubernetes: of `from` and newer ones, up to those before `below`.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdImage {
     pub from: Full,
@@ -134,7 +134,7 @@ pub struct EtcdImage {
 }
 
 /// An image that addons name themselves.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unlisted {
     pub addons: Vec<String>,
@@ -152,7 +152,7 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Resources(pub Vec<(String, Resource)>);
 
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The addons that deploy it; none for an image that KubeOne lists all the same.
