@@ -27,6 +27,7 @@ mod kill;
 mod main_job;
 mod memory;
 mod output;
+mod pins;
 mod platforms;
 mod privacy;
 mod proxies;
