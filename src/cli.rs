@@ -99,8 +99,8 @@ Environment:
 
 Exit status:
   0    all done
-  1    some images failed, --check found something to do, no image has a platform
-       that is named, or the result or the report could not be written
+  1    some images failed, --check or catalog verify found something, no image has a
+       platform that is named, or the result or the report could not be written
   2    wrong use; nothing was requested
   3    the target refused everything (credentials, read-only, unreachable)
   130  interrupted (143 by SIGTERM, 129 by SIGHUP)";
@@ -307,7 +307,7 @@ pub struct OutputArgs {
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", id = "log_format")]
     pub log_format: Format,
 
-    /// Say more: retries and waits; twice, every request. In a dry run, who asks for each image
+    /// Say more: retries and waits; twice, every request. In a dry run, who asks for each image; in catalog verify, every image
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -376,6 +376,14 @@ mod tests {
         }
         assert_eq!(cli(&["--registry", "config"]).unwrap().selection.registry.as_deref(), Some("config"));
         assert!(matches!(cli(&["catalog"]).unwrap().command, Some(Command::Catalog(_))));
+        let Some(Command::Catalog(catalog)) =
+            cli(&["catalog", "verify", "--platform", "a/b,c/d"]).unwrap().command
+        else {
+            panic!()
+        };
+        let Some(CatalogCommand::Verify(verify)) = catalog.command else { panic!() };
+        assert_eq!((verify.platform.len(), verify.asked.parallel.get()), (2, 16));
+        assert!(cli(&["catalog", "r:5000"]).is_err());
         let Some(Command::Config(config)) = cli(&["config", "--filter", "base", "r:5000"]).unwrap().command
         else {
             panic!()

@@ -92,7 +92,7 @@ impl PinOptions {
             "-: without a FILE the records go to standard output, and a file of that name is ./-"
         );
         let known = match &file {
-            Some(path) if path.exists() => Arc::new(Pins::read(path)?),
+            Some(path) if path.is_file() => Arc::new(Pins::read(path)?),
             _ => Pins::embedded()?,
         };
         Ok(Self {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Pulls, Question, Seen, answers};
 use crate::events::{Event, Listener};
+use crate::image::manifest::Manifest;
 use crate::image::reference::Digest;
 use crate::options::PinOptions;
 use crate::output::report::Exit;
@@ -139,12 +140,7 @@ impl Question {
     }
 
     /// Fills in what only the manifests tell.
-    async fn describe(
-        &self,
-        pin: &mut Pin,
-        digest: &Digest,
-        fetched: Option<crate::image::manifest::Manifest>,
-    ) -> Result<(), Error> {
+    async fn describe(&self, pin: &mut Pin, digest: &Digest, fetched: Option<Manifest>) -> Result<(), Error> {
         let manifest = match fetched {
             Some(manifest) => manifest,
             None => match self.manifest(digest).await {

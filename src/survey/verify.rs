@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Pulls, Question, Seen, answers};
 use crate::events::{Event, Listener};
+use crate::image::manifest::Manifest;
 use crate::image::platforms::Platform;
 use crate::image::reference::Digest;
 use crate::options::VerifyOptions;
@@ -118,16 +119,10 @@ impl Question {
                 let cause = "its registry tells no digest without a pull, which is not spent".to_owned();
                 Line { state: Standing::Failed, cause: Some(cause), may_pass: Some(false), ..line }
             }
-            Seen::Digest(digest, manifest) => {
-                let missing = match manifest {
-                    Some(manifest) => self.lacks(&digest, platforms, Some(&manifest)).await,
-                    None => self.lacks(&digest, platforms, None).await,
-                };
-                match missing {
-                    Ok(lacks) => self.there(digest, lacks),
-                    Err(error) => self.failed(&error),
-                }
-            }
+            Seen::Digest(digest, manifest) => match self.lacks(&digest, platforms, manifest.as_ref()).await {
+                Ok(lacks) => self.there(digest, lacks),
+                Err(error) => self.failed(&error),
+            },
         }
     }
 
@@ -175,7 +170,7 @@ impl Question {
         &self,
         digest: &Digest,
         wanted: &[Platform],
-        fetched: Option<&crate::image::manifest::Manifest>,
+        fetched: Option<&Manifest>,
     ) -> Result<Option<Vec<String>>, Error> {
         let recorded = || self.pin.iter().flat_map(|pin| &pin.platforms).filter_map(|p| p.platform.clone());
         let is_recorded = self.pin.as_ref().is_some_and(|pin| pin.digest.as_ref() == Some(digest));

@@ -21,7 +21,7 @@ pub fn json_schema() -> String {
     #[expect(dead_code, reason = "only its schema is wanted")]
     enum Document {
         Kubernetes(Kubernetes),
-        Release(Release),
+        Release(Box<Release>),
     }
     let mut schema = schema_for!(Document);
     schema.insert("title".to_owned(), "A document of a catalog of mirror-images".into());

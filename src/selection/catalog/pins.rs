@@ -284,7 +284,7 @@ mod tests {
             (of("\n{\"source\":\"quay.io/a/a:1\",\"digest\":\"sha256:abc\"}"), "line 2 column"),
             (of("\n{\"source\":\"quay.io/a/\\u001b[2Ja:1\",\"digest\":\"sha256:HEX\"}"), "\\u{1b}[2J"),
             (
-                of(&r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX"},"#.repeat(2).trim_end_matches(',')),
+                of(r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX"},"#.repeat(2).trim_end_matches(',')),
                 "there is another one",
             ),
             (
