@@ -17,6 +17,7 @@ use crate::output::report::{self, Exit};
 use crate::plan::{
     Blemish, BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket, Tree,
 };
+use crate::selection::catalog::Pins;
 use crate::store::Target;
 use crate::util::text;
 
@@ -50,6 +51,9 @@ pub struct Line {
     /// The digest of the image that it is about, for signatures and the like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refers_to: Option<String>,
+    /// The digest that is recorded of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_digest: Option<Digest>,
     pub state: Standing,
     /// What is missing of what is partial.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +209,7 @@ impl Line {
             source: request.reference.to_string(),
             target: format!("{}/{location}", target.place()),
             refers_to: request.refers_to.as_ref().map(ToString::to_string),
+            pinned_digest: None,
             state: found,
             lacks,
             sparse: matches!(state, State::Sparse(_)),
@@ -246,6 +251,15 @@ impl Check {
     /// As [`report::Report::without`].
     pub fn without(self, gone: usize, platforms_not_found: Vec<String>) -> Self {
         Self { gone, platforms_not_found, ..self }
+    }
+
+    /// As [`report::Report::with_pins`].
+    #[must_use]
+    pub fn with_pins(mut self, pins: &Pins) -> Self {
+        for line in self.images.iter_mut().filter(|line| line.refers_to.is_none()) {
+            line.pinned_digest = pins.digest(&line.source).cloned();
+        }
+        self
     }
 
     pub fn exit(&self) -> Exit {

@@ -10,6 +10,10 @@ use clap_complete::Shell;
 
 use crate::util::text;
 
+mod catalog;
+
+pub use catalog::{AskedArgs, CatalogArgs, CatalogCommand, InfoArgs, PinArgs, VerifyArgs, WhichArgs};
+
 /// Mirror the container images of a KubeOne cluster into a registry of your own.
 ///
 /// Knows, offline, which images a KubeOne cluster of a given Kubernetes version needs; pulls them from where they
@@ -37,8 +41,9 @@ pub struct Cli {
 /// What the program does besides mirroring. A target with one of these names is named by `--registry`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the catalog that the program carries, in the form that --catalog reads
-    Catalog,
+    /// Print the catalog that the program carries, in the form that --catalog reads; tell its span and age, ask whether
+    /// all of it exists, or record digests
+    Catalog(Box<CatalogArgs>),
     /// Print what makes a cluster pull from TARGET what was mirrored there
     Config(Box<ConfigArgs>),
     /// Print completions for a shell
@@ -94,8 +99,8 @@ Environment:
 
 Exit status:
   0    all done
-  1    some images failed, --check found something to do, no image has a platform
-       that is named, or the result or the report could not be written
+  1    some images failed, --check or catalog verify found something, no image has a
+       platform that is named, or the result or the report could not be written
   2    wrong use; nothing was requested
   3    the target refused everything (credentials, read-only, unreachable)
   130  interrupted (143 by SIGTERM, 129 by SIGHUP)";
@@ -201,6 +206,49 @@ pub struct TransferArgs {
     #[arg(short, long, visible_alias = "parallel-image-copy-limit", default_value = "10", value_name = "N")]
     pub parallel: NonZeroUsize,
 
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    /// Hold what is mirrored to the digests in this file instead of those that the program carries; mirror-images
+    /// catalog pin writes such files
+    #[arg(long, value_name = "FILE")]
+    pub pins: Option<PathBuf>,
+
+    /// Take a tag that has moved away from its pinned digest, and say so
+    #[arg(long)]
+    pub accept_moved: bool,
+
+    /// Leave what the target has under a name: where it differs, that name fails
+    #[arg(long)]
+    pub no_clobber: bool,
+
+    /// Copy layers too that are marked as not to be distributed, as those of Windows: from the registry, or else from
+    /// the addresses that the manifest names
+    #[arg(long)]
+    pub include_foreign: bool,
+
+    /// Copy what refers to the images too: signatures, attestations and SBOMs, as the registry lists them or cosign has
+    /// tagged them
+    #[arg(long)]
+    pub referrers: bool,
+
+    /// The target, and only the target, may speak plain HTTP or show a certificate that nobody vouches for
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Log in at the target as this user
+    #[arg(long, value_name = "USER", requires = "password_stdin")]
+    pub username: Option<String>,
+
+    /// Read the password for --username from standard input
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+}
+
+// How sources are reached, and how patiently: of a run, and of whatever asks sources alone.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Transfer")]
+pub struct SourceArgs {
     /// Pull what belongs to HOST from PLACE, such as docker.io=cache.example.com/dockerhub (repeatable; http:// is
     /// allowed in PLACE)
     #[arg(long, value_name = "HOST=PLACE")]
@@ -223,24 +271,6 @@ pub struct TransferArgs {
     #[arg(long, default_value_t = 4, value_name = "MIB", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub max_manifest_size: u8,
 
-    /// Leave what the target has under a name: where it differs, that name fails
-    #[arg(long)]
-    pub no_clobber: bool,
-
-    /// Copy layers too that are marked as not to be distributed, as those of Windows: from the registry, or else from
-    /// the addresses that the manifest names
-    #[arg(long)]
-    pub include_foreign: bool,
-
-    /// Copy what refers to the images too: signatures, attestations and SBOMs, as the registry lists them or cosign has
-    /// tagged them
-    #[arg(long)]
-    pub referrers: bool,
-
-    /// The target, and only the target, may speak plain HTTP or show a certificate that nobody vouches for
-    #[arg(long)]
-    pub insecure: bool,
-
     /// Trust these certificate authorities besides the system's (PEM)
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -248,14 +278,6 @@ pub struct TransferArgs {
     /// Logins, in the form of docker's config.json, looked into before all other places
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
-
-    /// Log in at the target as this user
-    #[arg(long, value_name = "USER", requires = "password_stdin")]
-    pub username: Option<String>,
-
-    /// Read the password for --username from standard input
-    #[arg(long, requires = "username")]
-    pub password_stdin: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -285,7 +307,7 @@ pub struct OutputArgs {
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", id = "log_format")]
     pub log_format: Format,
 
-    /// Say more: retries and waits; twice, every request. In a dry run, who asks for each image
+    /// Say more: retries and waits; twice, every request. In a dry run, who asks for each image; in catalog verify, every image
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -353,7 +375,15 @@ mod tests {
             assert_eq!(parsed.target.as_deref(), Some(target));
         }
         assert_eq!(cli(&["--registry", "config"]).unwrap().selection.registry.as_deref(), Some("config"));
-        assert!(matches!(cli(&["catalog"]).unwrap().command, Some(Command::Catalog)));
+        assert!(matches!(cli(&["catalog"]).unwrap().command, Some(Command::Catalog(_))));
+        let Some(Command::Catalog(catalog)) =
+            cli(&["catalog", "verify", "--platform", "a/b,c/d"]).unwrap().command
+        else {
+            panic!()
+        };
+        let Some(CatalogCommand::Verify(verify)) = catalog.command else { panic!() };
+        assert_eq!((verify.platform.len(), verify.asked.parallel.get()), (2, 16));
+        assert!(cli(&["catalog", "r:5000"]).is_err());
         let Some(Command::Config(config)) = cli(&["config", "--filter", "base", "r:5000"]).unwrap().command
         else {
             panic!()

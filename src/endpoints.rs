@@ -7,79 +7,101 @@ use anyhow::{Result, bail};
 
 use crate::error::Side;
 use crate::image::reference::{Host, Location, Reference};
-use crate::options::{Options, SourceMirror};
+use crate::options::{Access, Options, SourceMirror};
 use crate::plan::{Place, Request};
-use crate::selection::catalog::Selection;
+use crate::selection::catalog::Pin;
 use crate::store::registry::tls::Clients;
 use crate::store::registry::{Registry, Scheme};
 use crate::store::{Source, Target};
 
-/// The hosts of a run: one target, and the sources that its images come from.
-pub(crate) struct Endpoints<'o> {
-    options: &'o Options,
+/// The sources of images, each host once.
+pub(crate) struct Sources {
+    access: Access,
     clients: Arc<Clients>,
-    pub target: Target,
     /// By the host that references name.
-    sources: HashMap<Host, Place>,
+    places: HashMap<Host, Place>,
     /// By the host that is asked, and how.
     peers: HashMap<(Host, Scheme), Arc<Registry>>,
 }
 
+impl Sources {
+    pub(crate) fn new(access: Access) -> Self {
+        let Access { trust, proxies, policy, .. } = &access;
+        let clients = Arc::new(Clients::new(trust.clone(), proxies.clone(), policy.timing.connect));
+        Self { access, clients, places: HashMap::new(), peers: HashMap::new() }
+    }
+
+    /// Where images of `host` are pulled from.
+    pub(crate) fn place(&mut self, host: &Host) -> Place {
+        if let Some(place) = self.places.get(host) {
+            return place.clone();
+        }
+        let (at, prefix, scheme) = match mirror_of(&self.access.mirrors, host) {
+            Some(mirror) => (mirror.place.host.clone(), mirror.place.prefix.clone(), mirror.scheme),
+            None => (host.clone(), None, Scheme::Https),
+        };
+        // Several hosts may be mirrored at one place: it is one host, with one set of connections and tokens.
+        let known = self.peers.get(&(at.clone(), scheme)).cloned();
+        let registry = known.unwrap_or_else(|| {
+            let registry = registry(&self.access, &self.clients, Side::Source, &at, scheme);
+            self.peers.insert((at, scheme), registry.clone());
+            registry
+        });
+        let place = Place { store: Source::Registry(registry), prefix };
+        self.places.insert(host.clone(), place.clone());
+        place
+    }
+
+    /// Whether another place has what belongs to `host`.
+    pub(crate) fn is_mirrored(&self, host: &Host) -> bool {
+        mirror_of(&self.access.mirrors, host).is_some()
+    }
+}
+
+/// The hosts of a run: one target, and the sources that its images come from.
+pub(crate) struct Endpoints<'o> {
+    options: &'o Options,
+    sources: Sources,
+    pub target: Target,
+}
+
 impl<'o> Endpoints<'o> {
     pub(crate) fn new(options: &'o Options) -> Self {
-        let connect = options.policy.timing.connect;
-        let clients = Arc::new(Clients::new(options.trust.clone(), options.proxies.clone(), connect));
-        let target = registry(options, &clients, Side::Target, &options.target.host, options.target_scheme);
-        let target = Target::registry(target);
-        Self { options, clients, target, sources: HashMap::new(), peers: HashMap::new() }
+        let sources = Sources::new(Access::of(options));
+        let (host, scheme) = (&options.target.host, options.target_scheme);
+        let target = registry(&sources.access, &sources.clients, Side::Target, host, scheme);
+        Self { options, sources, target: Target::registry(target) }
     }
 
     /// What is to be done for `reference`.
     pub(crate) fn request(&mut self, reference: &Reference) -> Request {
         Request {
-            source: self.source(&reference.host),
+            source: self.sources.place(&reference.host),
             destinations: destinations(self.options, reference),
             reference: reference.clone(),
             platforms: self.options.platforms.clone(),
             refers_to: None,
+            pinned: self.options.pins.get(reference).and_then(Pin::wanted).cloned(),
         }
-    }
-
-    fn source(&mut self, host: &Host) -> Place {
-        if let Some(place) = self.sources.get(host) {
-            return place.clone();
-        }
-        let (at, prefix, scheme) = match mirror_of(self.options, host) {
-            Some(mirror) => (&mirror.place.host, mirror.place.prefix.clone(), mirror.scheme),
-            None => (host, None, Scheme::Https),
-        };
-        // Several hosts may be mirrored at one place: it is one host, with one set of connections and tokens.
-        let known = self.peers.entry((at.clone(), scheme));
-        let registry =
-            known.or_insert_with(|| registry(self.options, &self.clients, Side::Source, at, scheme)).clone();
-        let place = Place { store: Source::Registry(registry), prefix };
-        self.sources.insert(host.clone(), place.clone());
-        place
     }
 }
 
-fn mirror_of<'o>(options: &'o Options, host: &Host) -> Option<&'o SourceMirror> {
-    options.source_mirrors.iter().find(|mirror| mirror.host == *host)
+fn mirror_of<'m>(mirrors: &'m [SourceMirror], host: &Host) -> Option<&'m SourceMirror> {
+    mirrors.iter().find(|mirror| mirror.host == *host)
 }
 
-/// Whether `--source-mirror` and `selection` agree. A mirror of a host that no image has is told, for it is likely
-/// mistyped.
+/// Whether `--source-mirror` and the `hosts` of all images agree. A mirror of a host that no image has is told, for it is
+/// likely mistyped.
 ///
 /// # Errors
 /// One host would be asked by HTTPS and by plain HTTP, so that credentials for the one could be read on the other.
-pub(crate) fn check_mirrors(options: &Options, selection: &Selection) -> Result<()> {
-    let hosts: BTreeSet<&Host> = selection.images.iter().map(|image| &image.reference.host).collect();
-    for mirror in options.source_mirrors.iter().filter(|mirror| !hosts.contains(&mirror.host)) {
+pub(crate) fn check_mirrors(mirrors: &[SourceMirror], hosts: &BTreeSet<&Host>) -> Result<()> {
+    for mirror in mirrors.iter().filter(|mirror| !hosts.contains(&mirror.host)) {
         tracing::warn!("--source-mirror: no image that is selected is of {}", mirror.host);
     }
     let mut asked: BTreeMap<&Host, (&Host, Scheme)> = BTreeMap::new();
-    for host in hosts {
-        let (at, scheme) = mirror_of(options, host)
+    for host in hosts.iter().copied() {
+        let (at, scheme) = mirror_of(mirrors, host)
             .map_or((host, Scheme::Https), |mirror| (&mirror.place.host, mirror.scheme));
         let (first, known) = *asked.entry(at).or_insert((host, scheme));
         if known != scheme {
@@ -93,13 +115,13 @@ pub(crate) fn check_mirrors(options: &Options, selection: &Selection) -> Result<
 }
 
 fn registry(
-    options: &Options,
+    access: &Access,
     clients: &Arc<Clients>,
     side: Side,
     host: &Host,
     scheme: Scheme,
 ) -> Arc<Registry> {
-    let (keyring, policy) = (options.keyring.clone(), options.policy.clone());
+    let (keyring, policy) = (access.keyring.clone(), access.policy.clone());
     Arc::new(Registry::new(side, host.clone(), scheme, keyring, clients.clone(), policy))
 }
 

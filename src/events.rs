@@ -14,6 +14,8 @@ pub type TransferId = usize;
 pub enum Event {
     /// Both sides are being asked, and for so many images have told all.
     Resolving { done: usize, total: usize },
+    /// Sources alone are being asked, and for so many images have told all.
+    Asking { done: usize, total: usize },
     /// What is to be done, as far as it is known at the beginning: bytes of blobs to move, deliveries to make.
     Planned { bytes: u64, deliveries: usize },
     /// A blob begins to move.

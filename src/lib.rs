@@ -4,6 +4,7 @@
 //! the top of this list to its bottom.
 
 pub mod check;
+pub mod survey;
 
 pub mod output;
 pub mod progress;
@@ -38,13 +39,14 @@ use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
 use crate::mirror::Limits;
-use crate::options::{ConfigOptions, Options};
+use crate::options::{ConfigOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
 use crate::output::report::Report;
 use crate::plan::Request;
 use crate::selection::catalog::Selection;
 use crate::selection::{Choice, choose};
 use crate::store::Target;
+use crate::survey::{Pinning, Verification};
 use crate::util::open_files;
 
 /// The images that the options choose: from the catalog, by name, or both.
@@ -59,7 +61,8 @@ pub fn select(options: &Options) -> Result<Selection> {
         selection.warnings.extend(told);
     }
     let selection = told(&options.choice, selection)?;
-    check_mirrors(options, &selection)?;
+    let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
+    check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
 }
 
@@ -104,7 +107,7 @@ pub async fn run(
     let limits = limits(options);
     let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
     let report = Report::new(&options.target, finished, began.elapsed());
-    report.without(selection.gone.len(), options.platforms.not_found())
+    report.without(selection.gone.len(), options.platforms.not_found()).with_pins(&options.pins)
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
@@ -112,7 +115,29 @@ pub async fn check(options: &Options, selection: &Selection, listener: Listener)
     let (target, requests) = requests(options, selection);
     let (name, limits) = (options.target.to_string(), limits(options));
     let found = check::check(name, requests, target, options.rules, limits, &listener).await;
-    found.without(selection.gone.len(), options.platforms.not_found())
+    found.without(selection.gone.len(), options.platforms.not_found()).with_pins(&options.pins)
+}
+
+/// Asks sources whether each image of a catalog is what it should be.
+///
+/// # Errors
+/// As [`survey::questions`] has them: a catalog that cannot be read, or a release that it does not know.
+pub async fn verify_catalog(options: &VerifyOptions, listener: Listener) -> Result<Verification> {
+    let questions = survey::questions(&options.asked, &options.pins)?;
+    Ok(survey::verify(options, questions, &listener).await)
+}
+
+/// Asks sources which digest each image of a catalog has. `interrupted` ends that early, with what is known by then.
+///
+/// # Errors
+/// As [`verify_catalog`] has them.
+pub async fn pin_catalog(
+    options: &PinOptions,
+    listener: Listener,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Pinning> {
+    let questions = survey::questions(&options.asked, &options.pins)?;
+    Ok(survey::pin(options, questions, &listener, interrupted).await)
 }
 
 fn limits(options: &Options) -> Limits {

@@ -1,5 +1,6 @@
 //! The program: reads the command line, shows progress, runs, reports.
 
+mod catalog_commands;
 mod logging;
 mod results;
 mod signals;
@@ -12,9 +13,10 @@ use anyhow::{Context as _, Result};
 use mirror_images::cli::{Cli, Command};
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::output::dry_run::DryRun;
-use mirror_images::output::report::{Exit, check_place};
+use mirror_images::output::file::{Holds, check_place};
+use mirror_images::output::report::Exit;
 use mirror_images::progress::Display;
-use mirror_images::selection::catalog::{Catalog, Selection};
+use mirror_images::selection::catalog::Selection;
 use mirror_images::store::registry::credentials::end_helpers;
 use mirror_images::{check, configuration, run, select};
 use tokio::runtime::Runtime;
@@ -64,7 +66,7 @@ fn start(mut cli: Cli) -> Result<u8> {
 
 fn side_job(command: Command) -> Result<u8> {
     match command {
-        Command::Catalog => print(&Catalog::embedded_yaml())?,
+        Command::Catalog(arguments) => return catalog_commands::run(*arguments),
         Command::Config(arguments) => {
             let options = ConfigOptions::new(*arguments, &|name| std::env::var(name).ok())?;
             let output = OutputOptions::plain();
@@ -82,11 +84,14 @@ fn main_job(cli: Cli) -> Result<u8> {
     start_logging(&options.output, display.log_writer());
     let selection = select(&options)?;
     if let Some(path) = &options.output.report {
-        check_place(path)?;
+        check_place(path, Holds::Report)?;
     }
     if options.mode == Mode::DryRun {
         let dry_run = DryRun { options: &options, selection: &selection };
         let printed = in_form(options.output.format, &dry_run).and_then(|text| print(&text));
+        if let Some(sizes) = dry_run.sizes().filter(|_| !options.output.quiet) {
+            let _ = writeln!(io::stderr(), "{sizes}");
+        }
         let status = write_report(&options.output, &dry_run, Exit::Done as u8);
         return printed.map(|()| status);
     }

@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::cli::{Cli, ConfigArgs, ConfigFormat, Deep, Format, ProgressMode, SelectionArgs, TransferArgs};
+use crate::cli::{
+    Cli, ConfigArgs, ConfigFormat, Deep, Format, OutputArgs, ProgressMode, SelectionArgs, SourceArgs,
+    TransferArgs,
+};
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
 use crate::selection::Choice;
+use crate::selection::catalog::Pins;
 use crate::store::Depth;
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
@@ -21,8 +25,10 @@ use crate::store::registry::retry::{Policy, Timing};
 use crate::store::registry::tls::Trust;
 use crate::util::text::quoted;
 
+mod catalog;
 mod choice;
 
+pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
 use choice::chosen;
 
 /// Longest password that is read, in bytes.
@@ -36,6 +42,8 @@ pub struct Options {
     pub rules: Rules,
     pub target: Target,
     pub target_scheme: Scheme,
+    /// The digests that images have to have.
+    pub pins: Arc<Pins>,
     pub source_mirrors: Vec<SourceMirror>,
     pub mode: Mode,
     pub parallel: NonZeroUsize,
@@ -44,6 +52,55 @@ pub struct Options {
     pub proxies: Arc<Proxies>,
     pub keyring: Arc<Keyring>,
     pub output: OutputOptions,
+}
+
+/// How sources are reached.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub mirrors: Vec<SourceMirror>,
+    pub policy: Policy,
+    pub trust: Trust,
+    pub proxies: Arc<Proxies>,
+    pub keyring: Arc<Keyring>,
+}
+
+impl Access {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            mirrors: options.source_mirrors.clone(),
+            policy: options.policy.clone(),
+            trust: options.trust.clone(),
+            proxies: options.proxies.clone(),
+            keyring: options.keyring.clone(),
+        }
+    }
+
+    /// Without logins and proxies where there `is_offline` nothing to be asked.
+    fn new(
+        sources: &SourceArgs,
+        login: Option<(Host, Login)>,
+        get: Environment<'_>,
+        is_offline: bool,
+    ) -> Result<Self> {
+        let mut trust = Trust::default().with_usual_directories();
+        if let Some(path) = &sources.ca_file {
+            trust = trust.with_bundle(path).context("--ca-file")?;
+        }
+        let (keyring, proxies) = if is_offline {
+            Default::default()
+        } else {
+            Trust::check_environment()?;
+            let given = Given { target: login, authfile: sources.authfile.clone() };
+            (Keyring::new(given, get)?, Proxies::new(get)?)
+        };
+        Ok(Self {
+            mirrors: source_mirrors(&sources.source_mirror)?,
+            policy: policy(sources),
+            trust,
+            proxies: Arc::new(proxies),
+            keyring: Arc::new(keyring),
+        })
+    }
 }
 
 /// How far to go.
@@ -65,6 +122,19 @@ pub struct OutputOptions {
     pub log_format: Format,
     pub verbose: u8,
     pub quiet: bool,
+}
+
+impl From<OutputArgs> for OutputOptions {
+    fn from(arguments: OutputArgs) -> Self {
+        Self {
+            format: arguments.output,
+            report: arguments.report,
+            progress: arguments.progress,
+            log_format: arguments.log_format,
+            verbose: arguments.verbose,
+            quiet: arguments.quiet,
+        }
+    }
 }
 
 impl OutputOptions {
@@ -140,23 +210,13 @@ impl Options {
         };
         let deep = deep(&cli.transfer)?;
         let platforms = platforms(&cli.selection, mode == Mode::Check || deep.is_some())?;
-        ensure!(
-            cli.output.report.as_deref() != Some(Path::new("-")),
-            "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
-        );
+        check_report(&cli.output)?;
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &get)?;
-        let mut trust = Trust::default().with_usual_directories();
-        if let Some(path) = &cli.transfer.ca_file {
-            trust = trust.with_bundle(path).context("--ca-file")?;
-        }
-        let (keyring, proxies) = match mode {
-            Mode::DryRun => Default::default(),
-            Mode::Check | Mode::Mirror => {
-                Trust::check_environment()?;
-                (Keyring::new(given(&cli.transfer, &target)?, &get)?, Proxies::new(&get)?)
-            }
-        };
+        let offline = mode == Mode::DryRun;
+        let login = if offline { None } else { login(&cli.transfer, &target)? };
+        let Access { mirrors, policy, trust, proxies, keyring } =
+            Access::new(&cli.transfer.sources, login, &get, offline)?;
         Ok(Self {
             choice,
             platforms: Arc::new(platforms),
@@ -164,33 +224,35 @@ impl Options {
                 no_clobber: cli.transfer.no_clobber,
                 include_foreign: cli.transfer.include_foreign,
                 referrers: cli.transfer.referrers,
+                accept_moved: cli.transfer.accept_moved,
                 deep,
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
-            source_mirrors: source_mirrors(&cli.transfer.source_mirror)?,
+            pins: pins(cli.transfer.pins.as_deref())?,
+            source_mirrors: mirrors,
             mode,
             parallel: cli.transfer.parallel,
-            policy: policy(&cli.transfer),
+            policy,
             trust,
-            proxies: Arc::new(proxies),
-            keyring: Arc::new(keyring),
-            output: OutputOptions {
-                format: cli.output.output,
-                report: cli.output.report,
-                progress: cli.output.progress,
-                log_format: cli.output.log_format,
-                verbose: cli.output.verbose,
-                quiet: cli.output.quiet,
-            },
+            proxies,
+            keyring,
+            output: cli.output.into(),
         })
     }
 }
 
-fn policy(transfer: &TransferArgs) -> Policy {
-    let timing =
-        Timing { longest_wait: transfer.max_wait, stall: transfer.stall_timeout, ..Timing::default() };
-    Policy { retries: transfer.retries, timing, manifest_max: usize::from(transfer.max_manifest_size) << 20 }
+fn check_report(output: &OutputArgs) -> Result<()> {
+    ensure!(
+        output.report.as_deref() != Some(Path::new("-")),
+        "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
+    );
+    Ok(())
+}
+
+fn policy(sources: &SourceArgs) -> Policy {
+    let timing = Timing { longest_wait: sources.max_wait, stall: sources.stall_timeout, ..Timing::default() };
+    Policy { retries: sources.retries, timing, manifest_max: usize::from(sources.max_manifest_size) << 20 }
 }
 
 /// How closely the target is looked at below tags that are right; `None` where they are believed.
@@ -228,31 +290,27 @@ fn platforms(selection: &SelectionArgs, closely: bool) -> Result<Platforms> {
     Ok(Platforms::new(wanted.collect::<Result<_>>()?, selection.platform_repin))
 }
 
-/// What the command line says of logins. The password comes by standard input, never as an argument, which every
-/// process on the machine can read.
-fn given(transfer: &TransferArgs, target: &Target) -> Result<Given> {
-    let login = match &transfer.username {
-        None => None,
-        Some(user) => {
-            let mut password = String::new();
-            let read = std::io::stdin().lock().take(PASSWORD_MAX + 1).read_to_string(&mut password);
-            let read = read.context("cannot read the password from standard input")?;
-            ensure!(
-                read as u64 <= PASSWORD_MAX,
-                "--password-stdin: standard input holds more than the {} KiB that a password may have",
-                PASSWORD_MAX >> 10
-            );
-            let password = password.trim_end_matches(['\r', '\n']);
-            ensure!(!password.is_empty(), "--password-stdin: standard input holds no password");
-            Some(Login {
-                user: user.clone(),
-                password: Secret::new(password.to_owned()),
-                identity_token: None,
-                origin: "--username".to_owned(),
-            })
-        }
+/// The login at the target that the command line names. The password comes by standard input, never as an argument, which
+/// every process on the machine can read.
+fn login(transfer: &TransferArgs, target: &Target) -> Result<Option<(Host, Login)>> {
+    let Some(user) = &transfer.username else { return Ok(None) };
+    let mut password = String::new();
+    let read = std::io::stdin().lock().take(PASSWORD_MAX + 1).read_to_string(&mut password);
+    let read = read.context("cannot read the password from standard input")?;
+    ensure!(
+        read as u64 <= PASSWORD_MAX,
+        "--password-stdin: standard input holds more than the {} KiB that a password may have",
+        PASSWORD_MAX >> 10
+    );
+    let password = password.trim_end_matches(['\r', '\n']);
+    ensure!(!password.is_empty(), "--password-stdin: standard input holds no password");
+    let login = Login {
+        user: user.clone(),
+        password: Secret::new(password.to_owned()),
+        identity_token: None,
+        origin: "--username".to_owned(),
     };
-    Ok(Given { target: login.map(|login| (target.host.clone(), login)), authfile: transfer.authfile.clone() })
+    Ok(Some((target.host.clone(), login)))
 }
 
 fn source_mirrors(texts: &[String]) -> Result<Vec<SourceMirror>> {

@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod dry_run;
+pub mod file;
+pub mod info;
 pub mod report;

@@ -18,6 +18,7 @@ mod foreign;
 mod ids;
 mod ledger;
 mod origins;
+mod pins;
 mod platforms;
 mod referrers;
 mod resolve;
@@ -59,6 +60,8 @@ pub struct Rules {
     pub include_foreign: bool,
     /// What refers to an image, such as its signatures, is copied with it.
     pub referrers: bool,
+    /// A tag that has another digest than is recorded of it is taken all the same.
+    pub accept_moved: bool,
     /// Images whose name is right are looked at down to their blobs, so closely.
     pub deep: Option<Depth>,
 }
@@ -73,6 +76,8 @@ pub(crate) struct Request {
     pub platforms: Arc<Platforms>,
     /// The image that it is about, for signatures and the like.
     pub refers_to: Option<Digest>,
+    /// The digest that it has to have at its source, by a record of it.
+    pub pinned: Option<Digest>,
 }
 
 /// An image's manifests, children first; the root, which gets the tag, is alone on the last level. Those of one level

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write as _};
 use anyhow::{Context as _, Result};
 use mirror_images::cli::Format;
 use mirror_images::options::OutputOptions;
+use mirror_images::output::file::{self, Holds};
 use mirror_images::output::report::{self, Exit};
 use serde::Serialize;
 
@@ -16,15 +17,19 @@ pub(crate) fn give<T: Display + Serialize>(output: &OutputOptions, result: &T, s
 }
 
 /// Writes the report of `result`, if there is to be one; the exit status after that.
-pub(crate) fn write_report(output: &OutputOptions, result: &impl Serialize, status: u8) -> u8 {
+pub(crate) fn write_report<T: Display + Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
     match &output.report {
-        Some(path) => after(report::write(path, result), status),
+        Some(path) => {
+            let written =
+                in_form(Format::Json, result).and_then(|json| file::write(path, &json, Holds::Report));
+            after(written, status)
+        }
         None => status,
     }
 }
 
 /// The exit status of a run whose result was to be told. The result is what it is; only its reader has to know.
-fn after(told: Result<()>, status: u8) -> u8 {
+pub(crate) fn after(told: Result<()>, status: u8) -> u8 {
     match told {
         Ok(()) => status,
         Err(error) => {

@@ -66,6 +66,8 @@ pub enum Remedy {
     MediaType(String),
     /// A manifest was taken, and its copy there is damaged all the same.
     DeleteManifest(Location),
+    /// A tag has another digest than is recorded of it.
+    Moved,
     /// Content that the target should have is missing or damaged there.
     Repair,
     /// An index within an index that names what is not wanted.
@@ -140,6 +142,7 @@ impl fmt::Display for Remedy {
                 "its copy there is damaged, and is not replaced by being pushed: delete {location} there, or its file \
                  in the registry's storage, and run again"
             ),
+            Self::Moved => f.write_str("--accept-moved takes it as it is now"),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
@@ -183,6 +186,7 @@ mod tests {
             Remedy::LargerManifests,
             Remedy::PinnedIndex,
             Remedy::Repair,
+            Remedy::Moved,
         ];
         let command = Cli::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
@@ -195,6 +199,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 11);
+        assert_eq!(named, 12);
     }
 }

@@ -65,7 +65,7 @@ impl fmt::Display for Platform {
 impl Platform {
     /// Whether `there`, as an index has it, is this one. A variant that nobody names matters to nobody; v8 is the
     /// one that arm64 has without saying so.
-    fn is(&self, there: &str) -> bool {
+    pub fn is(&self, there: &str) -> bool {
         let Some(rest) = there.strip_prefix(&self.system) else { return false };
         let silent = self.system == "linux/arm64" && self.variant.as_deref() == Some("v8");
         match (rest.strip_prefix('/'), &self.variant) {
@@ -125,6 +125,11 @@ impl Platforms {
             }
         }
         wants
+    }
+
+    /// Whether a platform is among them, by a record of it: it counts for no index that was looked at.
+    pub fn includes(&self, there: &str) -> bool {
+        self.is_all() || self.wanted.iter().any(|platform| platform.is(there))
     }
 
     /// The named platforms that none of the indexes has which were looked at; none while there was no such index.

@@ -73,6 +73,7 @@ fn request(source: &Arc<Store>, repository: &str, tag: &str) -> Request {
         destinations: vec![location(repository, tag)],
         platforms: Arc::default(),
         refers_to: None,
+        pinned: None,
     }
 }
 

@@ -1,19 +1,50 @@
 //! What would be done, without a network; and why.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use semver::Version;
 use serde::Serialize;
 
 use crate::endpoints::destinations;
+use crate::image::reference::Digest;
 use crate::options::Options;
-use crate::selection::catalog::{Group, Reason, SelectedImage, Selection, ranges};
-use crate::util::text::list;
+use crate::selection::catalog::{Group, PinnedPlatform, Reason, SelectedImage, Selection, ranges};
+use crate::util::text::{self, list};
 
 /// What would be mirrored.
 pub struct DryRun<'a> {
     pub options: &'a Options,
     pub selection: &'a Selection,
+}
+
+impl DryRun<'_> {
+    /// The digest that is recorded of an image, and those of its platforms that are wanted.
+    fn recorded(&self, image: &SelectedImage) -> Option<(&Digest, Vec<&PinnedPlatform>)> {
+        let pin = self.options.pins.get(&image.reference)?;
+        let is_wanted = |platform: &&PinnedPlatform| {
+            platform.platform.as_ref().is_none_or(|name| self.options.platforms.includes(name))
+        };
+        Some((pin.wanted()?, pin.platforms.iter().filter(is_wanted).collect()))
+    }
+
+    /// How much there is to move at most, by what is recorded of the images; `None` where no sizes are.
+    pub fn sizes(&self) -> Option<String> {
+        let (mut counted, mut bytes, mut known) = (HashSet::new(), 0_u64, 0);
+        for image in &self.selection.images {
+            let platforms = self.recorded(image).map(|(_, platforms)| platforms).unwrap_or_default();
+            known += usize::from(!platforms.is_empty());
+            for platform in platforms {
+                if counted.insert(&platform.digest) {
+                    bytes = bytes.saturating_add(platform.bytes);
+                }
+            }
+        }
+        let all = self.selection.images.len();
+        let of = if known == all { text::count(all, "image") } else { format!("{known} of {all} images") };
+        (known > 0)
+            .then(|| format!("{of}: {} at most, layers that they share counted for each", text::bytes(bytes)))
+    }
 }
 
 /// One `SOURCE → TARGET` line for each image and name; with `-v`, below the last one of an image, who asks for it, and at
@@ -26,6 +57,7 @@ impl fmt::Display for DryRun<'_> {
             }
             if self.options.output.verbose > 0 {
                 write_reasons(f, image)?;
+                self.write_recorded(f, image)?;
             }
         }
         for image in self.selection.gone.iter().filter(|_| self.options.output.verbose > 0) {
@@ -37,24 +69,58 @@ impl fmt::Display for DryRun<'_> {
     }
 }
 
+impl DryRun<'_> {
+    fn write_recorded(&self, f: &mut fmt::Formatter<'_>, image: &SelectedImage) -> fmt::Result {
+        let Some((digest, platforms)) = self.recorded(image) else { return Ok(()) };
+        let named = |platform: &&PinnedPlatform| {
+            let name = platform.platform.as_deref().unwrap_or("no platform");
+            format!("{name} {}", text::bytes(platform.bytes))
+        };
+        match platforms.iter().map(named).collect::<Vec<_>>().join(", ") {
+            sizes if sizes.is_empty() => writeln!(f, "    {digest}"),
+            sizes => writeln!(f, "    {digest}: {sizes}"),
+        }
+    }
+}
+
 fn write_reasons(f: &mut fmt::Formatter<'_>, image: &SelectedImage) -> fmt::Result {
     explain(image).iter().try_for_each(|why| writeln!(f, "    {}", why.sentence()))
 }
 
-/// The same as a list of `{"source": …, "target": …, "reasons": […]}`.
+/// The same as a list of `{"source": …, "target": …, "reasons": […]}`, with what is recorded of the image.
 impl Serialize for DryRun<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.selection.images.iter().flat_map(|image| {
+            let (pinned_digest, platforms) = self.recorded(image).unzip();
+            let platforms = platforms.unwrap_or_default();
             let locations = destinations(self.options, &image.reference).into_iter();
-            locations.map(|location| {
-                serde_json::json!({
-                    "source": image.reference.to_string(),
-                    "target": format!("{}/{location}", self.options.target.host),
-                    "reasons": explain(image),
-                })
+            locations.map(move |location| Line {
+                source: image.reference.to_string(),
+                target: format!("{}/{location}", self.options.target.host),
+                reasons: explain(image),
+                pinned_digest,
+                bytes: (!platforms.is_empty()).then(|| {
+                    platforms.iter().fold(0, |sum: u64, platform| sum.saturating_add(platform.bytes))
+                }),
+                platforms: platforms.clone(),
             })
         }))
     }
+}
+
+/// One image under one name at the target.
+#[derive(Serialize)]
+struct Line<'s> {
+    source: String,
+    target: String,
+    reasons: Vec<Why<'s>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned_digest: Option<&'s Digest>,
+    /// Of all its wanted platforms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<&'s PinnedPlatform>,
 }
 
 /// Why an image is there.

@@ -2,21 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rustix::fs::OFlags;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Side};
 use crate::events::{Delivered, Outcome};
 use crate::image::manifest::{Extent, Trimmed};
-use crate::image::reference::Target;
+use crate::image::reference::{Digest, Target};
 use crate::mirror::{Finished, Totals};
+use crate::selection::catalog::Pins;
 use crate::util::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
@@ -55,6 +51,9 @@ pub struct Line {
     /// The digest of the image that it is about, for signatures and the like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refers_to: Option<String>,
+    /// The digest that is recorded of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_digest: Option<Digest>,
     pub result: Status,
     /// The target has the index with all platforms that are wanted, but not with all that it names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -126,6 +125,15 @@ impl Report {
         Self { gone, platforms_not_found, ..self }
     }
 
+    /// The same with the digests that are recorded of the images.
+    #[must_use]
+    pub fn with_pins(mut self, pins: &Pins) -> Self {
+        for line in self.images.iter_mut().filter(|line| line.refers_to.is_none()) {
+            line.pinned_digest = pins.digest(&line.source).cloned();
+        }
+        self
+    }
+
     pub fn exit(&self) -> Exit {
         let none_done = self.copied + self.present == 0;
         let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
@@ -149,78 +157,13 @@ pub fn to_json(result: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(result).context("cannot write the report as JSON")
 }
 
-/// Writes a result to `path` as JSON, readable by the user alone. A report that is there stays whole until the new
-/// one is. What is there and is no file, such as a pipe, is written to and stays what it is.
-///
-/// # Errors
-/// It or its directory cannot be written to.
-pub fn write(path: &Path, result: &impl Serialize) -> Result<()> {
-    let cannot = || cannot_write(path);
-    let json = to_json(result)? + "\n";
-    if is_written_to(path) {
-        return write_into(path, &json).with_context(cannot);
-    }
-    let mut file = file_beside(path).with_context(cannot)?;
-    file.write_all(json.as_bytes()).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
-}
-
-/// Finds out beforehand whether the report can be written at the end.
-///
-/// # Errors
-/// It cannot.
-pub fn check_place(path: &Path) -> Result<()> {
-    ensure!(!path.is_dir(), "{}: it is a directory", cannot_write(path));
-    // To open a pipe and close it again would be its end to the reader.
-    if is_written_to(path) {
-        return Ok(());
-    }
-    file_beside(path).map(drop).with_context(|| cannot_write(path))
-}
-
-/// Whether a new file must not take the place of what is there: a pipe or a device. A link is not followed, for anybody
-/// may have left it there, but for those that the system itself has, such as /dev/stdout.
-fn is_written_to(path: &Path) -> bool {
-    let directory = directory_of(path);
-    let is_systems = ["/dev", "/dev/fd"].iter().any(|place| directory == Path::new(place));
-    match fs::symlink_metadata(path) {
-        Ok(there) if there.is_symlink() => (is_systems || directory.starts_with("/proc")) && path.exists(),
-        Ok(there) => !there.is_file(),
-        Err(_) => false,
-    }
-}
-
-fn write_into(path: &Path, text: &str) -> io::Result<()> {
-    // A pipe that nobody reads is not waited for, one that is read slowly is.
-    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits();
-    let mut file = OpenOptions::new().append(true).custom_flags(flags.cast_signed()).open(path)?;
-    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
-    file.write_all(text.as_bytes())
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn file_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::NamedTempFile::new_in(directory_of(path))
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write the report to {}", path.display())
-}
-
 impl Line {
     fn new(delivered: Delivered) -> Self {
         let line = |result, cause| Self {
             source: delivered.source,
             target: delivered.target,
             refers_to: delivered.refers_to.map(|digest| digest.to_string()),
+            pinned_digest: None,
             result,
             sparse: false,
             trimmed: None,

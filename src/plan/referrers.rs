@@ -249,6 +249,7 @@ fn referrer(request: &Request, subject: &Digest, name: TagOrDigest) -> Referrer 
         destinations,
         platforms: Arc::new(Platforms::default()),
         refers_to: Some(subject.clone()),
+        pinned: None,
     };
     Referrer { request, trouble: None }
 }

@@ -135,11 +135,13 @@ impl Resolver {
         {
             let root = trees.last().and_then(|levels| levels.last()?.first());
             let extent = root.map_or(Extent::Whole, |root| root.extent());
+            self.tell_if_moved(request, &wanted);
             let present = || State::present(wanted.clone(), &extent);
             let found = Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
             return self.inspect(request, found, trees).await;
         }
-        match self.fetch_source(request).await {
+        let fetched = self.fetch_source(request).await;
+        match fetched.and_then(|levels| self.hold_to_pin(request, levels)) {
             // For other platforms only: nothing is to be done for it.
             Ok(levels) if levels.is_empty() => {
                 tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
@@ -243,7 +245,8 @@ impl Resolver {
         }
         let _permit = self.permit_for(&request.source.store).await;
         match request.source.store.resolve(&request.source.place(&request.reference.location())).await {
-            Ok(Head::Found(digest)) => Some(digest),
+            // Of one that seems to have moved, the bytes tell.
+            Ok(Head::Found(digest)) => Some(digest).filter(|digest| self.may_be_taken(request, digest)),
             // Some answer a HEAD wrongly; the GET that follows tells.
             Ok(Head::Absent | Head::Mute) | Err(_) => None,
         }

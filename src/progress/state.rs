@@ -15,6 +15,8 @@ const WORTH_A_LINE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct State {
     resolving: Option<(usize, usize)>,
+    /// The same where there is no target.
+    asking: Option<(usize, usize)>,
     planned: Option<Planned>,
     transfers: BTreeMap<TransferId, Transfer>,
     /// Bytes of blobs that are there.
@@ -43,6 +45,7 @@ impl State {
     pub(super) fn take_in(&mut self, event: Event) {
         match event {
             Event::Resolving { done, total } => self.resolving = Some((done, total)),
+            Event::Asking { done, total } => self.asking = Some((done, total)),
             Event::Planned { bytes, deliveries } => self.planned = Some(Planned { bytes, deliveries }),
             Event::Started { transfer, what, size } => {
                 let began = Instant::now();
@@ -86,6 +89,11 @@ impl State {
 
     /// What to show now; `None` while there is nothing.
     pub(super) fn picture(&mut self) -> Option<Picture> {
+        if let Some((done, total)) = self.asking {
+            let overall = format!("asking about {total} images: {done} done");
+            let permille = permille(done as u64, total as u64);
+            return Some(Picture { overall, permille, transfers: Vec::new() });
+        }
         let planned = self.planned.as_ref()?;
         // Nothing moves as yet.
         if let Some((done, total)) = self.resolving

@@ -12,20 +12,27 @@ use std::sync::OnceLock;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use self::schema::Broken;
 use crate::util::{input, yaml};
 
 mod deployment;
 mod gone;
+mod json_schema;
 mod minor;
 mod patches;
+mod pins;
+mod references;
 mod rules;
 mod schema;
 mod select;
 
 pub use deployment::Deployment;
 pub use gone::Gone;
+pub use json_schema::json_schema;
 pub use minor::{Minor, ranges};
 pub use patches::{Earlier, PatchRelease};
+pub use pins::{Pin, PinnedPlatform, Pins, PinsError};
+pub use references::References;
 pub use rules::{AddonFields, Features, Rules};
 pub use schema::{
     Changes, EtcdImage, Full, Image, Kubernetes, Patches, Release, Resource, Resources, Unlisted,
@@ -65,12 +72,17 @@ pub enum CatalogError {
     File { name: String, error: std::io::Error },
     #[error("catalog {name}: {error}")]
     Yaml { name: String, error: yaml::Error },
-    #[error("catalog {name}, the document at line {line}: {why}")]
-    Rule { name: String, line: usize, why: String },
-    #[error("catalog {name}: there must be one document with `kubernetes` and no `kubeone`, not {count}")]
-    Kubernetes { name: String, count: usize },
-    #[error("catalog {name}: there is no KubeOne release in it")]
-    Empty { name: String },
+    #[error("catalog {name}: {why} at line {line}, column {column}")]
+    Rule { name: String, line: usize, column: usize, why: String },
+    #[error(
+        "catalog {name}: there must be one document with `kubernetes` and no `kubeone`, not {count}, at line {line}, \
+         column 1"
+    )]
+    Kubernetes { name: String, count: usize, line: usize },
+    #[error(
+        "catalog {name}: there is no KubeOne release in it: a document with `kubeone` is missing at line {line}, column 1"
+    )]
+    Empty { name: String, line: usize },
 }
 
 /// The images of some KubeOne releases and of the versions of Kubernetes that they support.
@@ -93,7 +105,13 @@ impl Catalog {
     /// The catalog that the program carries.
     pub fn embedded() -> Result<Self, CatalogError> {
         let documents = EMBEDDED.iter().flat_map(|(file, text)| documents(file, text));
-        Self::of("embedded", documents.map(|(name, line, text)| Document { name, line, text: text.into() }))
+        let documents = documents.map(|(name, line, text)| Document {
+            is_release: names_release(text),
+            name,
+            line,
+            text: text.into(),
+        });
+        Self::of("embedded", documents.collect(), 1)
     }
 
     /// The files of [`Catalog::embedded`] as one stream, which [`Catalog::from_yaml`] reads back.
@@ -115,36 +133,51 @@ impl Catalog {
     /// A catalog from a stream of documents; `name` is what errors call it. All of it is checked at once, for
     /// no tests have seen it before.
     pub fn from_yaml(text: &str, name: &str) -> Result<Self, CatalogError> {
-        let owned = |(name, line, text): (_, _, &str)| Document { name, line, text: text.to_owned().into() };
-        let catalog = Self::of(name, documents(name, text).map(owned))?;
+        let documents = documents(name, text).map(|(name, line, text)| Document {
+            is_release: names_release(text) || in_flow_style(text),
+            name,
+            line,
+            text: text.to_owned().into(),
+        });
+        let catalog = Self::of(name, documents.collect(), text.lines().count().max(1))?;
         for entry in catalog.releases.values() {
             entry.release()?;
             if let Some(minor) = entry.kubernetes.iter().find(|m| !catalog.kubernetes.minors.contains_key(m))
             {
-                return Err(entry
-                    .document
-                    .broken(format!("Kubernetes {minor} is not in the `kubernetes` document")));
+                let why = format!("Kubernetes {minor} is not in the `kubernetes` document");
+                return Err(entry.document.broken(Broken::at([&"kubernetes"], why)));
             }
         }
         Ok(catalog)
     }
 
-    fn of(name: &str, documents: impl Iterator<Item = Document>) -> Result<Self, CatalogError> {
-        let (releases, kubernetes): (Vec<_>, Vec<_>) = documents.partition(Document::is_release);
-        let [kubernetes] = kubernetes.as_slice() else {
-            return Err(CatalogError::Kubernetes { name: name.to_owned(), count: kubernetes.len() });
+    /// A catalog of `documents`, the last of which ends at the line `end`.
+    fn of(name: &str, documents: Vec<Document>, end: usize) -> Result<Self, CatalogError> {
+        let (releases, kubernetes): (Vec<_>, Vec<_>) =
+            documents.into_iter().partition(|document| document.is_release);
+        // What is wrong in the documents that there are comes before what is missing.
+        let mistake = || -> Result<(), CatalogError> {
+            kubernetes.iter().try_for_each(|document| document.parse_checked(Kubernetes::check).map(drop))?;
+            releases.iter().try_for_each(|document| document.parse_checked(Release::check).map(drop))
         };
+        let [of_kubernetes] = kubernetes.as_slice() else {
+            mistake()?;
+            let line = kubernetes.get(1).map_or(end, |second| second.position(&[]).0);
+            return Err(CatalogError::Kubernetes { name: name.to_owned(), count: kubernetes.len(), line });
+        };
+        if releases.is_empty() {
+            mistake()?;
+            return Err(CatalogError::Empty { name: name.to_owned(), line: end });
+        }
         let mut entries = BTreeMap::new();
         for document in releases {
             let (kubeone, entry) = Entry::new(document)?;
             if let Some(twice) = entries.insert(kubeone, entry) {
-                return Err(twice.document.broken(format!("KubeOne {kubeone} has another document as well")));
+                let why = format!("KubeOne {kubeone} has another document as well");
+                return Err(twice.document.broken(Broken::at([&"kubeone"], why)));
             }
         }
-        if entries.is_empty() {
-            return Err(CatalogError::Empty { name: name.to_owned() });
-        }
-        Ok(Self { kubernetes: kubernetes.parse_checked(Kubernetes::check)?, releases: entries })
+        Ok(Self { kubernetes: of_kubernetes.parse_checked(Kubernetes::check)?, releases: entries })
     }
 
     /// The images of kubeadm, by minor.
@@ -235,13 +268,22 @@ struct Document {
     name: String,
     line: usize,
     text: Cow<'static, str>,
+    /// It is about a KubeOne release, and not about Kubernetes.
+    is_release: bool,
+}
+
+/// Whether a document is that of a release, as it is usually written.
+fn names_release(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("kubeone:"))
+}
+
+/// The same for what is written as JSON is, or with quoted keys.
+fn in_flow_style(text: &str) -> bool {
+    let documents = yaml::documents(text).unwrap_or_default();
+    documents.first().is_some_and(|document| document.get("kubeone").is_some())
 }
 
 impl Document {
-    fn is_release(&self) -> bool {
-        self.text.lines().any(|line| line.starts_with("kubeone:"))
-    }
-
     /// What stands before the rules and the groups.
     fn head(&self) -> &str {
         let groups =
@@ -260,15 +302,36 @@ impl Document {
 
     fn parse_checked<T: DeserializeOwned>(
         &self,
-        check: fn(&T) -> Result<(), String>,
+        check: fn(&T) -> Result<(), Broken>,
     ) -> Result<T, CatalogError> {
         let parsed = self.parse(&self.text)?;
-        check(&parsed).map_err(|why| self.broken(why))?;
+        check(&parsed).map_err(|broken| self.broken(broken))?;
         Ok(parsed)
     }
 
-    fn broken(&self, why: String) -> CatalogError {
-        CatalogError::Rule { name: self.name.clone(), line: self.line + 1, why }
+    fn broken(&self, broken: Broken) -> CatalogError {
+        let (line, column) = self.position(&broken.path);
+        CatalogError::Rule { name: self.name.clone(), line, column, why: broken.why }
+    }
+
+    /// The line and the column of the key that `path` leads to, each counted from one: of the last one that has a line of
+    /// its own, or else where the document begins.
+    fn position(&self, path: &[String]) -> (usize, usize) {
+        let lines = || self.text.lines().enumerate();
+        let is_content = |line: &str| !line.is_empty() && !line.starts_with(['#', '-', '%']);
+        let begins = lines().find(|(_, line)| is_content(line.trim())).map_or(0, |(number, _)| number);
+        let (mut place, mut from) = ((begins, 0), begins);
+        for key in path {
+            let found = lines().skip(from).find_map(|(number, line)| {
+                let indented = line.trim_start();
+                let (written, _) = indented.split_once(':')?;
+                let is_key = written.trim_end().trim_matches(['"', '\'']) == key;
+                is_key.then(|| (number, line.chars().count() - indented.chars().count()))
+            });
+            let Some(found) = found else { break };
+            (place, from) = (found, found.0 + 1);
+        }
+        (self.line + place.0 + 1, place.1 + 1)
     }
 }
 

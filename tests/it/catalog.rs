@@ -2,7 +2,7 @@
 
 use crate::cluster::Manifest;
 use crate::program::Program;
-use crate::stage::closed_port;
+use crate::stage::{NO_PINS, closed_port};
 
 const VSPHERE: [&str; 6] = ["-k", "1.22", "--provider", "vsphere", "--filter", "optional"];
 const GONE: &str = "gcr.io/cloud-provider-vsphere/";
@@ -18,7 +18,7 @@ fn what_is_gone_is_left_out_counted_and_explained() {
         "{GONE}csi/release/driver:v2.6.0 is left out, gone since 2024-09-17\n    optional VsphereCSIDriver"
     );
     assert!(explained.contains(&told), "{explained}");
-    let mirrored = dry(&["--source-mirror", "gcr.io=cache.example"]);
+    let mirrored = dry(&["--source-mirror", "gcr.io=cache.example", NO_PINS]);
     assert_eq!(mirrored.stdout.matches(GONE).count(), 3, "{mirrored:?}");
     assert!(mirrored.stderr.is_empty(), "{mirrored:?}");
     let named = dry(&["--image", "gcr.io/cloud-provider-vsphere/csi/release/driver:v2.6.0"]);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::program::{Ended, Program};
 use crate::scene::{Scene, two};
-use crate::stage::{ALWAYS, CONTROL_PLANE, Stage};
+use crate::stage::{ALWAYS, CONTROL_PLANE, NO_PINS, Stage};
 use crate::support::content::media;
 use crate::support::{Blob, Content, Image, Kind, Op};
 
@@ -175,7 +175,8 @@ fn a_list_of_images_is_mirrored_alone_or_beside_the_catalogs_selection() {
     let list = list.path().to_str().unwrap();
     let mirror = format!("--source-mirror=registry.k8s.io={}", stage.source.url());
     let target = stage.target.host();
-    let alone = Program::new(&[&target, &mirror, "--images-from", list, "-o", "json"]).run().expect(0);
+    let alone =
+        Program::new(&[&target, &mirror, NO_PINS, "--images-from", list, "-o", "json"]).run().expect(0);
     assert_eq!(alone.number("copied"), 2);
     // What the catalog selects as well counts once.
     let image = "registry.k8s.io/pause:3.10.2";

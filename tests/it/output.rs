@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::program::{Ended, Program};
-use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, Stage, closed_port, lines_of};
+use crate::stage::{ALWAYS, CONTROL_PLANE, EVERYTHING, NO_PINS, Stage, closed_port, lines_of};
 use crate::support::content::SetOptions;
 use crate::support::{Fault, Net, Op, on};
 
@@ -19,7 +19,7 @@ fn a_dry_run_prints_a_line_for_each_name_and_asks_nobody() {
     let mirror = format!("--source-mirror=registry.k8s.io=http://{}", trap.host());
     let nobody = closed_port();
     for target in [nobody.as_str(), trap.host().as_str(), "ghcr.io/acme/kubeone", "[::1]:5000/mirror"] {
-        let dry = Program::new(&["--dry-run", &mirror, target]).args(CONTROL_PLANE).run().expect(0);
+        let dry = Program::new(&["--dry-run", &mirror, target, NO_PINS]).args(CONTROL_PLANE).run().expect(0);
         let lines: Vec<&str> = dry.stdout.lines().collect();
         assert_eq!(lines.len(), 8);
         assert_eq!(
@@ -272,7 +272,7 @@ fn the_environment_of_image_loader_works_unchanged() {
 fn the_environment_of_image_loader_mirrors_as_well() {
     let stage = Stage::new(CONTROL_PLANE);
     let mirror = format!("--source-mirror=registry.k8s.io=http://{}", stage.source.host());
-    let program = Program::new(&["--filter", "control-plane", &mirror]);
+    let program = Program::new(&["--filter", "control-plane", &mirror, NO_PINS]);
     program.env("TARGET_REGISTRY", stage.target.host()).env("KUBERNETES_VERSION", "v1.36.3").run().expect(0);
     stage.assert_mirrored();
 }

@@ -19,6 +19,7 @@ const ROOMS: &[&str] = &[
     "output",
     "progress",
     "check",
+    "survey",
 ];
 /// The program itself, which is above them all.
 const ABOVE: &[&str] = &["lib", "main", "signals", "logging", "results"];

@@ -74,9 +74,13 @@ pub fn hosts_of(lines: &[Line]) -> BTreeSet<&str> {
     lines.iter().map(|line| line.host.as_str()).collect()
 }
 
+/// Nothing that is generated has the digest that is recorded of a real image.
+pub const NO_PINS: &str = concat!("--pins=", env!("CARGO_MANIFEST_DIR"), "/tests/it/no-pins.json");
+
 /// All hosts of the lines are mirrored at `place`, such as `http://127.0.0.1:5000`.
 pub fn mirror_flags(lines: &[Line], place: &str) -> Vec<String> {
-    hosts_of(lines).iter().map(|host| format!("--source-mirror={host}={place}")).collect()
+    let mirrors = hosts_of(lines).into_iter().map(|host| format!("--source-mirror={host}={place}"));
+    mirrors.chain([NO_PINS.to_owned()]).collect()
 }
 
 pub struct Stage {
@@ -206,7 +210,7 @@ pub fn closed_port() -> String {
 /// Mirrors images that no catalog knows, within this process; what belongs to `docker.io`, `quay.io` and
 /// `registry.k8s.io` comes from the registry at `source`.
 pub fn mirror_in_process(net: &Net, references: &[&str], source: &str, target: &str) -> Report {
-    let mut arguments = vec!["mirror-images".to_owned(), target.to_owned()];
+    let mut arguments = vec!["mirror-images".to_owned(), target.to_owned(), NO_PINS.to_owned()];
     for host in ["docker.io", "quay.io", "registry.k8s.io"] {
         arguments.push(format!("--source-mirror={host}=http://{source}"));
     }

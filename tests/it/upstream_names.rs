@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::program::{Ended, Program};
 use crate::stage::{
-    ALWAYS, CONTROL_PLANE, EVERYTHING, Line, assert_mirrored, content_for, hosts_of, lines_of,
+    ALWAYS, CONTROL_PLANE, EVERYTHING, Line, NO_PINS, assert_mirrored, content_for, hosts_of, lines_of,
 };
 use crate::support::content::{Content, SetOptions};
 use crate::support::net::Net;
@@ -43,7 +43,7 @@ impl World {
 
     /// The program behind the proxy, which is to be used for everything that is not loopback.
     fn program(&self) -> Program {
-        let program = Program::new(&[&self.target.host()]).args(self.selection);
+        let program = Program::new(&[&self.target.host(), NO_PINS]).args(self.selection);
         program.env("HTTPS_PROXY", self.proxy.url()).env("HTTP_PROXY", self.proxy.url())
     }
 

@@ -11,6 +11,7 @@
 mod support;
 
 mod judge;
+mod records;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -57,6 +58,8 @@ fn main() -> Result<()> {
     upstream.net.journal().clear();
     let report = runtime.block_on(mirror(&command, &upstream.selection))?;
     check_second_run(&report, &upstream, net.journal())?;
+    println!();
+    runtime.block_on(records::check(&upstream))?;
     println!("\nAll is as it should be.");
     Ok(())
 }
@@ -88,7 +91,9 @@ fn command_line(upstream: &Upstream, target: &Registry) -> Vec<String> {
     let place = upstream.registry.host();
     let mirrors = hosts.into_iter().map(|host| format!("--source-mirror {host}=http://{place}"));
     let begin = format!("mirror-images --kubernetes-versions {KUBERNETES}");
-    [begin].into_iter().chain(mirrors).chain([target.host()]).collect()
+    // What is generated is not what is recorded of the real images.
+    let accepts = "--accept-moved".to_owned();
+    [begin].into_iter().chain(mirrors).chain([accepts, target.host()]).collect()
 }
 
 /// What the program does with that command line, but for the pins in the selection.

@@ -12,7 +12,8 @@ use crate::image::reference::Reference;
 use crate::util::text::printable;
 
 /// The images that kubeadm names after the version.
-const VERSIONED: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+pub(super) const VERSIONED: [&str; 4] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
 
 /// A version of Kubernetes with all that the catalog knows of it.
 #[derive(Debug)]
@@ -149,7 +150,7 @@ pub(super) fn unknown_addon(addon: &str, deployments: &[Deployment<'_>]) -> Opti
 }
 
 /// An image of Kubernetes itself, e.g. `registry.k8s.io/kube-proxy:v1.36.3`.
-fn versioned(name: &str, version: &Version) -> Reference {
+pub(super) fn versioned(name: &str, version: &Version) -> Reference {
     format!("registry.k8s.io/{name}:v{version}")
         .parse()
         .expect("a release of three numbers makes a valid tag")

@@ -7,7 +7,7 @@ use crate::image::reference::{Host, Reference};
 use crate::util::text;
 
 /// Repositories that were deleted upstream.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gone {
     /// What their names begin with: a host and one or more parts of a path.

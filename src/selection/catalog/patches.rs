@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use semver::Version;
 use serde::Deserialize;
 
+use super::schema::Broken;
 use super::{Full, Image, Minor, Release, Resources};
 
 /// One that is not the newest.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchRelease {
     pub patch: Full,
@@ -19,7 +20,7 @@ pub struct PatchRelease {
 }
 
 /// What the patch releases `from` to `to` have in place of the newest one's.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Earlier {
     pub from: Full,
@@ -67,26 +68,33 @@ impl Release {
     }
 
     /// The first rule that its patch releases break.
-    pub(super) fn check_patches(&self) -> Result<(), String> {
+    pub(super) fn check_patches(&self) -> Result<(), Broken> {
+        let broken = |key: &str, why| Err(Broken::at([&key], why));
         let versions: Vec<&Full> =
             self.patches.iter().map(|known| &known.patch).chain([&self.patch]).collect();
         let is_of_release = |version: &&Full| Minor::of(&version.0) == self.kubeone;
         if !versions.is_sorted_by(|a, b| a < b) || !versions.iter().all(is_of_release) {
-            return Err("`patches` lists those before `patch`, each once and ascending".to_owned());
+            return broken(
+                "patches",
+                "`patches` lists those before `patch`, each once and ascending".to_owned(),
+            );
         }
         for Earlier { from, to, images, base, optional } in &self.earlier {
             let at = format!("what `earlier` has from {} to {}", from.0, to.0);
             let known = |end: &Full| self.patches.iter().any(|known| known.patch == *end);
             if from > to || !known(from) || !known(to) {
-                return Err(format!("{at} is not of `patches`"));
+                return broken("earlier", format!("{at} is not of `patches`"));
             }
             let names: BTreeSet<&String> =
                 self.base.0.iter().chain(&self.optional.0).map(|(name, _)| name).collect();
             if let Some(name) = images.keys().find(|name| !names.contains(name)) {
-                return Err(format!("{at} names {name}, which the release does not have"));
+                return broken("earlier", format!("{at} names {name}, which the release does not have"));
             }
             if let Some((name, _)) = base.0.iter().chain(&optional.0).find(|(name, _)| names.contains(name)) {
-                return Err(format!("{at} has {name} anew: it stands in `images` for what the release has"));
+                return broken(
+                    "earlier",
+                    format!("{at} has {name} anew: it stands in `images` for what the release has"),
+                );
             }
         }
         for patch in &self.patches {
@@ -95,7 +103,10 @@ impl Release {
             let lacks = |image: &Image, minor: &&Minor| matches!(image, Image::ByMinor(images) if !images.contains_key(minor));
             for (name, resource) in resources {
                 if let Some(minor) = release.kubernetes.iter().find(|minor| lacks(&resource.image, minor)) {
-                    return Err(format!("{} has no {name} for Kubernetes {minor}", patch.patch.0));
+                    return broken(
+                        "earlier",
+                        format!("{} has no {name} for Kubernetes {minor}", patch.patch.0),
+                    );
                 }
             }
         }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Full, Minor};
 
 /// Which addons a manifest brings, and what KubeOne wants to see for it.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// The values of `apiVersion` that it deploys.
@@ -37,7 +38,7 @@ pub struct Rules {
 }
 
 /// What one cloud provider brings along.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// Whether the cloud is external only where the manifest says so.
@@ -51,7 +52,7 @@ pub struct Provider {
     drivers_from: Option<DriversFrom>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Asked {
     Asked,
@@ -60,7 +61,7 @@ enum Asked {
 /// `external`, or the first Kubernetes that leaves volumes to the drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-enum DriversFrom {
+pub(super) enum DriversFrom {
     External,
     Kubernetes(Minor),
 }
@@ -74,7 +75,7 @@ impl TryFrom<String> for DriversFrom {
 }
 
 /// When `addons.addons` and `addons.path` are looked at.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AddonFields {
     /// Each of them in any case.

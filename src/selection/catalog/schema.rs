@@ -14,7 +14,7 @@ use crate::image::reference::Reference;
 const PATCH_MAX: u64 = 199;
 
 /// The `kubernetes` document: what kubeadm needs beside the four images that are named after the version.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kubernetes {
     #[serde(rename = "kubernetes")]
@@ -22,7 +22,7 @@ pub struct Kubernetes {
 }
 
 /// The patches of one minor of Kubernetes.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Patches {
     /// The newest one known.
@@ -34,7 +34,7 @@ pub struct Patches {
 }
 
 /// What a patch changed.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Changes {
     pub coredns: Option<Reference>,
@@ -68,7 +68,7 @@ impl Patches {
 }
 
 /// A document of one KubeOne release.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     pub kubeone: Minor,
@@ -125,7 +125,7 @@ impl Release {
 }
 
 /// The etcd of some versions of Kubernetes: of `from` and newer ones, up to those before `below`.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdImage {
     pub from: Full,
@@ -134,7 +134,7 @@ pub struct EtcdImage {
 }
 
 /// An image that addons name themselves.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unlisted {
     pub addons: Vec<String>,
@@ -152,7 +152,7 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Resources(pub Vec<(String, Resource)>);
 
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The addons that deploy it; none for an image that KubeOne lists all the same.
@@ -176,26 +176,40 @@ impl Image {
     }
 }
 
+/// A rule that a document breaks: why, and the keys that lead to where it does.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub path: Vec<String>,
+    pub why: String,
+}
+
+impl Broken {
+    pub(super) fn at<const N: usize>(path: [&dyn fmt::Display; N], why: String) -> Self {
+        Self { path: path.map(ToString::to_string).into(), why }
+    }
+}
+
 impl Kubernetes {
     /// The first rule that the document breaks.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Broken> {
         for (minor, patches) in &self.minors {
+            let broken = |why| Err(Broken::at([&"kubernetes", minor], why));
             let first = patches.since.get(&Full(minor.patch(0)));
             if !first.is_some_and(|c| c.coredns.is_some() && c.etcd.is_some() && c.pause.is_some()) {
-                return Err(format!(
+                return broken(format!(
                     "{minor} lacks a `since` of {minor}.0 that names coredns, etcd and pause"
                 ));
             }
             // A query may ask for every patch up to it.
             if patches.latest.0.patch > PATCH_MAX {
-                return Err(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
+                return broken(format!("the `latest` of {minor} is beyond {minor}.{PATCH_MAX}"));
             }
             for Full(version) in patches.since.keys().chain([&patches.latest]).chain(&patches.verified) {
                 if Minor::of(version) != *minor {
-                    return Err(format!("{version} stands below {minor}"));
+                    return broken(format!("{version} stands below {minor}"));
                 }
                 if *version > patches.latest.0 {
-                    return Err(format!("{version} is newer than the `latest` of {minor}"));
+                    return broken(format!("{version} is newer than the `latest` of {minor}"));
                 }
             }
         }
@@ -205,12 +219,14 @@ impl Kubernetes {
 
 impl Release {
     /// The first rule that the document breaks.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Broken> {
         if self.kubernetes.is_empty() || !self.kubernetes.is_sorted_by(|a, b| a < b) {
-            return Err("`kubernetes` lists minors, each once and ascending".to_owned());
+            let why = "`kubernetes` lists minors, each once and ascending".to_owned();
+            return Err(Broken::at([&"kubernetes"], why));
         }
         if Minor::of(&self.patch.0) != self.kubeone {
-            return Err(format!("`patch` {} is not of KubeOne {}", self.patch.0, self.kubeone));
+            let why = format!("`patch` {} is not of KubeOne {}", self.patch.0, self.kubeone);
+            return Err(Broken::at([&"patch"], why));
         }
         let supported: BTreeSet<_> = self.kubernetes.iter().collect();
         let names = |of: &str, minors: BTreeSet<&Minor>| {
@@ -221,25 +237,27 @@ impl Release {
             }
         };
         if let Some(sandbox) = &self.sandbox {
-            names("`sandbox`", sandbox.keys().collect())?;
+            names("`sandbox`", sandbox.keys().collect()).map_err(|why| Broken::at([&"sandbox"], why))?;
         }
         for EtcdImage { from, below, .. } in &self.etcd {
             if from >= below {
-                return Err(format!(
-                    "`etcd` has a `from` of {} that is not before `below`, {}",
-                    from.0, below.0
-                ));
+                let why =
+                    format!("`etcd` has a `from` of {} that is not before `below`, {}", from.0, below.0);
+                return Err(Broken::at([&"etcd"], why));
             }
         }
-        self.gone.iter().try_for_each(Gone::check)?;
-        self.rules.iter().try_for_each(Rules::check)?;
+        self.gone.iter().try_for_each(Gone::check).map_err(|why| Broken::at([&"gone"], why))?;
+        self.rules.iter().try_for_each(Rules::check).map_err(|why| Broken::at([&"rules"], why))?;
         let mut seen = BTreeSet::new();
-        for (name, resource) in self.base.0.iter().chain(&self.optional.0) {
-            if let Image::ByMinor(images) = &resource.image {
-                names(&format!("the image of {name}"), images.keys().collect())?;
-            }
-            if !seen.insert(name) {
-                return Err(format!("{name} is in both groups"));
+        for (group, resources) in [("base", &self.base), ("optional", &self.optional)] {
+            for (name, resource) in &resources.0 {
+                if let Image::ByMinor(images) = &resource.image {
+                    names(&format!("the image of {name}"), images.keys().collect())
+                        .map_err(|why| Broken::at([&group, name], why))?;
+                }
+                if !seen.insert(name) {
+                    return Err(Broken::at([&group, name], format!("{name} is in both groups")));
+                }
             }
         }
         self.check_patches()

@@ -248,7 +248,11 @@ impl Catalog {
 
     /// The release that a user named, as of the patch release that they named. A patch release that the catalog does not
     /// know is taken for the newest one, with a warning.
-    fn named_release(&self, text: &str, warnings: &mut Vec<String>) -> Result<Named<'_>, SelectError> {
+    pub(super) fn named_release(
+        &self,
+        text: &str,
+        warnings: &mut Vec<String>,
+    ) -> Result<Named<'_>, SelectError> {
         let known = || self.releases.keys().copied().collect::<Vec<_>>();
         let (kubeone, patch) = parse(text)
             .ok_or_else(|| SelectError::KubeoneVersion { text: text.to_owned(), known: known() })?;
@@ -337,15 +341,15 @@ impl Catalog {
 }
 
 /// The release that a user named.
-struct Named<'c> {
-    release: Cow<'c, Release>,
+pub(super) struct Named<'c> {
+    pub release: Cow<'c, Release>,
     rules: &'c Rules,
     /// With its patch, where that is not the newest.
     called: String,
 }
 
 /// `v1.29.4` or `1.29` → its minor, and the full version where there is one.
-fn parse(text: &str) -> Option<(Minor, Option<Version>)> {
+pub(super) fn parse(text: &str) -> Option<(Minor, Option<Version>)> {
     let text = bare(text);
     if let Ok(minor) = text.parse::<Minor>() {
         return Some((minor, None));

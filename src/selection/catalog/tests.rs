@@ -12,7 +12,7 @@ mod reading;
 mod select;
 
 /// A catalog of two documents.
-const KUBERNETES: &str = r#"kubernetes:
+pub(super) const KUBERNETES: &str = r#"kubernetes:
   "1.36":
     latest: "1.36.3"
     since:
@@ -22,7 +22,7 @@ const KUBERNETES: &str = r#"kubernetes:
         pause: registry.k8s.io/pause:3.10.2
 "#;
 
-const KUBEONE: &str = r#"kubeone: "1.14"
+pub(super) const KUBEONE: &str = r#"kubeone: "1.14"
 patch: v1.14.2
 released: 2026-08-13
 kubernetes: ["1.36"]

@@ -74,7 +74,7 @@ fn wrong_documents_are_told_why() {
         (KUBERNETES, String::new(), "there must be one document with `kubernetes` and no `kubeone`, not 0"),
         (KUBERNETES, format!("{KUBERNETES}---\n{KUBERNETES}"), "and no `kubeone`, not 2"),
         (KUBEONE, String::new(), "there is no KubeOne release in it"),
-        (KUBEONE, double, "the document at line 11: KubeOne 1.14 has another document as well"),
+        (KUBEONE, double, "KubeOne 1.14 has another document as well at line 12, column 1"),
         (
             KUBERNETES,
             without_coredns.collect(),
@@ -122,6 +122,40 @@ fn wrong_documents_are_told_why() {
     for (from, to, expected) in cases {
         let text = error(from, &to);
         assert!(text.starts_with("catalog mine.yaml") && text.contains(expected), "{to}\n  {text}");
+        let place = text.rsplit_once("line ").and_then(|(_, place)| place.split_once(", column "));
+        let numbers = place.map(|(line, column)| (line.parse::<usize>(), column.parse::<usize>()));
+        assert!(matches!(numbers, Some((Ok(1..), Ok(1..)))), "{to}\n  {text}");
+    }
+}
+
+#[test]
+fn a_file_of_one_document_is_told_what_is_wrong_in_it() {
+    let kubernetes = |from, to| KUBERNETES.replacen(from, to, 1);
+    let release = |from, to| KUBEONE.replacen(from, to, 1);
+    let cases = [
+        (
+            kubernetes("latest:", "newest:"),
+            "unknown field `newest`, expected one of latest, verified, since at line 3, column 5",
+        ),
+        (kubernetes("1.36.3", "1.35.3"), "1.36.0 is newer than the `latest` of 1.36 at line 2, column 3"),
+        (
+            kubernetes("", ""),
+            "there is no KubeOne release in it: a document with `kubeone` is missing at line 8, column 1",
+        ),
+        (release("v1.14.2", "v1.13.2"), "`patch` 1.13.2 is not of KubeOne 1.14 at line 2, column 1"),
+        (release("AwsCCM:", "CalicoCNI:"), "CalicoCNI is in both groups at line 10, column 3"),
+        (release("", ""), "not 0, at line 13, column 1"),
+        ("kubeone: \"1.14\"\n".to_owned(), "missing field"),
+        ("{\"kubeone\": \"1.14\",\n \"patch\": 1}".to_owned(), "at line 2, column 11"),
+        ("- a\n- b\n".to_owned(), "at line 1, column 1"),
+        ("text".to_owned(), "at line 1, column 1"),
+        (String::new(), "not 0, at line 1, column 1"),
+        ("a: \u{1b}[2J".to_owned(), "at line 1"),
+    ];
+    for (text, expected) in cases {
+        let told = Catalog::from_yaml(&text, "mine.yaml").unwrap_err().to_string();
+        assert!(told.starts_with("catalog mine.yaml: ") && told.contains(expected), "{text}\n{told}");
+        assert!(!told.chars().any(char::is_control), "{told:?}");
     }
 }
 
@@ -137,7 +171,8 @@ fn a_release_cannot_support_a_minor_that_kubernetes_lacks() {
     since:
       "1.35.0""#,
     );
-    assert!(text.ends_with("Kubernetes 1.36 is not in the `kubernetes` document"), "{text}");
+    let told = "Kubernetes 1.36 is not in the `kubernetes` document at line 15, column 1";
+    assert!(text.ends_with(told), "{text}");
 }
 
 #[test]

@@ -1,0 +1,321 @@
+//! Which digest each image had when somebody looked, and how large its platforms are.
+//!
+//! The program carries such records, in the file beside this module: JSON in stable order, a record a line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::{Deserialize as Read, Serialize};
+use thiserror::Error;
+
+use crate::image::platforms::Platform;
+use crate::image::reference::{Digest, Reference};
+use crate::util::input;
+use crate::util::text::{self, quoted};
+
+const EMBEDDED: &str = include_str!("pins.json");
+
+/// Largest file of records that is read, in bytes; one for all images with their platforms has some 2 MiB.
+const FILE_MAX: u64 = 16 << 20;
+/// The form of the records, which grows by new keys alone.
+const VERSION: u64 = 1;
+const KIND: &str = "pins";
+/// Largest size that a record may tell, in bytes: the largest that every JSON reader takes as it is (RFC 8259,
+/// section 6).
+const SIZE_MAX: u64 = 1 << 53;
+
+/// Why a text is no file of records. Names the file, and where in it if the JSON is at fault.
+#[derive(Debug, Error)]
+pub enum PinsError {
+    #[error("{name}: cannot read it: {error}")]
+    File { name: String, error: std::io::Error },
+    #[error("{name}: {why}")]
+    Json { name: String, why: String },
+    #[error("{name}: its version is {version}, and this program reads {VERSION}")]
+    Version { name: String, version: u64 },
+    #[error("{name}: its kind is {kind}, and not {KIND:?}")]
+    Kind { name: String, kind: String },
+    #[error("{name}: the record of {source_name}: {why}")]
+    Record { name: String, source_name: String, why: &'static str },
+}
+
+/// Records of images, by reference.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pins(BTreeMap<String, Pin>);
+
+/// What is recorded of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Read)]
+pub struct Pin {
+    /// The image, as a catalog names it.
+    pub source: Reference,
+    /// The digest that its tag has, or had when somebody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The tag is meant to move: what it has is never compared with the digest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moving: bool,
+    /// The media type of its manifest or index, and the size of that in bytes.
+    #[serde(default, rename = "mediaType", skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Those that it has; none where nobody has looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<PinnedPlatform>,
+}
+
+/// One platform of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Read)]
+pub struct PinnedPlatform {
+    /// As `os/arch[/variant]`; none where neither index nor config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Of its manifest.
+    pub digest: Digest,
+    /// Its manifest, config and layers, without those that are not to be distributed.
+    pub bytes: u64,
+}
+
+#[derive(Read)]
+struct Document {
+    version: u64,
+    kind: String,
+    images: Vec<Pin>,
+}
+
+impl Pins {
+    /// The records that the program carries.
+    ///
+    /// # Errors
+    /// They are broken, which a test rules out.
+    pub fn embedded() -> Result<Arc<Self>, PinsError> {
+        static READ: OnceLock<Arc<Pins>> = OnceLock::new();
+        match READ.get() {
+            Some(pins) => Ok(pins.clone()),
+            None => {
+                let pins = Arc::new(Self::from_json(EMBEDDED, "the pins that the program carries")?);
+                Ok(READ.get_or_init(|| pins).clone())
+            }
+        }
+    }
+
+    /// Those of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no such file; the message says where.
+    pub fn read(path: &Path) -> Result<Self, PinsError> {
+        let name = path.display().to_string();
+        match input::read(path, FILE_MAX) {
+            Ok(text) => Self::from_json(&text, &name),
+            Err(error) => Err(PinsError::File { name, error }),
+        }
+    }
+
+    /// Those of a text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Pins::read`] has them.
+    pub fn from_json(text: &str, name: &str) -> Result<Self, PinsError> {
+        let name = || name.to_owned();
+        // The words of the library quote the text, which may hold anything.
+        let document: Document = serde_json::from_str(text)
+            .map_err(|error| PinsError::Json { name: name(), why: text::printable(&error.to_string()) })?;
+        if document.version != VERSION {
+            return Err(PinsError::Version { name: name(), version: document.version });
+        }
+        if document.kind != KIND {
+            return Err(PinsError::Kind { name: name(), kind: quoted(&document.kind) });
+        }
+        let mut pins = BTreeMap::new();
+        for pin in document.images {
+            let source_name = pin.source.to_string();
+            let broken = |why| PinsError::Record { name: name(), source_name: source_name.clone(), why };
+            pin.check().map_err(broken)?;
+            if pins.insert(source_name.clone(), pin).is_some() {
+                return Err(broken("there is another one"));
+            }
+        }
+        Ok(Self(pins))
+    }
+
+    /// The file of these records: sorted by reference, each on a line of its own.
+    pub fn to_json(&self) -> String {
+        let mut json = format!("{{\"version\": {VERSION}, \"kind\": {KIND:?}, \"images\": [");
+        for (number, pin) in self.0.values().enumerate() {
+            let line = serde_json::to_string(pin).expect("texts and numbers are JSON");
+            let _ = write!(json, "{}\n{line}", if number == 0 { "" } else { "," });
+        }
+        json + "\n]}\n"
+    }
+
+    /// What is recorded of an image.
+    pub fn get(&self, image: &Reference) -> Option<&Pin> {
+        self.0.get(&image.to_string())
+    }
+
+    /// The digest that an image, named as reports name it, has to have.
+    pub fn digest(&self, source: &str) -> Option<&Digest> {
+        self.0.get(source)?.wanted()
+    }
+
+    /// Puts a record in the place of the one that is there.
+    pub fn put(&mut self, pin: Pin) {
+        self.0.insert(pin.source.to_string(), pin);
+    }
+
+    /// All of them, by reference.
+    pub fn iter(&self) -> impl Iterator<Item = &Pin> {
+        self.0.values()
+    }
+}
+
+impl Pin {
+    /// The digest that the image has to have.
+    pub fn wanted(&self) -> Option<&Digest> {
+        self.digest.as_ref().filter(|_| !self.moving)
+    }
+
+    /// The first rule that it breaks.
+    fn check(&self) -> Result<(), &'static str> {
+        let sizes = self.size.iter().chain(self.platforms.iter().map(|platform| &platform.bytes));
+        let bytes = sizes.fold(0_u64, |sum, size| sum.saturating_add(*size));
+        let is_platform = |platform: &PinnedPlatform| {
+            platform.platform.as_ref().is_none_or(|name| name.parse::<Platform>().is_ok())
+        };
+        match &self.digest {
+            None if !self.moving => Err("it has no digest, and is not `moving`"),
+            None if !self.platforms.is_empty() => Err("it has platforms and no digest"),
+            Some(digest) if self.source.digest.as_ref().is_some_and(|named| named != digest) => {
+                Err("its digest is not the one that the reference names")
+            }
+            _ if bytes > SIZE_MAX => Err("its sizes come to more than 2^53 bytes"),
+            _ if !self.platforms.iter().all(is_platform) => {
+                Err("a platform of it is not of the form os/arch[/variant]")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Reference {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn document(records: &str) -> String {
+        format!("{{\"version\": 1, \"kind\": \"pins\", \"images\": [{}]}}", records.replace("HEX", HEX))
+    }
+
+    #[test]
+    fn the_embedded_records_are_written_as_they_are_read() {
+        let pins = Pins::embedded().unwrap();
+        assert_eq!(pins.to_json(), EMBEDDED);
+        let moving: Vec<String> =
+            pins.iter().filter(|pin| pin.moving).map(|pin| pin.source.to_string()).collect();
+        assert_eq!(moving, ["docker.io/library/alpine:3", "docker.io/library/alpine:3.23"]);
+        assert!(moving.iter().all(|source| pins.digest(source).is_none()));
+    }
+
+    #[test]
+    fn what_kubeone_pins_itself_is_recorded() {
+        let pins = Pins::embedded().unwrap();
+        let all = super::super::Catalog::embedded().unwrap().references(None).unwrap();
+        let mut recorded = 0;
+        for (reference, gone) in all.references.iter().filter(|(reference, _)| reference.digest.is_some()) {
+            if gone.is_some() {
+                continue;
+            }
+            recorded += 1;
+            let pin = pins.get(reference).unwrap_or_else(|| panic!("no record of {reference}"));
+            assert_eq!(pin.digest, reference.digest);
+        }
+        assert!(recorded >= 82, "{recorded}");
+    }
+
+    #[test]
+    fn records_are_sorted_and_have_a_line_each() {
+        let read = Pins::from_json(
+            &document(
+                r#"{"source":"quay.io/b/b:1","digest":"sha256:HEX","mediaType":"x/y","size":7,
+                    "platforms":[{"platform":"linux/amd64","digest":"sha256:HEX","bytes":9},{"digest":"sha256:HEX","bytes":1}]},
+                   {"source":"quay.io/a/a:1","digest":"sha256:HEX","names":["of a lock"]}"#,
+            ),
+            "f",
+        )
+        .unwrap();
+        let written = read.to_json();
+        let lines: Vec<&str> = written.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[1].starts_with(r#"{"source":"quay.io/a/a:1","digest":"sha256:aaa"#), "{written}");
+        assert!(
+            lines[2].contains(r#""size":7,"platforms":[{"platform":"linux/amd64","digest":"#),
+            "{written}"
+        );
+        assert_eq!(Pins::from_json(&written, "f").unwrap(), read);
+    }
+
+    #[test]
+    fn what_is_no_file_of_records_is_refused_with_its_place() {
+        let told = |text: &str| Pins::from_json(text, "f").unwrap_err().to_string();
+        let of = |record: &str| told(&document(record));
+        let cases = [
+            (told("{"), "f: EOF while parsing an object at line 1 column 1"),
+            (told(""), "line 1 column 0"),
+            (told("{\"version\": 2, \"kind\": \"pins\", \"images\": []}"), "its version is 2"),
+            (told("{\"version\": 1, \"kind\": \"lo\\u001bck\", \"images\": []}"), "kind is \"lo\\u{1b}ck\""),
+            (of("\n{\"source\":\"quay.io/a/a:1\"}"), "record of quay.io/a/a:1: it has no digest"),
+            (of("\n{\"source\":\"a:1\",\"digest\":\"sha256:HEX\"}"), "written in full"),
+            (of("\n{\"source\":\"quay.io/a/a:1\",\"digest\":\"sha256:abc\"}"), "line 2 column"),
+            (of("\n{\"source\":\"quay.io/a/\\u001b[2Ja:1\",\"digest\":\"sha256:HEX\"}"), "\\u{1b}[2J"),
+            (
+                of(r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX"},"#.repeat(2).trim_end_matches(',')),
+                "there is another one",
+            ),
+            (
+                of(&format!(
+                    r#"{{"source":"quay.io/a/a:1@sha256:{}","digest":"sha256:HEX"}}"#,
+                    "b".repeat(64)
+                )),
+                "its digest is not the one that the reference names",
+            ),
+            (
+                of(
+                    r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX","platforms":[{"digest":"sha256:HEX","bytes":18446744073709551615}]}"#,
+                ),
+                "more than 2^53 bytes",
+            ),
+            (
+                of(
+                    r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX","platforms":[{"platform":"linux/\u001b","digest":"sha256:HEX","bytes":1}]}"#,
+                ),
+                "not of the form os/arch",
+            ),
+            (
+                of(
+                    r#"{"source":"quay.io/a/a:1","moving":true,"platforms":[{"digest":"sha256:HEX","bytes":1}]}"#,
+                ),
+                "no digest",
+            ),
+        ];
+        for (told, wanted) in cases {
+            assert!(told.contains(wanted), "{told}");
+            assert!(!told.chars().any(char::is_control), "{told:?}");
+        }
+    }
+}

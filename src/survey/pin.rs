@@ -1,0 +1,259 @@
+//! Digests and platforms recorded as they are now.
+
+use std::fmt;
+use std::future::Future;
+
+use futures_util::stream::StreamExt as _;
+use serde::Serialize;
+
+use super::{Pulls, Question, Seen, answers};
+use crate::error::{Error, Kind};
+use crate::events::{Event, Listener};
+use crate::image::manifest::Manifest;
+use crate::image::reference::Digest;
+use crate::options::PinOptions;
+use crate::output::report::Exit;
+use crate::selection::catalog::{Pin, Pins};
+use crate::util::text;
+
+/// What came of recording. As JSON it is what `catalog pin FILE -o json` gives.
+#[derive(Debug, Serialize)]
+pub struct Pinning {
+    pub references: Vec<Record>,
+    /// Recorded for the first time, or with platforms for the first time.
+    pub new: usize,
+    /// As they were recorded.
+    pub kept: usize,
+    /// Recorded with another digest than before.
+    pub moved: usize,
+    /// Their record, if there was one, is kept.
+    pub missing: usize,
+    /// Likewise, as it could not be found out what they have.
+    pub failed: usize,
+    /// Left out, for they can be had nowhere any more.
+    pub gone: usize,
+    pub interrupted: bool,
+    /// All records, with those that nobody was asked about.
+    #[serde(skip)]
+    pub pins: Pins,
+}
+
+/// One image.
+#[derive(Debug, Serialize)]
+pub struct Record {
+    pub source: String,
+    pub result: Recorded,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The digest that was recorded before, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_pass: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recorded {
+    New,
+    Kept,
+    Moved,
+    Missing,
+    Failed,
+    Gone,
+}
+
+/// Records all of `questions`. `interrupted` ends that early, with what is known by then.
+pub(crate) async fn pin(
+    options: &PinOptions,
+    questions: Vec<Question>,
+    listener: &Listener,
+    interrupted: impl Future<Output = ()>,
+) -> Pinning {
+    let total = questions.len();
+    listener(Event::Asking { done: 0, total });
+    let (gone, questions): (Vec<Question>, Vec<Question>) =
+        questions.into_iter().partition(|question| question.gone.is_some() && !question.is_mirrored);
+    let mut pinning = Pinning::new(Pins::clone(&options.pins));
+    gone.iter().for_each(|question| pinning.take(question.record(Recorded::Gone), None));
+    let ask = |question: Question| async move { question.pin(options.platforms).await };
+    let mut answers = std::pin::pin!(answers(questions, options.asked.parallel, ask));
+    let mut interrupted = std::pin::pin!(interrupted);
+    loop {
+        tokio::select! {
+            answer = answers.next() => match answer {
+                Some((record, pin)) => pinning.take(record, pin),
+                None => break,
+            },
+            () = &mut interrupted => {
+                pinning.interrupted = true;
+                break;
+            }
+        }
+        listener(Event::Asking { done: pinning.references.len(), total });
+    }
+    pinning.references.sort_by(|a, b| a.source.cmp(&b.source));
+    pinning
+}
+
+impl Question {
+    /// What to tell of it, and its record if that is to be another.
+    async fn pin(self, platforms: bool) -> (Record, Option<Pin>) {
+        let seen = match self.look(self.algorithm(), Pulls::Spent).await {
+            Ok(seen) => seen,
+            Err(error) => return (self.failure(&error), None),
+        };
+        let Seen::Digest(digest, manifest) = seen else {
+            let result = if self.gone.is_some() { Recorded::Gone } else { Recorded::Missing };
+            return (self.record(result), None);
+        };
+        let was = self.pin.as_ref().and_then(|pin| pin.digest.as_ref());
+        let is_same = was == Some(&digest);
+        let knows_platforms = self.pin.as_ref().is_some_and(|pin| !pin.platforms.is_empty());
+        if is_same && (knows_platforms || !platforms) {
+            return (Record { digest: Some(digest), ..self.record(Recorded::Kept) }, None);
+        }
+        let mut pin = Pin {
+            source: self.reference.clone(),
+            digest: Some(digest.clone()),
+            moving: self.pin.as_ref().is_some_and(|pin| pin.moving),
+            media_type: None,
+            size: None,
+            platforms: Vec::new(),
+        };
+        if platforms {
+            let described = self.describe(&mut pin, &digest, manifest).await;
+            if let Err(error) = described {
+                return (self.failure(&error), None);
+            }
+        }
+        let result = match was {
+            // It is meant to.
+            Some(_) if pin.moving && !is_same => Recorded::New,
+            Some(_) if !is_same => Recorded::Moved,
+            _ => Recorded::New,
+        };
+        let was = was.filter(|_| !is_same).cloned();
+        (Record { digest: Some(digest), was, ..self.record(result) }, Some(pin))
+    }
+
+    /// Fills in what only the manifests tell.
+    async fn describe(&self, pin: &mut Pin, digest: &Digest, fetched: Option<Manifest>) -> Result<(), Error> {
+        let manifest = match fetched {
+            Some(manifest) => manifest,
+            None => match self.manifest(digest).await {
+                Err(error) if error.kind == Kind::NotFound => {
+                    let why = "it was there a moment ago, and is not there by its digest".to_owned();
+                    let action = format!("GET manifest {}", self.location());
+                    return Err(self.place.store.error(Kind::Invalid, action, why));
+                }
+                fetched => fetched?,
+            },
+        };
+        pin.platforms = self.record_of(&manifest).await?;
+        pin.size = Some(manifest.bytes.len() as u64);
+        pin.media_type = Some(manifest.media_type);
+        Ok(())
+    }
+
+    fn record(&self, result: Recorded) -> Record {
+        let source = self.reference.to_string();
+        Record { source, result, digest: None, was: None, cause: None, may_pass: None }
+    }
+
+    fn failure(&self, error: &Error) -> Record {
+        let (cause, may_pass) = (Some(error.to_string()), Some(error.kind.may_pass()));
+        Record { cause, may_pass, ..self.record(Recorded::Failed) }
+    }
+}
+
+impl Pinning {
+    fn new(pins: Pins) -> Self {
+        Self {
+            references: Vec::new(),
+            new: 0,
+            kept: 0,
+            moved: 0,
+            missing: 0,
+            failed: 0,
+            gone: 0,
+            interrupted: false,
+            pins,
+        }
+    }
+
+    fn take(&mut self, record: Record, pin: Option<Pin>) {
+        *match record.result {
+            Recorded::New => &mut self.new,
+            Recorded::Kept => &mut self.kept,
+            Recorded::Moved => &mut self.moved,
+            Recorded::Missing => &mut self.missing,
+            Recorded::Failed => &mut self.failed,
+            Recorded::Gone => &mut self.gone,
+        } += 1;
+        self.references.push(record);
+        pin.into_iter().for_each(|pin| self.pins.put(pin));
+    }
+
+    pub fn exit(&self) -> Exit {
+        match self.missing + self.failed {
+            _ if self.interrupted => Exit::Interrupted,
+            0 => Exit::Done,
+            _ => Exit::SomeFailed,
+        }
+    }
+}
+
+impl Record {
+    /// Whether a person should know.
+    pub fn is_told(&self) -> bool {
+        matches!(self.result, Recorded::Moved | Recorded::Missing | Recorded::Failed)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let result = match self.result {
+            Recorded::New => "new",
+            Recorded::Kept => "kept",
+            Recorded::Moved => "moved",
+            Recorded::Missing => "missing",
+            Recorded::Failed => "FAILED",
+            Recorded::Gone => "gone",
+        };
+        write!(f, "{result:<10}{}", self.source)?;
+        match (&self.cause, &self.was, &self.digest) {
+            (Some(cause), ..) => write!(f, ": {cause}"),
+            (None, Some(was), Some(digest)) => {
+                write!(f, ": {was} was recorded of it, and it has {digest} now")
+            }
+            (None, ..) => Ok(()),
+        }
+    }
+}
+
+/// For people: a line for each image that has moved, is missing or failed, then the sums.
+impl fmt::Display for Pinning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.references.iter().filter(|record| record.is_told()) {
+            writeln!(f, "{line}")?;
+        }
+        if self.references.iter().any(Record::is_told) {
+            writeln!(f)?;
+        }
+        write!(f, "{}: {} new, {} kept", text::count(self.references.len(), "image"), self.new, self.kept)?;
+        for (number, what) in [
+            (self.moved, "moved"),
+            (self.missing, "missing"),
+            (self.failed, "failed"),
+            (self.gone, "gone as the catalog says"),
+        ] {
+            if number > 0 {
+                write!(f, ", {number} {what}")?;
+            }
+        }
+        writeln!(f)
+    }
+}
