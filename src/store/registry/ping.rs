@@ -300,7 +300,8 @@ mod tests {
     }
 
     async fn first(ping: &Ping) -> First<'_> {
-        match ping.turn().await {
+        let soon = Instant::now() + 9 * ANSWER_MAX;
+        match timeout_at(soon, ping.turn()).await.expect("its turn comes") {
             Ok(Turn::First(first)) => first,
             Ok(Turn::Known(base)) => panic!("known at {base}"),
             Ok(Turn::Alone) => panic!("mute"),
