@@ -350,7 +350,7 @@ fn bars_on_a_terminal_that_goes_away_keep_no_image_from_being_copied() {
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
-    let mut running = Program::new(&["--dry-run", "-k", "1.33", "t:1"]).start();
+    let mut running = Program::new(&["--dry-run", "-k", "1.33", "t:1", NO_PINS]).start();
     drop(running.child.stdout.take());
     let ended = running.wait();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));

@@ -125,7 +125,7 @@ fn insecure_accepts_any_certificate_of_the_target() {
     let target = other.registry("target").tls().start();
     let to = target.host();
     let program = || {
-        let program = Program::new(&[&to]).args(CONTROL_PLANE).env("HTTPS_PROXY", world.proxy.url());
+        let program = Program::new(&[&to, NO_PINS]).args(CONTROL_PLANE).env("HTTPS_PROXY", world.proxy.url());
         program.env("SSL_CERT_FILE", world.net.ca_file())
     };
     let refused = program().run().expect(3);
