@@ -31,6 +31,7 @@ mod platforms;
 mod privacy;
 mod proxies;
 mod real_targets;
+mod renew;
 mod replay;
 mod rows;
 mod schedules;
