@@ -201,6 +201,22 @@ fn a_new_release_begins_with_the_hand_written_keys_of_the_newest_and_a_loud_word
 }
 
 #[test]
+fn two_new_releases_at_once_both_begin_with_the_newest_that_somebody_has_looked_at() {
+    if !require("git") {
+        return;
+    }
+    let (project, kubeone, kubernetes) = (Project::new(), kubeone(), kubernetes());
+    kubeone.tag("v1.5.0", "2022-08-30");
+    let review = project.renew(kubeone.path(), Some(kubernetes.path())).expect("a renewal");
+    for release in ["v1.4.1", "v1.5.0"] {
+        assert!(review.contains(&format!("A new minor release, {release}: its `gone`, `rules`")), "{review}");
+    }
+    let list = ["1.3", "1.4", "1.5"].map(|release| format!("    \"kubeone-{release}.yaml\",\n")).concat();
+    assert!(project.read("src/selection/catalog.rs").contains(&list));
+    assert!(!project.read(&format!("{CATALOG}/kubeone-1.5.yaml")).contains("earlier:"));
+}
+
+#[test]
 fn the_reviewer_is_told_of_every_difference() {
     let Some((.., review)) = renewed() else { return };
     let expected = [
@@ -216,12 +232,13 @@ fn the_reviewer_is_told_of_every_difference() {
         "- gone: Left",
         "- etcd: [] → [1.22.0 to below 1.23.0: registry.k8s.io/etcd:3.5.3-0]",
         "- a comment had to go from `base`: # Of the net",
-        "- `EnsureUserAddons` of pkg/addons/ensure.go has changed: do the `rules` still say what it does?",
-        "- `embeddedAddons` of pkg/addons/ensure.go is new: do the `rules` still say what it does?",
+        "- `EnsureUserAddons` of pkg/addons/ensure.go has changed since the last look: do the `rules` say",
+        "- `embeddedAddons` of pkg/addons/ensure.go is new since the last look: do the `rules` say",
         "- `rules.embedded` has other, KubeOne no more",
         "- `unlisted`: tools names quay.io/acme/tool:v1 itself: no more, **to be removed by hand**",
         "## KubeOne 1.4",
         "- **A new minor release",
+        "- `EnsureUserAddons` of pkg/addons/ensure.go has changed since KubeOne 1.3: do the `rules` say",
         "- `rules.embedded` has other, KubeOne no more",
         "- `unlisted`: tools names docker.io/library/alpine:3 itself, where overwriteRegistry does not reach it: **to be added",
     ];

@@ -4,15 +4,16 @@
 //! Reads git checkouts at their tags, with git and nothing else. Writes the files of the catalog, and prints what a reviewer
 //! has to look at, as Markdown.
 
-// A program of its own has no outside, and prints.
-#![allow(unreachable_pub, clippy::print_stdout)]
+// A program of its own has no outside.
+#![allow(unreachable_pub)]
 
 mod renewal;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::renewal::{Request, renew};
@@ -49,7 +50,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.dry_run {
         renewal.write(project)?;
     }
-    print!("{}", renewal.review);
+    std::io::stdout().write_all(renewal.review.to_string().as_bytes()).context("cannot print the review")?;
     for path in renewal.files.keys() {
         eprintln!("{}: {}", if arguments.dry_run { "would change" } else { "written" }, path.display());
     }

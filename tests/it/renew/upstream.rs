@@ -221,6 +221,7 @@ func etcdVersionCorruptCheckExtraArgs(kubeVersion *semver.Version, etcdImageTag 
 "#,
         )
         .file("pkg/templates/kubeadm/v1beta4/kubeadm.go", "package v1beta4\n")
+        .edit(ENSURE, &[("return nil", "return s.Err // a comment"), ("embedded.", "embedded here.")])
         .edit(
             IMAGES,
             &[

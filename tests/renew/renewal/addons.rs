@@ -85,7 +85,12 @@ fn find(file: &File<'_>) -> Result<Vec<Found>> {
                 name.ok_or_else(|| file.wrong(number, "asks for an image in a way that is not known"))?;
             found.push(Found::Resource { name: name.to_owned(), line: number });
         }
-        let Some(mut value) = image_of(line) else { continue };
+        let Some(mut value) = image_of(line) else {
+            if has_image_within(line) {
+                return Err(file.wrong(number, "has an image beside other keys, which is not understood"));
+            }
+            continue;
+        };
         // The value of a folded text, or of a key with nothing behind it, is the next line.
         if ["", ">", ">-", "|", "|-"].contains(&value) {
             match lines.peek() {
@@ -110,6 +115,16 @@ fn image_of(line: &str) -> Option<&str> {
     let rest = ["image", "\"image\"", "'image'"].into_iter().find_map(|key| rest.strip_prefix(key))?;
     let value = rest.trim_start().strip_prefix(':')?;
     (value.is_empty() || value.starts_with([' ', '\t', '"'])).then(|| bare(value))
+}
+
+/// Whether a line has the key `image` behind another one, as in `{name: a, image: b}`.
+fn has_image_within(line: &str) -> bool {
+    let begins_key = |part: &str| {
+        let part = part.trim_start().trim_start_matches(['"', '\'']);
+        let rest = part.strip_prefix("image").map(|rest| rest.trim_start_matches(['"', '\'']));
+        rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
+    };
+    line.split(['{', ',']).skip(1).any(begins_key)
 }
 
 /// A scalar without comment, comma and quotes.
@@ -203,6 +218,8 @@ mod tests {
             ("a: b\n{image: quay.io/a/b:v1}", "is no image"),
             ("a: b\nimage: {{ .InternalImages.Tag \"A\" }}", "in a way that is not known"),
             ("a: b\nimage: |", "not understood"),
+            ("a: b\n- {name: a, image: quay.io/a/b:v1}", "beside other keys"),
+            ("a: b\n{\"name\": \"a\", \"image\": \"quay.io/a/b:v1\"}", "beside other keys"),
         ] {
             let error = found(text).unwrap_err().to_string();
             assert!(error.starts_with("addons/a/b.yaml at v1.2.3, line 2: "), "{text}: {error}");

@@ -249,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    fn the_programs_own_catalog_is_in_the_layout_that_is_printed() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/selection/catalog/kubernetes.yaml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, document) = text.split_once("\n\n").unwrap();
+        let catalog = mirror_images::selection::catalog::Catalog::embedded().unwrap();
+        let known = catalog.kubernetes().minors.iter();
+        let known = known.map(|(minor, patches)| (*minor, Known::of(patches, *minor))).collect();
+        assert_eq!(super::super::comments::carry(document, &print(&known)), (document.to_owned(), vec![]));
+    }
+
+    #[test]
     fn the_constants_are_read_and_what_is_not_understood_is_told() {
         let source = r#"const (
 	PauseVersion = "3.2"

@@ -89,10 +89,7 @@ pub fn renew(request: &Request<'_>) -> Result<Renewal> {
         let (text, mut findings) = before.renew_release(kubeone, &release)?;
         let name = file_name(kubeone);
         let parsed = Catalog::from_yaml(&format!("{text}---\n{kubernetes}"), &format!("{name}, renewed"))?;
-        if before.documents.contains_key(&kubeone) {
-            let known = before.reviewed.0.get(&kubeone).cloned().unwrap_or_default();
-            findings.extend(rules::differences(&known, &release.hashes));
-        }
+        findings.extend(reviewed.differences(kubeone, &release.hashes));
         if let Some(renewed) = parsed.release(kubeone)? {
             findings.extend(review::embedded(renewed, &release.embedded));
             findings.extend(review::unlisted(renewed, &release.written));
@@ -216,19 +213,19 @@ impl Before {
         Ok((*model, document))
     }
 
-    /// The list of embedded files, with the names of `releases` in it.
+    /// The list of embedded files, with the names of `releases` in it, which are ascending.
     fn embedded<'m>(&self, releases: impl Iterator<Item = &'m Minor>) -> Result<String> {
         let mut code = self.code.clone();
+        let mut before: Option<String> = None;
         for kubeone in releases {
-            let line = |kubeone: Minor| format!("    \"{}\",\n", file_name(kubeone));
-            if code.contains(&line(*kubeone)) {
-                continue;
+            let line = format!("    \"{}\",\n", file_name(*kubeone));
+            if !code.contains(&line) {
+                let before = before.as_ref().filter(|before| code.contains(before.as_str()));
+                let before = before
+                    .with_context(|| format!("{EMBEDDED} has no list in which {kubeone} has a place"))?;
+                code = code.replacen(before, &format!("{before}{line}"), 1);
             }
-            let before = self.documents.range(..*kubeone).next_back().map(|(before, _)| line(*before));
-            let before = before.filter(|before| code.contains(before));
-            let before =
-                before.with_context(|| format!("{EMBEDDED} has no list in which {kubeone} has a place"))?;
-            code = code.replacen(&before, &format!("{before}{}", line(*kubeone)), 1);
+            before = Some(line);
         }
         Ok(code)
     }

@@ -137,6 +137,16 @@ impl Reviewed {
         }
         Ok(reviewed)
     }
+
+    /// How the functions of a release differ from those that somebody has looked at: its own, or those of the newest
+    /// release before it.
+    pub fn differences(&self, kubeone: Minor, now: &Hashes) -> Vec<String> {
+        match self.0.range(..=kubeone).next_back() {
+            Some((known, before)) if *known == kubeone => differences(before, now, "the last look"),
+            Some((known, before)) => differences(before, now, &format!("KubeOne {known}")),
+            None => differences(&Hashes::new(), now, "the last look"),
+        }
+    }
 }
 
 impl std::fmt::Display for Reviewed {
@@ -151,8 +161,8 @@ impl std::fmt::Display for Reviewed {
     }
 }
 
-/// What has become of each function, as a line for the reviewer.
-pub fn differences(before: &Hashes, now: &Hashes) -> Vec<String> {
+/// What has become of each function since `since`, as a line for the reviewer.
+fn differences(before: &Hashes, now: &Hashes, since: &str) -> Vec<String> {
     let keys: BTreeSet<_> = before.keys().chain(now.keys()).collect();
     let line = |key: &(String, String)| {
         let what = match (before.get(key), now.get(key)) {
@@ -162,7 +172,8 @@ pub fn differences(before: &Hashes, now: &Hashes) -> Vec<String> {
             _ => return None,
         };
         let mut line = String::new();
-        let _ = write!(line, "`{}` of {} {what}: do the `rules` still say what it does?", key.1, key.0);
+        let _ =
+            write!(line, "`{}` of {} {what} since {since}: do the `rules` say what it does?", key.1, key.0);
         Some(line)
     };
     keys.into_iter().filter_map(line).collect()
@@ -199,10 +210,12 @@ mod tests {
         assert_eq!(Reviewed::parse(&reviewed.to_string()).unwrap(), reviewed);
         assert!(Reviewed::parse("# x\n1.14 a.go F\n").unwrap_err().to_string().starts_with("line 2"));
         let now = Hashes::from([(key("F"), "3".to_owned()), (key("H"), "2".to_owned())]);
-        let told = differences(&before, &now);
+        let told = differences(&before, &now, "1.13");
         assert_eq!(told.len(), 3, "{told:?}");
-        assert!(told[0].contains("`F` of a.go has changed") && told[1].contains("`G` of a.go is gone"));
+        assert!(
+            told[0].contains("`F` of a.go has changed since 1.13") && told[1].contains("`G` of a.go is gone")
+        );
         assert!(told[2].contains("`H` of a.go is new"));
-        assert_eq!(differences(&now, &now), Vec::<String>::new());
+        assert_eq!(differences(&now, &now, "1.13"), Vec::<String>::new());
     }
 }

@@ -50,7 +50,7 @@ impl Checkout {
 
     /// The file `path` as it is at `tag`.
     pub fn file<'a>(&self, tag: &'a str, path: &'a str) -> Result<File<'a>> {
-        let text = self.git(&["show", &format!("refs/tags/{tag}:{path}")])?;
+        let text = self.git(&["show", "--no-textconv", &format!("refs/tags/{tag}:{path}")])?;
         Ok(File { tag, path, text })
     }
 

@@ -63,14 +63,21 @@ pub fn declarations<'t>(tokens: &'t [Token], name: &str) -> Result<Vec<&'t [Toke
 
 /// `func NAME`, `func (receiver) NAME`, or `NAME =`.
 fn is_declared(tokens: &[Token], at: usize) -> bool {
-    let before = |steps: usize| at.checked_sub(steps).map(|before| &tokens[before]);
+    let is_func = |before: Option<usize>| before.is_some_and(|before| tokens[before].is_name("func"));
     let is_variable = tokens.get(at + 1).is_some_and(|next| next.is("="));
-    let is_function = before(1).is_some_and(|token| token.is_name("func"));
-    let receiver =
-        (2..=5).take_while(|steps| before(*steps).is_some()).find(|steps| tokens[at - steps].is("("));
-    let is_method = before(1).is_some_and(|token| token.is(")"))
-        && receiver.is_some_and(|steps| before(steps + 1).is_some_and(|token| token.is_name("func")));
-    is_variable || is_function || is_method
+    is_variable || is_func(at.checked_sub(1)) || is_func(before_receiver(tokens, at))
+}
+
+/// The token before the brackets that end right before `at`.
+fn before_receiver(tokens: &[Token], at: usize) -> Option<usize> {
+    let mut depth = 0;
+    for before in (0..at).rev() {
+        depth += depth_change(&tokens[before]);
+        if depth >= 0 {
+            return (before + 1 < at).then(|| before.checked_sub(1))?;
+        }
+    }
+    None
 }
 
 /// The brace that opens the body of what is declared at `at`, beyond its parameters, results and types.
@@ -111,7 +118,7 @@ mod tests {
 	Known = map[string]string{
 	}
 )
-func (a *T) Known(x func(int) int) (b, c int) {
+func (a *pkg.T[map[string]int]) Known(x func(int) int) (b, c int) {
 	Known(1)
 }
 func Known() map[string]struct{} {
