@@ -32,6 +32,7 @@ mod platforms;
 mod privacy;
 mod proxies;
 mod real_targets;
+mod renew;
 mod replay;
 mod rooms;
 mod rows;
