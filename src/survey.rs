@@ -52,7 +52,9 @@ pub(crate) fn questions(asked: &Asked, pins: &Pins) -> Result<Vec<Question>> {
         None => Catalog::embedded()?,
     };
     let all = catalog.references(asked.kubeone.as_deref())?;
-    crate::warn(&all.warnings);
+    for warning in &all.warnings {
+        tracing::warn!("{warning}");
+    }
     let hosts = all.references.keys().map(|reference| &reference.host).collect();
     check_mirrors(&asked.access.mirrors, &hosts)?;
     let mut sources = Sources::new(asked.access.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::address::{AddressScope, scope_of_host};
 use super::pace::{Load, Pace, Pass, Place, Turn};
@@ -146,6 +146,15 @@ impl Gate {
         self.slots.acquire().await.expect("the semaphore is never closed")
     }
 
+    /// Waits while the host wants to be left alone. Whoever is to show a token gets it after that: it may have run out by
+    /// the end of a long pause.
+    pub(super) async fn rest(&self) {
+        loop {
+            let Some(until) = lock(&self.pace).closed_until(Instant::now()) else { return };
+            sleep_until(until).await;
+        }
+    }
+
     /// Waits until a request may be made that brings `load`; `None` if something small has to be asked before.
     pub(super) async fn pass(&self, load: Load) -> Option<Passage<'_>> {
         let mut changes = self.changes.subscribe();
@@ -261,6 +270,20 @@ mod tests {
         let pass = async || gate.pass(Load::Question).await.unwrap().taken();
         tokio::join!(pass(), pass());
         assert!(began.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_wears_out_is_fetched_after_the_last_pause() {
+        let gate = gate();
+        let began = Instant::now();
+        gate.rest().await;
+        gate.close_for(Duration::from_secs(4));
+        let longer = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            gate.close_for(Duration::from_secs(7));
+        };
+        tokio::join!(gate.rest(), longer);
+        assert_eq!(began.elapsed().as_secs(), 9);
     }
 
     #[tokio::test]

@@ -112,6 +112,11 @@ impl Pace {
         place
     }
 
+    /// Until when nobody asks, if the host wants to be left alone.
+    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
+        self.closed_until.filter(|until| *until > now)
+    }
+
     pub(super) fn leave(&mut self, place: Place) {
         self.waiting.remove(&place);
     }
@@ -131,7 +136,7 @@ impl Pace {
 
     /// What `place` is to do.
     pub(super) fn turn(&mut self, place: Place, now: Instant) -> Turn {
-        if let Some(until) = self.closed_until.filter(|until| *until > now) {
+        if let Some(until) = self.closed_until(now) {
             return Turn::At(until);
         }
         if self.doubtful {
