@@ -22,7 +22,7 @@ const ROOMS: &[&str] = &[
     "survey",
 ];
 /// The program itself, which is above them all.
-const ABOVE: &[&str] = &["lib", "main", "signals", "logging", "results"];
+const ABOVE: &[&str] = &["lib", "main", "signals", "logging", "results", "catalog_commands"];
 
 /// Crates of HTTP and what it stands on.
 const HTTP: &[&str] = &[
