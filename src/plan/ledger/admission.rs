@@ -126,6 +126,10 @@ impl<E: Clone> Ledger<E> {
             Entry::Occupied(known) => *known.get() as usize,
             Entry::Vacant(vacant) => {
                 vacant.insert(u32::try_from(needs.len()).expect("fewer than 2^32 of them fit into memory"));
+                // Most blobs are for one repository, and a first push would make room for four.
+                if needs.is_empty() {
+                    needs.reserve_exact(1);
+                }
                 needs.push(Need::new(ticket.repository));
                 needs.len() - 1
             }

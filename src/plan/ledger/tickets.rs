@@ -59,7 +59,7 @@ impl<E: Clone> Ledger<E> {
     fn abandon(&mut self, ticket: Ticket, at: usize) -> Vec<Step<E>> {
         let blob = &mut self.blobs[ticket.blob.index()];
         blob.needs[at].state = NeedState::Waiting;
-        blob.needs[at].deliveries.clear();
+        blob.needs[at].deliveries = Vec::new();
         if matches!(blob.state, BlobState::Moving) {
             blob.state = BlobState::Wanted;
             return self.wake(ticket.blob);
@@ -84,7 +84,8 @@ impl<E: Clone> Ledger<E> {
         for need in &mut blob.needs[reached] {
             need.state = NeedState::Held;
             need.landed = self.landings;
-            waiting.append(&mut need.deliveries);
+            // Most are never waited for again, and would keep their room to the end.
+            waiting.extend(std::mem::take(&mut need.deliveries));
         }
         let mut steps = Vec::new();
         for delivery in waiting {

@@ -42,10 +42,12 @@ impl Selection {
     /// Moves what is gone from the images to [`Selection::gone`], with a warning, but for that which the user named or
     /// of whose host there `is_mirrored` a place that may have it still.
     pub fn leave_out_gone(&mut self, is_mirrored: impl Fn(&Host) -> bool) {
-        let images = std::mem::take(&mut self.images);
-        (self.gone, self.images) = images.into_iter().partition(|image| {
-            image.gone.is_some() && image.named_by.is_empty() && !is_mirrored(&image.reference.host)
-        });
+        self.gone = self
+            .images
+            .extract_if(.., |image| {
+                image.gone.is_some() && image.named_by.is_empty() && !is_mirrored(&image.reference.host)
+            })
+            .collect();
         let causes: BTreeSet<&Gone> = self.gone.iter().filter_map(|image| image.gone.as_ref()).collect();
         for cause in causes {
             let images = self.gone.iter().filter(|image| image.gone.as_ref() == Some(cause));
