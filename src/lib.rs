@@ -53,8 +53,10 @@ use crate::util::open_files;
 ///
 /// # Errors
 /// As [`choose`] and [`check_mirrors`] have them; a selection without any image.
-pub fn select(options: &Options) -> Result<Selection> {
+pub fn select(options: &mut Options) -> Result<Selection> {
     let mut selection = choose(&options.choice)?;
+    // They are in the selection now, and may be many.
+    options.choice.images = Vec::new();
     selection.leave_out_gone(|host| options.source_mirrors.iter().any(|mirror| mirror.host == *host));
     if let Some(cluster) = options.choice.cluster.as_ref().filter(|cluster| cluster.registry.is_some()) {
         let told = selection.not_overwritten(|host| cluster.redirected.contains(host.as_str()));
@@ -98,24 +100,26 @@ fn warn(sentences: &[String]) {
 /// Mirrors `selection`. `listener` hears what happens; `interrupted` ends the run early and in order.
 pub async fn run(
     options: &Options,
-    selection: &Selection,
+    selection: Selection,
     listener: Listener,
     interrupted: impl Future<Output = ()>,
 ) -> Report {
     let began = Instant::now();
+    let gone = selection.gone.len();
     let (target, requests) = requests(options, selection);
     let limits = limits(options);
     let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
     let report = Report::new(&options.target, finished, began.elapsed());
-    report.without(selection.gone.len(), options.platforms.not_found()).with_pins(&options.pins)
+    report.without(gone, options.platforms.not_found()).with_pins(&options.pins)
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
-pub async fn check(options: &Options, selection: &Selection, listener: Listener) -> Check {
+pub async fn check(options: &Options, selection: Selection, listener: Listener) -> Check {
+    let gone = selection.gone.len();
     let (target, requests) = requests(options, selection);
     let (name, limits) = (options.target.to_string(), limits(options));
     let found = check::check(name, requests, target, options.rules, limits, &listener).await;
-    found.without(selection.gone.len(), options.platforms.not_found()).with_pins(&options.pins)
+    found.without(gone, options.platforms.not_found()).with_pins(&options.pins)
 }
 
 /// Asks sources whether each image of a catalog is what it should be.
@@ -144,8 +148,8 @@ fn limits(options: &Options) -> Limits {
     Limits::for_images(options.parallel).within(open_files::raise())
 }
 
-fn requests(options: &Options, selection: &Selection) -> (Target, Vec<Request>) {
+fn requests(options: &Options, selection: Selection) -> (Target, Vec<Request>) {
     let mut hosts = Endpoints::new(options);
-    let requests = selection.images.iter().map(|image| hosts.request(&image.reference)).collect();
+    let requests = selection.images.into_iter().map(|image| hosts.request(&image.reference)).collect();
     (hosts.target, requests)
 }

@@ -79,10 +79,10 @@ fn side_job(command: Command) -> Result<u8> {
 }
 
 fn main_job(cli: Cli) -> Result<u8> {
-    let options = Options::new(cli, &|name| std::env::var(name).ok())?;
+    let mut options = Options::new(cli, &|name| std::env::var(name).ok())?;
     let display = Display::new(&options.output);
     start_logging(&options.output, display.log_writer());
-    let selection = select(&options)?;
+    let selection = select(&mut options)?;
     if let Some(path) = &options.output.report {
         check_place(path, Holds::Report)?;
     }
@@ -97,8 +97,8 @@ fn main_job(cli: Cli) -> Result<u8> {
     }
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
-        Mode::Check => compare(&runtime, &options, &selection, display),
-        Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, &selection, display),
+        Mode::Check => compare(&runtime, &options, selection, display),
+        Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, selection, display),
     };
     end_helpers();
     // A name that is still being looked up is nothing to wait for.
@@ -106,7 +106,7 @@ fn main_job(cli: Cli) -> Result<u8> {
     status
 }
 
-fn compare(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
+fn compare(runtime: &Runtime, options: &Options, selection: Selection, display: Display) -> Result<u8> {
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let found = runtime.block_on(async {
         tokio::select! {
@@ -121,7 +121,7 @@ fn compare(runtime: &Runtime, options: &Options, selection: &Selection, display:
     })
 }
 
-fn mirror(runtime: &Runtime, options: &Options, selection: &Selection, display: Display) -> Result<u8> {
+fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: Display) -> Result<u8> {
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
     display.finish();

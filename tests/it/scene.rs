@@ -249,7 +249,7 @@ impl Scene {
     /// What `--check` says.
     pub fn check(&self) -> Check {
         let (options, selection) = (self.options(|_| {}), self.selection());
-        self.net.block_on(mirror_images::check(&options, &selection, Arc::new(|_| {})))
+        self.net.block_on(mirror_images::check(&options, selection, Arc::new(|_| {})))
     }
 
     fn selection(&self) -> Selection {
@@ -266,7 +266,7 @@ impl Scene {
     #[track_caller]
     fn mirror(&self, policy: impl FnOnce(&mut Policy), interrupted: impl Future<Output = ()>) -> Report {
         let (options, selection) = (self.options(policy), self.selection());
-        let run = mirror_images::run(&options, &selection, Arc::new(|_| {}), interrupted);
+        let run = mirror_images::run(&options, selection, Arc::new(|_| {}), interrupted);
         let report = self.net.block_on(async { tokio::time::timeout(self.budget, run).await });
         report.unwrap_or_else(|_| panic!("no end within {:?}\n{}", self.budget, self.journal().dump()))
     }
