@@ -133,8 +133,9 @@ fn a_read_only_target_is_given_up_after_few_requests() {
     let run = stage.program_to(&target.host()).run().expect(3);
     assert!(run.stdout.contains("405") && run.stdout.contains("read-only"), "{}", run.stdout);
     let writes = target.accesses().into_iter().filter(|access| access.method != "HEAD").count();
-    // Two for each of the repositories until it is suspected, and those that were under way beside them.
-    assert!(writes <= 40, "{writes} requests that write");
+    // Two for each of the repositories until it is suspected, and those that were under way beside them, which are more
+    // where answers come late; some hundreds would follow.
+    assert!(writes <= 80, "{writes} requests that write");
 }
 
 #[test]

@@ -326,6 +326,23 @@ fn r7_a_target_whose_files_are_lost_or_damaged_below_right_tags_is_found_out_and
     assert_mirrored(&net, &target.url(), &wanted(&content));
 }
 
+#[test]
+fn what_another_path_of_a_docker_registry_has_is_mounted_there() {
+    if !require("docker-registry") {
+        return;
+    }
+    let (net, content, registry, _) = at_docker_registry();
+    let same = mirror_all(&content, &registry.url(), &registry.host(), &[]).expect(0);
+    assert_eq!((same.number("present"), same.number("bytes_copied")), (2, 0), "{}", same.stdout);
+    let below = format!("{}/mirror", registry.host());
+    let run = mirror_all(&content, &registry.url(), &below, &[]).expect(0);
+    let numbers = ["copied", "blobs_copied", "blobs_mounted"].map(|name| run.number(name));
+    assert_eq!(numbers, [2, 0, 4], "{}", run.stdout);
+    let wanted = wanted(&content).into_iter();
+    let wanted = wanted.map(|((name, tag), digest)| ((format!("mirror/{name}"), tag), digest)).collect();
+    assert_mirrored(&net, &registry.url(), &wanted);
+}
+
 /// A docker-registry behind nginx with TLS.
 fn behind_nginx(net: &Net, registry: &DockerRegistry, more: &str) -> Nginx {
     let identity = net.ca().issue(&["127.0.0.1".to_owned()]);
