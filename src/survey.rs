@@ -8,6 +8,7 @@ mod pin;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
 
@@ -108,6 +109,19 @@ enum Pulls {
     /// No manifest of Docker Hub is fetched, from wherever: each counts as a pull, and a cache has to pull as well.
     Spared,
     Spent,
+}
+
+/// Why an image failed, and whether asking again may help.
+fn told(error: &Error) -> (Option<String>, Option<bool>) {
+    (Some(error.to_string()), Some(error.kind.may_pass()))
+}
+
+/// Writes numbers of images for people, but those of which there are none.
+fn write_counts(f: &mut fmt::Formatter<'_>, counts: &[(usize, &str)]) -> fmt::Result {
+    counts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .try_for_each(|(number, what)| write!(f, ", {number} {what}"))
 }
 
 impl Question {

@@ -2,8 +2,7 @@
 
 use super::resolver::Resolver;
 use super::{Levels, Request};
-use crate::error::Remedy;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Remedy};
 use crate::image::reference::Digest;
 
 impl Resolver {

@@ -9,13 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::tree::Fetched;
 use super::{Lack, Levels, Place, Request, Rules, State};
-use crate::error::Remedy;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::{Descriptor, Extent, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Algorithm, Digest, Location, Repository, TagOrDigest};
-use crate::store::Head;
-use crate::store::{Inspector, Source, Target};
+use crate::store::{Head, Inspector, Source, Target};
 
 /// What asking about one image brought.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::future::Future;
 use futures_util::stream::StreamExt as _;
 use serde::Serialize;
 
-use super::{Pulls, Question, Seen, answers};
+use super::{Pulls, Question, Seen, answers, told, write_counts};
 use crate::error::{Error, Kind};
 use crate::events::{Event, Listener};
 use crate::image::manifest::Manifest;
@@ -164,7 +164,7 @@ impl Question {
     }
 
     fn failure(&self, error: &Error) -> Record {
-        let (cause, may_pass) = (Some(error.to_string()), Some(error.kind.may_pass()));
+        let (cause, may_pass) = told(error);
         Record { cause, may_pass, ..self.record(Recorded::Failed) }
     }
 }
@@ -244,16 +244,13 @@ impl fmt::Display for Pinning {
             writeln!(f)?;
         }
         write!(f, "{}: {} new, {} kept", text::count(self.references.len(), "image"), self.new, self.kept)?;
-        for (number, what) in [
+        let others = [
             (self.moved, "moved"),
             (self.missing, "missing"),
             (self.failed, "failed"),
             (self.gone, "gone as the catalog says"),
-        ] {
-            if number > 0 {
-                write!(f, ", {number} {what}")?;
-            }
-        }
+        ];
+        write_counts(f, &others)?;
         writeln!(f)
     }
 }

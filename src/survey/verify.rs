@@ -5,7 +5,7 @@ use std::fmt;
 use futures_util::stream::StreamExt as _;
 use serde::Serialize;
 
-use super::{Pulls, Question, Seen, answers};
+use super::{Pulls, Question, Seen, answers, told, write_counts};
 use crate::error::{Error, Kind};
 use crate::events::{Event, Listener};
 use crate::image::manifest::Manifest;
@@ -116,7 +116,7 @@ impl Question {
             }
             Seen::Absent => Line { state: Standing::Missing, ..line },
             Seen::Untold => {
-                let cause = "its registry tells no digest without a pull, which is not spent".to_owned();
+                let cause = "its registry tells no digest without a pull; catalog pin spends one".to_owned();
                 Line { state: Standing::Failed, cause: Some(cause), may_pass: Some(false), ..line }
             }
             Seen::Digest(digest, manifest) => match self.lacks(&digest, platforms, manifest.as_ref()).await {
@@ -146,7 +146,7 @@ impl Question {
     }
 
     fn failed(&self, error: &Error) -> Line {
-        let (cause, may_pass) = (Some(error.to_string()), Some(error.kind.may_pass()));
+        let (cause, may_pass) = told(error);
         Line { state: Standing::Failed, cause, may_pass, ..self.line() }
     }
 
@@ -261,18 +261,15 @@ impl fmt::Display for Verification {
             writeln!(f)?;
         }
         write!(f, "{}: {} there", text::count(self.references.len(), "image"), self.there)?;
-        for (number, what) in [
+        let others = [
             (self.missing, "missing"),
             (self.moved, "moved"),
             (self.lacking, "lacking a platform"),
             (self.failed, "failed"),
             (self.gone, "gone as the catalog says"),
             (self.back, "there again"),
-        ] {
-            if number > 0 {
-                write!(f, ", {number} {what}")?;
-            }
-        }
+        ];
+        write_counts(f, &others)?;
         writeln!(f, "; {} compared with a recorded digest", self.compared)?;
         if self.platforms_unknown > 0 {
             let images = text::count(self.platforms_unknown, "image");

@@ -45,6 +45,8 @@ impl Registry {
                 None => Proof::Nothing,
             }),
             Some(Challenge::Bearer { realm, service, .. }) => {
+                // By the end of a pause that the host has asked for a token may have run out.
+                self.gate.rest().await;
                 loop {
                     let (wanted, cell) = self.auth.tokens.cell(&call.scopes);
                     let question =

@@ -155,7 +155,6 @@ impl Registry {
     pub(super) async fn exchange(&self, base: &Url, call: &Call<'_>) -> Result<Response, Error> {
         let mut introduction = Introduction::with_one_token(call.one_token);
         loop {
-            self.gate.rest().await;
             let proof = self.proof(call).await?;
             let turn = match proof.login() {
                 Some(login) => self.auth.turn_to_show(login).await,

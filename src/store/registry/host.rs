@@ -146,8 +146,7 @@ impl Gate {
         self.slots.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Waits while the host wants to be left alone. Whoever is to show a token gets it after that: it may have run out by
-    /// the end of a long pause.
+    /// Waits while the host wants to be left alone, without a place among those that ask after that.
     pub(super) async fn rest(&self) {
         loop {
             let Some(until) = lock(&self.pace).closed_until(Instant::now()) else { return };

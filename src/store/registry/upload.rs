@@ -165,7 +165,6 @@ impl Registry {
         doing: &str,
     ) -> Result<(RequestBuilder, Proof), Error> {
         let call = self.call(method.clone(), Purpose::Session, repository, url.clone(), doing.to_owned());
-        self.gate.rest().await;
         let proof = if self.is_own(url) { self.proof(&call).await? } else { Proof::Nothing };
         let request = self.client(url, Role::Registry, doing).await?.request(method, url.clone());
         Ok(match proof.header() {

@@ -16,6 +16,11 @@ fn repository() -> Repository {
 
 /// A registry whose tokens are good for as many requests as `uses` says, and that takes no identity tokens.
 async fn server(uses: usize) -> Canned {
+    server_of(uses, 300).await
+}
+
+/// The same with tokens that live for so many seconds, by their word.
+async fn server_of(uses: usize, lifetime: u64) -> Canned {
     let issued = Arc::new(AtomicUsize::new(0));
     let used = Arc::new(AtomicUsize::new(0));
     Canned::start(move |head| {
@@ -27,7 +32,7 @@ async fn server(uses: usize) -> Canned {
         if head.starts_with("GET /token") {
             used.store(0, Ordering::Relaxed);
             let token = issued.fetch_add(1, Ordering::Relaxed) + 1;
-            return (200, String::new(), format!(r#"{{"token":"token-{token}","expires_in":300}}"#));
+            return (200, String::new(), format!(r#"{{"token":"token-{token}","expires_in":{lifetime}}}"#));
         }
         let good = format!(" bearer token-{}", issued.load(Ordering::Relaxed));
         if header("authorization:") == Some(good) && used.fetch_add(1, Ordering::Relaxed) < uses {
@@ -102,6 +107,16 @@ async fn a_token_that_has_run_out_before_it_was_shown_is_not_counted() {
     .await;
     get(&registry(&server.host, None)).await.unwrap();
     assert_eq!((server.count("/v2/"), server.count("GET /token")), (4, 3));
+}
+
+#[tokio::test]
+async fn a_token_that_runs_out_during_a_pause_is_never_shown() {
+    let server = server_of(1, 1).await;
+    let registry = registry(&server.host, None);
+    get(&registry).await.unwrap();
+    registry.gate.close_for(Duration::from_secs(1));
+    get(&registry).await.unwrap();
+    assert_eq!((server.count("/v2/"), server.count("GET /token")), (3, 2));
 }
 
 #[tokio::test]
