@@ -1,7 +1,5 @@
 //! The names that images are to have at the target, and what has become of them.
 
-use std::collections::HashMap;
-
 use crate::events::Outcome;
 use crate::plan::{DeliveryId, ImageId};
 
@@ -10,7 +8,7 @@ use crate::plan::{DeliveryId, ImageId};
 struct Delivery {
     image: ImageId,
     /// Which of the image's names.
-    name: usize,
+    name: u32,
     outcome: Option<Outcome>,
 }
 
@@ -19,24 +17,28 @@ pub(super) struct Deliveries {
     /// By id of the plan.
     all: Vec<Delivery>,
     /// By image, the first of its deliveries and their number, once it is resolved.
-    of_images: HashMap<ImageId, (DeliveryId, usize)>,
+    of_images: Vec<Option<(DeliveryId, u32)>>,
 }
 
 impl Deliveries {
     /// Enters the deliveries of an image, in the order of its names. Their ids follow those that were entered before.
     pub(super) fn enter(&mut self, image: ImageId, ids: impl Iterator<Item = DeliveryId>) {
         let first = DeliveryId::new(self.all.len());
-        for (name, id) in ids.enumerate() {
+        for (name, id) in (0..).zip(ids) {
             debug_assert_eq!(id.index(), self.all.len());
             self.all.push(Delivery { image, name, outcome: None });
         }
-        self.of_images.insert(image, (first, self.all.len() - first.index()));
+        if self.of_images.len() <= image.index() {
+            self.of_images.resize(image.index() + 1, None);
+        }
+        let number = u32::try_from(self.all.len() - first.index()).expect("an image has few names");
+        self.of_images[image.index()] = Some((first, number));
     }
 
     /// The image that is delivered, and which of its names it gets.
     pub(super) fn image_and_name(&self, id: DeliveryId) -> (ImageId, usize) {
         let delivery = &self.all[id.index()];
-        (delivery.image, delivery.name)
+        (delivery.image, delivery.name as usize)
     }
 
     /// Notes what has become of a delivery; `false` if that was known already, and stays.
@@ -49,8 +51,8 @@ impl Deliveries {
 
     /// Takes what has become of each name of an image, as far as it is settled; `None` if the image was never resolved.
     pub(super) fn take_outcomes(&mut self, image: ImageId) -> Option<Vec<Option<Outcome>>> {
-        let (first, number) = *self.of_images.get(&image)?;
-        let deliveries = &mut self.all[first.index()..first.index() + number];
+        let (first, number) = self.of_images.get(image.index()).copied().flatten()?;
+        let deliveries = &mut self.all[first.index()..first.index() + number as usize];
         Some(deliveries.iter_mut().map(|delivery| delivery.outcome.take()).collect())
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct PlannedBlob {
     /// Where it can be had; the next one where one fails.
     origins: Vec<OriginId>,
     /// So many of them, from the first, do not serve it.
-    ruled_out: usize,
+    ruled_out: u8,
 }
 
 impl PlannedBlob {
@@ -43,6 +43,10 @@ impl PlannedBlob {
         let origin = origin();
         let is_new = !self.origins.contains(&origin);
         if is_new {
+            // Most blobs come from one place, and a first push would make room for four.
+            if self.origins.is_empty() {
+                self.origins.reserve_exact(1);
+            }
             self.origins.push(origin);
         }
         is_new
@@ -50,6 +54,7 @@ impl PlannedBlob {
 
     /// Does without the first `number` of its places as soon as there are others: they do not serve it.
     pub(super) fn rule_out(&mut self, number: usize) {
+        let number = number.min(self.origins.len()) as u8;
         self.ruled_out = self.ruled_out.max(number);
     }
 
@@ -65,7 +70,7 @@ impl PlannedBlob {
 
     /// Those that are worth asking: all of them where none served it, since one may have got it meanwhile.
     pub(super) fn hopeful(&self) -> &[OriginId] {
-        match &self.origins[self.ruled_out..] {
+        match &self.origins[usize::from(self.ruled_out)..] {
             [] => &self.origins,
             others => others,
         }

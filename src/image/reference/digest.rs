@@ -31,11 +31,10 @@ impl Algorithm {
 
 /// The name of some bytes: `sha256:` or `sha512:` and lower-case hex.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest {
-    algorithm: Algorithm,
+pub struct Digest(
     /// The whole text, algorithm and all.
-    text: Arc<str>,
-}
+    Arc<str>,
+);
 
 impl serde::Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -45,16 +44,16 @@ impl serde::Serialize for Digest {
 
 impl Digest {
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        if self.0.starts_with("sha512") { Algorithm::Sha512 } else { Algorithm::Sha256 }
     }
 
     /// The first hex digits, as people quote them.
     pub fn short(&self) -> &str {
-        let hex = self.text.split_once(':').map_or("", |(_, hex)| hex);
+        let hex = self.0.split_once(':').map_or("", |(_, hex)| hex);
         &hex[..12]
     }
 
@@ -83,7 +82,7 @@ impl FromStr for Digest {
         if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(bad("the hex part is lower-case hexadecimal"));
         }
-        Ok(Self { algorithm, text: text.into() })
+        Ok(Self(text.into()))
     }
 }
 
@@ -108,7 +107,7 @@ impl Hasher {
         for byte in self.context.finish().as_ref() {
             let _ = write!(text, "{byte:02x}");
         }
-        Digest { algorithm: self.algorithm, text: text.into() }
+        Digest(text.into())
     }
 }
 
@@ -120,6 +119,6 @@ impl fmt::Display for Digest {
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
