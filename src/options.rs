@@ -18,10 +18,10 @@ use crate::plan::Rules;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
+use crate::store::patience::{Policy, Timing};
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
 use crate::store::registry::proxies::Proxies;
-use crate::store::registry::retry::{Policy, Timing};
 use crate::store::registry::tls::Trust;
 use crate::util::text::quoted;
 

@@ -9,6 +9,7 @@ mod copy;
 mod inspect;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod patience;
 mod reader;
 pub mod registry;
 mod source;
@@ -30,6 +31,9 @@ pub(crate) use self::trial::Trial;
 use crate::error::Error;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
+
+/// Most things that may refer to one image: a source that names more is not believed.
+pub(crate) const REFERRERS_MAX: usize = 1000;
 
 /// Which of a target's repositories a blob is in once it has landed in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

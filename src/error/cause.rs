@@ -42,8 +42,6 @@ pub enum Cause {
 pub enum ProxyTrouble {
     /// It wants a login (407).
     WantsLogin,
-    /// It does not take the login that it was shown.
-    RefusesLogin,
     /// There is no connection to it.
     Unreachable(Quote),
     /// TLS with it came to nothing.
@@ -181,9 +179,6 @@ impl ProxyTrouble {
     fn shown(&self, proxy: &str, redactor: &Redactor) -> String {
         match self {
             Self::WantsLogin => format!("the proxy {proxy} wants a login (407)"),
-            Self::RefusesLogin => {
-                format!("the proxy {proxy} does not take the login that its address has")
-            }
             Self::Unreachable(why) => format!("cannot connect to the proxy {proxy}: {}", why.shown(redactor)),
             Self::Tls(why) => format!("cannot connect to the proxy {proxy}: {}", why.shown(redactor)),
             Self::Refuses(why) => {

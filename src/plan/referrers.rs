@@ -13,7 +13,7 @@ use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository, Tag, TagOrDigest};
 use crate::store::Head;
-use crate::store::registry::REFERRERS_MAX;
+use crate::store::REFERRERS_MAX;
 
 /// How deep it is looked: what refers to a signature of an SBOM of an image is not found any more.
 pub(super) const DEPTH_MAX: usize = 2;

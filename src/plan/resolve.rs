@@ -19,7 +19,7 @@ use super::resolver::{AtTarget, Found, Resolver};
 use super::{ImageId, Request, Rules, SourceId};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
-use crate::store::registry::REFERRERS_MAX;
+use crate::store::REFERRERS_MAX;
 use crate::store::{Inspector, Target};
 
 /// So long after the target's first answer its other ones are waited for before blobs move: a repository that takes

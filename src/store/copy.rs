@@ -15,7 +15,7 @@ use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::Trial;
-use crate::store::registry::retry::Patience;
+use crate::store::patience::Patience;
 
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind};
 use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
-use crate::store::registry::retry::Patience;
+use crate::store::patience::Patience;
 use crate::store::{Held, Trial};
 
 /// Blobs of more bytes than this count as large.

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Side};
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::reference::{Algorithm, Digest, Location, Repository, Tag, TagOrDigest};
 use crate::store::Head;
-use crate::store::registry::retry::{Policy, Timing};
+use crate::store::patience::{Policy, Timing};
 
 /// One thing that is done to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]

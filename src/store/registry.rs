@@ -24,7 +24,7 @@ mod pace;
 mod ping;
 pub mod proxies;
 mod referrers;
-pub mod retry;
+mod retry;
 pub mod tls;
 mod upload;
 mod warnings;
@@ -36,7 +36,6 @@ use reqwest::{Response, Url};
 
 pub(crate) use self::download::Download;
 pub use self::host::REQUESTS_PER_HOST;
-pub use self::referrers::REFERRERS_MAX;
 pub(crate) use self::upload::Ladder;
 pub use crate::error::{Error, Kind, Side};
 
@@ -47,11 +46,12 @@ use self::distance::Distance;
 use self::host::{Addresses, Gate};
 use self::observed::Observed;
 use self::ping::Ping;
-use self::retry::{Attempt, Patience, Policy, Rule};
+use self::retry::{Attempt, Rule};
 use self::tls::Clients;
 use self::upload::Uploads;
 use self::warnings::Warnings;
 use crate::image::reference::Host;
+use crate::store::patience::{Patience, Policy};
 use crate::store::{Head, Held};
 
 /// What a registry says of a manifest that it has taken.
@@ -133,7 +133,7 @@ impl Registry {
     /// A registry for a test, with pauses of a millisecond and no proxy.
     #[cfg(test)]
     fn for_test(side: Side, host: &str, scheme: Scheme, retries: u32) -> Self {
-        use self::retry::Timing;
+        use crate::store::patience::Timing;
         use std::time::Duration;
         let millisecond = Duration::from_millis(1);
         let timing = Timing { first_pause: millisecond, longest_pause: millisecond, ..Timing::default() };

@@ -13,7 +13,7 @@ use crate::error::Side;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Location, Repository};
 use crate::store::Held;
-use crate::store::registry::retry::Policy;
+use crate::store::patience::Policy;
 use crate::store::registry::{Ladder, Registry};
 
 /// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].

@@ -226,7 +226,7 @@ fn a_socks_proxy_is_told_the_name_or_the_address() {
     let proxy = Proxy::socks(&world.net, world.source.addr(), Some(("u", "another")));
     let url = format!("socks5h://u:{PASSWORD}@{}", proxy.host());
     let run = world.program().env("https_proxy", url).run().expect(1);
-    let told = format!("the proxy {} does not take the login", proxy.host());
+    let told = format!("the proxy {} does not let it through: SOCKS error: credentials", proxy.host());
     assert!(run.stdout.contains(&told), "no {told:?} in\n{}", run.stdout);
     assert_no_secret(&run);
 

@@ -11,7 +11,7 @@ use mirror_images::cli::Cli;
 use mirror_images::options::Options;
 use mirror_images::output::report::{Exit, Line, Report, Status};
 use mirror_images::selection::catalog::{SelectedImage, Selection};
-use mirror_images::store::registry::retry::Policy;
+use mirror_images::store::patience::Policy;
 
 use crate::support::digest::Digest;
 use crate::support::journal::{Entry, Journal};

@@ -7,11 +7,11 @@ use super::answer::Purpose;
 use super::client::location_text;
 use super::download::whole_length;
 use super::failure::is_web_page;
-use super::retry::Patience;
 use super::{Held, Registry, Start};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
+use crate::store::patience::Patience;
 
 impl Registry {
     /// What `repository` holds of a blob.

@@ -17,11 +17,11 @@ use super::credentials::Secret;
 use super::failure::{Limit, limit_of};
 use super::host::Passage;
 use super::pace::Load;
-use super::retry::own_pause;
 use super::tls::{Partner, ProxyUnverified};
 use super::{Registry, ahead};
 use crate::error::{Cause, Error, Kind, Remedy, Side};
 use crate::image::reference::Repository;
+use crate::store::patience::own_pause;
 use crate::util::text;
 
 /// Most redirects that one request follows.

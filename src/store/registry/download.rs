@@ -15,11 +15,12 @@ use super::answer::Purpose;
 use super::client::At;
 use super::content_coding::{self, Decoder};
 use super::failure::is_web_page;
-use super::retry::{Attempt, Patience, Rule, SLOWEST};
+use super::retry::{Attempt, Rule};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
 use crate::store::Trial;
+use crate::store::patience::{Patience, SLOWEST};
 use crate::util::text;
 
 /// A blob being read from a registry; its bytes are not verified here.

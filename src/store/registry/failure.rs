@@ -9,10 +9,11 @@ use tokio::time::{Instant, timeout};
 
 use super::Registry;
 use super::answer::{Purpose, Refusal, Said, classify, classify_elsewhere};
-use super::retry::{SLOWEST, own_pause, retry_after};
+use super::retry::retry_after;
 use crate::error::{Cause, Error, Kind, ProxyTrouble, Remedy, Side};
 use crate::image::reference::Repository;
 use crate::redact::Redactor;
+use crate::store::patience::{SLOWEST, own_pause};
 use crate::util::text;
 
 /// Largest error answer that is read, in bytes.

@@ -69,7 +69,6 @@ fn proxy_trouble(
     let cause = cause.clone();
     Some(match (handshake, tls) {
         (Some(Handshake::WantsLogin), _) => (Kind::Invalid, ProxyTrouble::WantsLogin),
-        (Some(Handshake::RefusesLogin), _) => (Kind::Invalid, ProxyTrouble::RefusesLogin),
         (_, Some(tls)) if not_there || forwarded => {
             (Kind::Invalid, ProxyTrouble::Tls(Box::new(tls_cause(tls))))
         }
@@ -91,10 +90,10 @@ enum Handshake {
     /// There is no connection to it.
     NotThere,
     WantsLogin,
-    RefusesLogin,
     /// It answered that it will not.
     TurnedAway,
-    /// It did not keep to the protocol, or refused without saying what can be decided on.
+    /// It did not keep to the protocol, or refused without saying what can be decided on: why a SOCKS5 proxy refuses has
+    /// a type without a name, so that its words are shown and no more.
     Failed,
 }
 
@@ -110,16 +109,9 @@ fn handshake(error: &reqwest::Error) -> Option<Handshake> {
         }
         inner.downcast_ref::<SocksError>().map(|error| match error {
             SocksError::Inner(_) => Handshake::NotThere,
-            SocksError::V5(refusal) if is_about_login(&refusal.to_string()) => Handshake::RefusesLogin,
             _ => Handshake::Failed,
         })
     })
-}
-
-/// Whether a SOCKS5 proxy refused the login, by the library's words: the type of this refusal has no name outside of it.
-/// Nothing but the message depends on it.
-fn is_about_login(refusal: &str) -> bool {
-    refusal == "credentials not accepted" || refusal == "server does not support user/pass authentication"
 }
 
 impl Registry {

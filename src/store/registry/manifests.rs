@@ -8,11 +8,12 @@ use super::answer::Purpose;
 use super::client::Call;
 use super::content_coding::{self, Decoder};
 use super::failure::is_web_page;
-use super::retry::{Attempt, Patience, Rule};
+use super::retry::{Attempt, Rule};
 use super::{Head, Registry, Stored};
 use crate::error::{Code, Error, Kind, Remedy};
 use crate::image::manifest::{self, Content, Descriptor, Manifest, ManifestError};
 use crate::image::reference::{Algorithm, Digest, Location, TagOrDigest};
+use crate::store::patience::Patience;
 
 impl Registry {
     /// Which digest `location` has, by HEAD (distribution-spec, "Checking if content exists in the registry").

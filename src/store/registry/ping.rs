@@ -9,8 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registry;
 use super::client::Call;
-use super::retry::{Attempt, Patience, Rule};
+use super::retry::{Attempt, Rule};
 use crate::error::{Cause, Error, Kind};
+use crate::store::patience::Patience;
 
 /// Requests without any answer, one after the other, until all others no longer wait for their turn.
 const UNANSWERED_MAX: u32 = 3;

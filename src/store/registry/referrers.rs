@@ -12,12 +12,10 @@ use super::client::At;
 use crate::error::{Cause, Code, Error, Kind};
 use crate::image::manifest::{Content, Descriptor, Manifest, OCI_INDEX};
 use crate::image::reference::{Algorithm, Digest, Location, Repository, TagOrDigest};
+use crate::store::REFERRERS_MAX;
 
 /// Most pages of one list that are read.
 const PAGES_MAX: usize = 32;
-
-/// Most entries of one list that are taken.
-pub const REFERRERS_MAX: usize = 1000;
 
 /// Whose fault it is that there is no list.
 enum Lack {

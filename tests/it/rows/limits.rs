@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mirror_images::store::registry::retry::Policy;
+use mirror_images::store::patience::Policy;
 
 use crate::scene::{Run, Scene};
 use crate::support::journal::Entry;

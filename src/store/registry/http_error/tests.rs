@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::redact::Redactor;
 use crate::store::registry::address::{Allowed, Resolver};
 use crate::store::registry::proxies::Proxies;
 
@@ -74,6 +75,11 @@ async fn a_name_is_told_from_an_address_that_is_not_allowed() {
     assert!(matches!((&found.kind, &found.cause), (Kind::Invalid, Cause::Forbidden(None))));
 }
 
+/// Whether the proxy's refusal is told with this word of the library's.
+fn says(trouble: &ProxyTrouble, word: &str) -> bool {
+    matches!(trouble, ProxyTrouble::Refuses(why) if why.shown(&Redactor::default()).contains(word))
+}
+
 #[tokio::test]
 async fn how_a_proxy_refuses_is_read_from_the_types_of_the_library() {
     let wants_login = server(&[b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"]).await;
@@ -92,12 +98,8 @@ async fn how_a_proxy_refuses_is_read_from_the_types_of_the_library() {
             matches!(t, ProxyTrouble::Unreachable(_))
         }),
         (format!("https://{plain}"), Kind::Invalid, false, |t| matches!(t, ProxyTrouble::Tls(_))),
-        (format!("socks5h://u:p@{no_method}"), Kind::Invalid, false, |t| {
-            matches!(t, ProxyTrouble::RefusesLogin)
-        }),
-        (format!("socks5h://u:p@{bad_login}"), Kind::Invalid, false, |t| {
-            matches!(t, ProxyTrouble::RefusesLogin)
-        }),
+        (format!("socks5h://u:p@{no_method}"), Kind::Unreachable, false, |t| says(t, "authentication")),
+        (format!("socks5h://u:p@{bad_login}"), Kind::Unreachable, false, |t| says(t, "credentials")),
         (format!("socks5h://{not_there}"), Kind::Unreachable, false, |t| {
             matches!(t, ProxyTrouble::Unreachable(_))
         }),

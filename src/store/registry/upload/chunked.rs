@@ -13,13 +13,13 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::client::{Call, location_text};
-use super::super::retry::Patience;
 use super::{IN_VAIN_MAX, with_digest};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
 use crate::store::Trial;
+use crate::store::patience::Patience;
 
 /// A blob on its way into a session, piece by piece.
 struct Pieces<'a> {

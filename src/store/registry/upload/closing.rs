@@ -5,11 +5,11 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::super::answer::Purpose;
 use super::super::failure::is_web_page;
-use super::super::retry::Patience;
 use super::super::{Registry, blobs};
 use crate::error::{Code, Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
+use crate::store::patience::Patience;
 
 impl Registry {
     /// Judges the answer to the request that closes the upload of `blob`. 201 alone says that the blob is stored

@@ -16,13 +16,13 @@ use super::super::failure::{Limit, limit_of};
 use super::super::host::Passage;
 use super::super::lock;
 use super::super::pace::Load;
-use super::super::retry::Patience;
 use super::super::{Registry, ahead};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
 use crate::store::Trial;
+use crate::store::patience::Patience;
 use crate::util::text;
 
 /// What an upload is waiting for, and since when; its watchdog looks at this.

@@ -2,7 +2,7 @@
 //! them is believed.
 
 use super::super::super::blobs::Mount;
-use super::super::super::retry::{Attempt, Patience, Rule};
+use super::super::super::retry::{Attempt, Rule};
 use super::super::super::{Held, Registry, Start};
 use super::super::capabilities::{Observation, Opening};
 use super::super::gate::Gate;
@@ -13,6 +13,7 @@ use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::Trial;
+use crate::store::patience::Patience;
 use crate::store::{Flaw, Landed, damaged_copy};
 
 /// The question for a plain upload.
