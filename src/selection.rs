@@ -130,19 +130,15 @@ fn add(selection: &mut Selection, images: &[Named]) {
     let mut numbers: HashMap<Reference, usize> = HashMap::new();
     let mut named: HashSet<(usize, String)> = HashSet::new();
     for (number, image) in selection.images.iter().enumerate() {
-        numbers.insert(image.reference.clone(), number);
+        numbers.insert(image.reference.by_present_name().into_owned(), number);
         named.extend(image.named_by.iter().map(|by| (number, by.clone())));
     }
     for Named { reference, by } in images {
-        let number = *numbers.entry(reference.clone()).or_insert_with(|| {
-            selection.images.push(SelectedImage {
-                reference: reference.clone(),
-                reasons: Vec::new(),
-                named_by: Vec::new(),
-                gone: None,
-            });
+        let number = *numbers.entry(reference.by_present_name().into_owned()).or_insert_with(|| {
+            selection.images.push(SelectedImage::new(reference));
             selection.images.len() - 1
         });
+        selection.images[number].is_also(reference);
         if named.insert((number, by.clone())) {
             selection.images[number].named_by.push(by.clone());
         }

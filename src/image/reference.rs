@@ -5,6 +5,7 @@
 //! that of the [distribution reference package](https://pkg.go.dev/github.com/distribution/reference) and of the
 //! OCI distribution-spec, section "Pulling manifests".
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -235,6 +236,14 @@ impl Reference {
             (None, None) => TagOrDigest::Tag(Tag("latest".to_owned())),
         };
         Location { repository: self.repository.clone(), name }
+    }
+
+    /// The image as it is called now, where its registry had another name before: the same for all of its names.
+    pub(crate) fn by_present_name(&self) -> Cow<'_, Self> {
+        match self.host.present_name() {
+            Some(host) => Cow::Owned(Self { host, ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
     }
 }
 

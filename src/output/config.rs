@@ -22,9 +22,10 @@ pub struct Config {
 ///
 /// # Errors
 /// The selection has nothing that the form asked for could be about.
-pub fn render(options: &ConfigOptions, selection: &Selection) -> Result<Config> {
+pub fn render<'s>(options: &ConfigOptions, selection: &'s Selection) -> Result<Config> {
     let mirror = Mirror { target: &options.target, insecure: options.insecure };
-    let hosts: BTreeSet<&Host> = selection.images.iter().map(|image| &image.reference.host).collect();
+    let asked = |image: &'s SelectedImage| [&image.reference.host].into_iter().chain(&image.other_hosts);
+    let hosts: BTreeSet<&Host> = selection.images.iter().flat_map(asked).collect();
     let mut notes = Vec::new();
     let text = match options.format {
         ConfigFormat::Kubeone => {

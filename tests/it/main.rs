@@ -22,6 +22,7 @@ mod deep;
 mod efficiency;
 mod empty_root;
 mod failures;
+mod former_names;
 mod helpers;
 mod kill;
 mod main_job;

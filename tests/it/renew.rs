@@ -27,6 +27,9 @@ kubernetes: ["1.20", "1.21", "1.22"]
 etcd:
   - {from: "1.22.0", below: "1.23.0", image: registry.k8s.io/etcd:3.5.3-0}
 
+# Names, by hand.
+former_names_until: v1.3.0
+
 # What is gone, by hand.
 gone:
   - below: gcr.io/acme

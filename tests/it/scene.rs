@@ -253,12 +253,7 @@ impl Scene {
     }
 
     fn selection(&self) -> Selection {
-        let image = |text: &String| SelectedImage {
-            reference: text.parse().expect("a reference"),
-            reasons: Vec::new(),
-            named_by: Vec::new(),
-            gone: None,
-        };
+        let image = |text: &String| SelectedImage::new(&text.parse().expect("a reference"));
         let images = self.references.iter().map(image).collect();
         Selection { images, ..Selection::default() }
     }

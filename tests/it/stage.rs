@@ -217,12 +217,7 @@ pub fn mirror_in_process(net: &Net, references: &[&str], source: &str, target: &
     let cli = Cli::try_from_arguments(arguments).expect("valid arguments");
     let mut options = Options::new(cli, &|_| None).expect("valid options");
     options.policy.timing.first_pause = Duration::from_millis(20);
-    let image = |text: &&str| SelectedImage {
-        reference: text.parse().expect("a reference"),
-        reasons: vec![],
-        named_by: vec![],
-        gone: None,
-    };
+    let image = |text: &&str| SelectedImage::new(&text.parse().expect("a reference"));
     let images = references.iter().map(image).collect();
     let selection = Selection { images, ..Selection::default() };
     net.block_on(mirror_images::run(&options, selection, Arc::new(|_| {}), std::future::pending()))

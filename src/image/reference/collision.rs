@@ -15,12 +15,14 @@ pub struct Collision {
     pub location: Box<Location>,
 }
 
-/// The first two different references of `images` that share a destination; the same one twice is no collision.
+/// The first two different references of `images` that share a destination; the same one twice is no collision, by
+/// whichever of its registry's names.
 pub fn check_collisions<'a>(images: impl IntoIterator<Item = &'a Reference>) -> Result<(), Collision> {
     let mut taken: HashMap<Location, &Reference> = HashMap::new();
     for image in images {
         for location in image.destinations() {
-            if let Some(first) = taken.get(&location).filter(|first| **first != image) {
+            let is_other = |first: &&&Reference| first.by_present_name() != image.by_present_name();
+            if let Some(first) = taken.get(&location).filter(is_other) {
                 return Err(Collision {
                     first: Box::new((*first).clone()),
                     second: Box::new(image.clone()),

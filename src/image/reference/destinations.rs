@@ -21,7 +21,8 @@ impl Reference {
         let mut locations: Vec<Location> =
             by_digest.map(|digest| at(TagOrDigest::Digest(digest.clone()))).into_iter().collect();
         locations.push(at(name.clone()));
-        if self.host.as_str() == "registry.k8s.io" && self.repository.as_str() == "coredns/coredns" {
+        let is_coredns = self.repository.as_str() == "coredns/coredns";
+        if is_coredns && self.by_present_name().host.as_str() == "registry.k8s.io" {
             locations.push(Location { repository: Repository("coredns".into()), name });
         }
         locations

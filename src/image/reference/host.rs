@@ -12,6 +12,10 @@ use super::{DOCKER_HUB, NameError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(String);
 
+/// Registries that have been given another name: what they were called, and what they are called now. The former names
+/// are redirected, path by path ([k8s.gcr.io](https://kubernetes.io/blog/2023/03/10/image-registry-redirect/)).
+const RENAMED: [(&str, &str); 1] = [("k8s.gcr.io", "registry.k8s.io")];
+
 impl Host {
     /// Where images without a host live.
     pub(super) fn docker_hub() -> Self {
@@ -41,6 +45,18 @@ impl Host {
 
     pub fn is_docker_hub(&self) -> bool {
         self.0 == DOCKER_HUB
+    }
+
+    /// What the registry is called now, where this is its former name.
+    pub(super) fn present_name(&self) -> Option<Self> {
+        let (_, present) = RENAMED.iter().find(|(former, _)| *former == self.0)?;
+        Some(Self((*present).to_owned()))
+    }
+
+    /// What the registry was called before.
+    pub(crate) fn former_name(&self) -> Option<Self> {
+        let (former, _) = RENAMED.iter().find(|(_, present)| *present == self.0)?;
+        Some(Self((*former).to_owned()))
     }
 }
 

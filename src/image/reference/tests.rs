@@ -347,12 +347,15 @@ fn two_sources_of_one_place_collide_and_the_same_one_twice_does_not() {
     assert_eq!(check(&["quay.io/a/b:v1", "quay.io/a/b:v2", "ghcr.io/a/c:v1", "quay.io/a/b:v1"]), Ok(()));
     assert_eq!(check(&["alpine:3", "docker.io/library/alpine:3", "Docker.IO/alpine:3"]), Ok(()));
     assert_eq!(check(&["registry.k8s.io/coredns:1.7.0", "registry.k8s.io/coredns/coredns:v1.8.0"]), Ok(()));
+    // Two names of one registry.
+    assert_eq!(check(&["k8s.gcr.io/pause:3.10", "registry.k8s.io/pause:3.10"]), Ok(()));
     let pinned = format!("quay.io/a/b:v1@{SHA256}");
     for (first, second, location) in [
         ("quay.io/a/b:v1", "ghcr.io/a/b:v1", "a/b:v1"),
         ("quay.io/a/b:v1", pinned.as_str(), "a/b:v1"),
         // Over the second of CoreDNS' places.
         ("registry.k8s.io/coredns/coredns:v1.8.0", "example.com/coredns:v1.8.0", "coredns:v1.8.0"),
+        ("k8s.gcr.io/coredns/coredns:v1.8.0", "example.com/coredns:v1.8.0", "coredns:v1.8.0"),
     ] {
         for (first, second) in [(first, second), (second, first)] {
             let expected = format!("{first} and {second} would both become {location} at the target");

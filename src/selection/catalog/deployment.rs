@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use semver::Version;
 
@@ -14,6 +15,11 @@ use crate::util::text::printable;
 /// The images that kubeadm names after the version.
 pub(super) const VERSIONED: [&str; 4] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+
+/// Versions of Kubernetes whose kubeadm pulls from k8s.gcr.io, in their first patches at least
+/// ([kubeadm#2671](https://github.com/kubernetes/kubeadm/issues/2671)).
+const KUBEADM_WITH_FORMER_NAMES: RangeInclusive<Minor> =
+    Minor { major: 1, minor: 0 }..=Minor { major: 1, minor: 24 };
 
 /// A version of Kubernetes with all that the catalog knows of it.
 #[derive(Debug)]
@@ -160,27 +166,30 @@ pub(super) fn versioned(name: &str, version: &Version) -> Reference {
 #[derive(Default)]
 pub(super) struct Picked {
     pub images: Vec<SelectedImage>,
+    /// By their registries' present names.
     places: HashMap<Reference, usize>,
 }
 
 impl Picked {
     fn has(&self, reference: &Reference) -> bool {
-        self.places.contains_key(reference)
+        self.places.contains_key(reference.by_present_name().as_ref())
     }
 
     fn add(&mut self, reference: &Reference, reason: Reason, release: Option<&Release>) {
-        match self.places.get(reference) {
-            Some(&place) => self.images[place].reasons.push(reason),
-            None => {
-                self.places.insert(reference.clone(), self.images.len());
-                self.images.push(SelectedImage {
-                    reference: reference.clone(),
-                    reasons: vec![reason],
-                    named_by: Vec::new(),
-                    gone: release
-                        .and_then(|release| release.gone.iter().find(|gone| gone.has(reference)).cloned()),
-                });
-            }
+        let place = *self.places.entry(reference.by_present_name().into_owned()).or_insert_with(|| {
+            let gone = release.and_then(|release| release.gone.iter().find(|gone| gone.has(reference)));
+            self.images.push(SelectedImage { gone: gone.cloned(), ..SelectedImage::new(reference) });
+            self.images.len() - 1
+        });
+        let image = &mut self.images[place];
+        image.is_also(reference);
+        let uses_former_names = match reason.group {
+            Group::ControlPlane => KUBEADM_WITH_FORMER_NAMES.contains(&Minor::of(&reason.kubernetes)),
+            Group::Base | Group::Optional => release.is_some_and(Release::uses_former_names),
+        };
+        if uses_former_names {
+            image.other_hosts.extend(reference.host.former_name());
         }
+        image.reasons.push(reason);
     }
 }

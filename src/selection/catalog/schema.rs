@@ -85,6 +85,9 @@ pub struct Release {
     pub etcd: Vec<EtcdImage>,
     /// What it does with a manifest; the same as the newest embedded release where this is missing.
     pub rules: Option<Rules>,
+    /// The newest patch release that names images by k8s.gcr.io, the former name of registry.k8s.io; this document has the
+    /// present one.
+    pub former_names_until: Option<Full>,
     /// What can be had nowhere any more.
     #[serde(default)]
     pub gone: Vec<Gone>,
@@ -115,6 +118,11 @@ impl Release {
     pub fn addons(&self) -> impl Iterator<Item = &str> {
         let listed = self.base.0.iter().chain(&self.optional.0).map(|(_, resource)| &resource.addons);
         listed.chain(self.unlisted.iter().map(|unlisted| &unlisted.addons)).flatten().map(String::as_str)
+    }
+
+    /// Whether its addons name images by their registries' former names.
+    pub(super) fn uses_former_names(&self) -> bool {
+        self.former_names_until.as_ref().is_some_and(|until| self.patch <= *until)
     }
 
     /// The etcd that runs with that version of Kubernetes, where it is not kubeadm's.
@@ -227,6 +235,12 @@ impl Release {
         if Minor::of(&self.patch.0) != self.kubeone {
             let why = format!("`patch` {} is not of KubeOne {}", self.patch.0, self.kubeone);
             return Err(Broken::at([&"patch"], why));
+        }
+        if let Some(Full(until)) = &self.former_names_until
+            && Minor::of(until) != self.kubeone
+        {
+            let why = format!("`former_names_until` {until} is not of KubeOne {}", self.kubeone);
+            return Err(Broken::at([&"former_names_until"], why));
         }
         let supported: BTreeSet<_> = self.kubernetes.iter().collect();
         let names = |of: &str, minors: BTreeSet<&Minor>| {

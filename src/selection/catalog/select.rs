@@ -137,12 +137,40 @@ impl Selection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedImage {
     pub reference: Reference,
+    /// Other names of its registry, by which a cluster asks for it.
+    pub other_hosts: BTreeSet<Host>,
     /// Everything of the catalog that asked for it.
     pub reasons: Vec<Reason>,
     /// Who named it besides, such as `--image`.
     pub named_by: Vec<String>,
     /// Set where a release says that it can be had nowhere any more.
     pub gone: Option<Gone>,
+}
+
+impl SelectedImage {
+    /// An image that nobody asks for yet.
+    pub fn new(reference: &Reference) -> Self {
+        Self {
+            reference: reference.clone(),
+            other_hosts: BTreeSet::new(),
+            reasons: Vec::new(),
+            named_by: Vec::new(),
+            gone: None,
+        }
+    }
+
+    /// Notes that it is asked for by this name too, which is one of the same image. The registry's present name is the
+    /// one to mirror it by.
+    pub(in crate::selection) fn is_also(&mut self, reference: &Reference) {
+        if self.reference == *reference {
+            return;
+        }
+        let mut other = reference.clone();
+        if self.reference.by_present_name().as_ref() == reference {
+            std::mem::swap(&mut self.reference, &mut other);
+        }
+        self.other_hosts.insert(other.host);
+    }
 }
 
 /// The resource of an image that KubeOne's own list lacks.

@@ -47,6 +47,9 @@ patch: v1.3.0
 released: 2021-09-15
 kubernetes: ["1.20", "1.21", "1.22"]
 
+# Names, by hand.
+former_names_until: v1.3.0
+
 # What is gone, by hand.
 gone:
   - below: gcr.io/acme

@@ -4,13 +4,14 @@
 use anyhow::{Result, ensure};
 
 /// The keys of a release's document, in the order in which they stand.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "kubeone",
     "patch",
     "released",
     "kubernetes",
     "sandbox",
     "etcd",
+    "former_names_until",
     "gone",
     "rules",
     "base",

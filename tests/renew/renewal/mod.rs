@@ -210,6 +210,8 @@ impl Before {
             model.with_context(|| format!("nothing to begin KubeOne {kubeone} from"))?;
         let mut document = document.clone();
         document.rename_head(&format!("KubeOne {model}"), &format!("KubeOne {kubeone}"));
+        // It is about that release's own patches.
+        document.remove("former_names_until");
         Ok((*model, document))
     }
 

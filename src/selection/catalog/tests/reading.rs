@@ -99,6 +99,11 @@ fn wrong_documents_are_told_why() {
         (r#"["1.36"]"#, r#"["1.36", "1.37"]"#.into(), "the image of AwsCCM must name exactly the minors"),
         (r#"["1.36"]"#, r#"["1.36.1"]"#.into(), r#""1.36.1" is not a version of two numbers such as 1.36"#),
         ("patch: v1.14.2", "patch: v1.13.2".into(), "`patch` 1.13.2 is not of KubeOne 1.14"),
+        (
+            "base:",
+            "former_names_until: v1.13.2\nbase:".into(),
+            "`former_names_until` 1.13.2 is not of KubeOne 1.14",
+        ),
         ("base:", "sandbox: {}\nbase:".into(), "`sandbox` must name exactly the minors of `kubernetes`"),
         (
             "base:",
