@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::error::Side;
-use crate::image::reference::{Host, Location, Reference};
+use crate::image::reference::{self, Host, Location, Reference};
 use crate::options::{Access, Options, SourceMirror};
 use crate::plan::{Place, Request};
 use crate::selection::catalog::Pin;
@@ -99,15 +99,21 @@ pub(crate) fn check_mirrors(mirrors: &[SourceMirror], hosts: &BTreeSet<&Host>) -
     for mirror in mirrors.iter().filter(|mirror| !hosts.contains(&mirror.host)) {
         tracing::warn!("--source-mirror: no image that is selected is of {}", mirror.host);
     }
-    let mut asked: BTreeMap<&Host, (&Host, Scheme)> = BTreeMap::new();
+    let place_of = |host: &Host| match mirror_of(mirrors, host) {
+        Some(mirror) => (mirror.place.clone(), mirror.scheme),
+        None => (reference::Target { host: host.clone(), prefix: None }, Scheme::Https),
+    };
+    let mut asked: BTreeMap<Host, (&Host, Scheme)> = BTreeMap::new();
     for host in hosts.iter().copied() {
-        let (at, scheme) = mirror_of(mirrors, host)
-            .map_or((host, Scheme::Https), |mirror| (&mirror.place.host, mirror.scheme));
-        let (first, known) = *asked.entry(at).or_insert((host, scheme));
+        let (at, scheme) = place_of(host);
+        let (first, known) = *asked.entry(at.host.clone()).or_insert((host, scheme));
         if known != scheme {
+            let by_https = if scheme == Scheme::Https { host } else { first };
+            let (place, _) = place_of(by_https);
             bail!(
-                "{at} would be asked by HTTPS and by plain HTTP, for images of {first} and of {host}: name it with one \
-                 scheme in each --source-mirror, such as --source-mirror {host}=http://{at}"
+                "{} would be asked by HTTPS and by plain HTTP, for images of {first} and of {host}: name it with one \
+                 scheme in each --source-mirror, such as --source-mirror {by_https}=http://{place}",
+                at.host
             );
         }
     }

@@ -53,7 +53,16 @@ fn one_host_by_two_schemes_is_refused() {
         dry(&[images[0], images[1], mirror, same]).run().expect(0);
     }
     let other = "--source-mirror=quay.io=https://c.example.com:5000/quay";
-    refused(dry(&["--image=alpine:3", "--image=quay.io/a/b:1", mirror, other]));
+    // The advice is about the one that is to change, and keeps its path.
+    let both = ["--image=alpine:3", "--image=quay.io/a/b:1"];
+    for images in [both, [both[1], both[0]]] {
+        let told = refused(dry(&[images[0], images[1], mirror, other]));
+        assert!(told.contains("such as --source-mirror quay.io=http://c.example.com:5000/quay\n"), "{told}");
+        let direct = "--image=c.example.com:5000/a/b:1";
+        let told = refused(dry(&[both[0], direct, mirror]));
+        let advice = "such as --source-mirror c.example.com:5000=http://c.example.com:5000\n";
+        assert!(told.contains(advice), "{told}");
+    }
     // A mirror that no image has is not asked at all.
     dry(&["--image=alpine:3", mirror, other]).run().expect(0);
 }
