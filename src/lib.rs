@@ -33,7 +33,7 @@ pub mod util;
 use std::future::Future;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
@@ -47,7 +47,7 @@ use crate::selection::catalog::Selection;
 use crate::selection::{Choice, choose};
 use crate::store::Target;
 use crate::survey::{Pinning, Verification};
-use crate::util::open_files;
+use crate::util::{open_files, text};
 
 /// The images that the options choose: from the catalog, by name, or both.
 ///
@@ -72,6 +72,14 @@ pub fn select(options: &mut Options) -> Result<Selection> {
 fn told(choice: &Choice, selection: Selection) -> Result<Selection> {
     warn(&choice.warnings);
     warn(&selection.warnings);
+    if let (true, Some(gone)) = (selection.images.is_empty(), selection.gone.first()) {
+        bail!(
+            "no image is left: what is selected is gone upstream, {}; a mirror that has kept it is named by \
+             --source-mirror {}=PLACE",
+            text::count(selection.gone.len(), "image"),
+            gone.reference.host
+        );
+    }
     ensure!(
         !selection.images.is_empty(),
         "no image is selected: the groups of --filter hold none of what the other flags ask for; \

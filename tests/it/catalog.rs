@@ -34,6 +34,24 @@ fn what_is_gone_is_left_out_counted_and_explained() {
     }
 }
 
+#[test]
+fn a_selection_of_which_all_is_gone_says_so() {
+    let vsphere =
+        ["-k", "1.22", "--kubeone-version", "1.3", "--addon", "ccm-vsphere", "--filter", "optional"];
+    for command in [&["--dry-run", "r:1"][..], &["--check", "r:1"], &["r:1"]] {
+        let told = Program::new(command).args(&vsphere).run().expect(2).stderr;
+        for part in ["no image is left", "gone upstream", "--source-mirror gcr.io=PLACE"] {
+            assert!(told.contains(part), "{command:?}: {part}: {told}");
+        }
+        assert!(!told.contains("the groups of --filter"), "{told}");
+    }
+    let kept = Program::new(&["--dry-run", "r:1", "--source-mirror", "gcr.io=r.example"])
+        .args(&vsphere)
+        .run()
+        .expect(0);
+    assert_eq!(kept.stdout.lines().count(), 1, "{kept:?}");
+}
+
 /// The embedded catalog's documents of releases.
 fn releases() -> Vec<serde_json::Value> {
     let text = Program::new(&["catalog"]).run().expect(0).stdout;
