@@ -1,5 +1,7 @@
 //! `catalog verify` and `catalog pin`: sources asked about all images of a catalog.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 
 use super::answer::Purpose;
 use super::client::Call;
@@ -22,7 +22,11 @@ impl Registry {
     /// The registry cannot be reached or does not let us in. That something does not exist is no error.
     pub async fn head_manifest(&self, location: &Location) -> Result<Head, Error> {
         match self.ask(&self.manifest_call(Method::HEAD, location)).await {
-            Ok(response) => Ok(declared_digest(&response).map_or(Head::Mute, Head::Found)),
+            Ok(response) => {
+                // Only a 200 says that it is there (distribution-spec); after any other success its bytes tell.
+                let declared = declared_digest(&response).filter(|_| response.status() == StatusCode::OK);
+                Ok(declared.map_or(Head::Mute, Head::Found))
+            }
             Err(error) => match error.kind {
                 Kind::NotFound => Ok(Head::Absent),
                 // Some do not do HEAD; some redirect it to storage that signs for GET alone.
