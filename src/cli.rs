@@ -263,7 +263,8 @@ pub struct SourceArgs {
     #[arg(long, default_value = "15m", value_name = "TIME", value_parser = text::parse_duration)]
     pub max_wait: Duration,
 
-    /// Give a transfer up and go on with it anew where no byte has moved for so long
+    /// Give a transfer up and go on with it anew where no byte has moved for so long, and a request that has no answer
+    /// by then
     #[arg(long, default_value = "1m", value_name = "TIME", value_parser = text::parse_duration)]
     pub stall_timeout: Duration,
 

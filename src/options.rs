@@ -251,7 +251,15 @@ fn check_report(output: &OutputArgs) -> Result<()> {
 }
 
 fn policy(sources: &SourceArgs) -> Policy {
-    let timing = Timing { longest_wait: sources.max_wait, stall: sources.stall_timeout, ..Timing::default() };
+    let usual = Timing::default();
+    let timing = Timing {
+        longest_wait: sources.max_wait,
+        stall: sources.stall_timeout,
+        // Whoever waits no longer for a byte waits no longer for the first one. An upload's last answer has a time of its
+        // own, for a registry may have much to do before it.
+        answer: sources.stall_timeout.min(usual.answer),
+        ..usual
+    };
     Policy { retries: sources.retries, timing, manifest_max: usize::from(sources.max_manifest_size) << 20 }
 }
 

@@ -133,3 +133,14 @@ fn named_images_are_the_selection_alone_and_add_to_it_beside_others() {
     assert!(error(&["--image", "Not:an:image", "r"]).contains("--image"));
     assert!(error(&["--images-from", "/nowhere/list", "r"]).contains("cannot read /nowhere/list"));
 }
+
+#[test]
+fn whoever_waits_no_longer_for_a_byte_waits_no_longer_for_an_answer() {
+    let times = |flags: &[&str]| {
+        let timing = options(&[flags, &["r"]].concat()).unwrap().policy.timing;
+        [timing.stall, timing.answer, timing.commit].map(|time| time.as_secs())
+    };
+    assert_eq!(times(&[]), [60, 60, 600]);
+    assert_eq!(times(&["--stall-timeout", "5s"]), [5, 5, 600]);
+    assert_eq!(times(&["--stall-timeout", "5m"]), [300, 60, 600]);
+}

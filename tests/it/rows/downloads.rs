@@ -270,6 +270,24 @@ fn d08_the_user_says_how_long_a_stall_may_last() {
     assert_eq!(gets_of(scene.journal(), &own_layer(&images)).len(), 2, "{}", scene.journal().dump());
 }
 
+/// The user's patience is for answers too.
+#[test]
+fn d08_the_user_says_how_long_an_answer_may_take_to_begin() {
+    let images = two(300_000);
+    let scene = Scene::new(&images);
+    for op in [Op::ManifestGet, Op::BlobGet] {
+        scene.source.fault(on(op).repo("group/first").times(1).then(Fault::StallHeaders));
+    }
+    for op in [Op::ManifestHead, Op::ManifestPut] {
+        scene.target.fault(on(op).repo("group/first").times(1).then(Fault::StallHeaders));
+    }
+    let mirror = format!("--source-mirror=quay.io={}", scene.source.url());
+    let arguments = [&scene.target.host(), &mirror, "--stall-timeout=1s", "--image=quay.io/group/first:1"];
+    let began = Instant::now();
+    crate::program::Program::new(&arguments).run().expect(0);
+    assert!(began.elapsed() < 30 * SECOND, "{:?}", began.elapsed());
+}
+
 #[test]
 fn d08_an_answer_that_never_begins_is_given_up() {
     for op in [Op::ManifestGet, Op::BlobGet] {
