@@ -5,12 +5,14 @@
 
 mod content;
 mod pin;
+mod silence;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -21,9 +23,10 @@ pub use self::verify::{Line, Standing, Verification};
 pub(crate) use self::pin::pin;
 pub(crate) use self::verify::verify;
 
+use self::silence::{Ask, Silence};
 use crate::endpoints::{Sources, check_mirrors};
 use crate::error::{Error, Kind};
-use crate::image::manifest::Manifest;
+use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Algorithm, Digest, Location, Reference, TagOrDigest};
 use crate::options::Asked;
 use crate::plan::Place;
@@ -41,6 +44,8 @@ pub(crate) struct Question {
     /// What is recorded of it.
     pin: Option<Pin>,
     place: Place,
+    /// What the host of that place has left unanswered.
+    silence: Arc<Silence>,
 }
 
 /// The images of a catalog, each with the place to ask.
@@ -59,12 +64,17 @@ pub(crate) fn questions(asked: &Asked, pins: &Pins) -> Result<Vec<Question>> {
     let hosts = all.references.keys().map(|reference| &reference.host).collect();
     check_mirrors(&asked.access.mirrors, &hosts)?;
     let mut sources = Sources::new(asked.access.clone());
-    let questions = all.references.into_iter().map(|(reference, gone)| Question {
-        gone,
-        is_mirrored: sources.is_mirrored(&reference.host),
-        pin: pins.get(&reference).cloned(),
-        place: sources.place(&reference.host),
-        reference,
+    let mut hosts: HashMap<String, Arc<Silence>> = HashMap::new();
+    let questions = all.references.into_iter().map(|(reference, gone)| {
+        let place = sources.place(&reference.host);
+        Question {
+            gone,
+            is_mirrored: sources.is_mirrored(&reference.host),
+            pin: pins.get(&reference).cloned(),
+            silence: hosts.entry(place.store.place().to_owned()).or_default().clone(),
+            place,
+            reference,
+        }
     });
     Ok(questions.collect())
 }
@@ -137,8 +147,7 @@ impl Question {
     /// digest has that one, or is not there.
     async fn look(&self, algorithm: Option<Algorithm>, pulls: Pulls) -> Result<Seen, Error> {
         let location = self.location();
-        let store = &self.place.store;
-        match (store.resolve(&location).await?, &self.reference.digest) {
+        match (self.resolve(&location).await?, &self.reference.digest) {
             (Head::Absent, _) => return Ok(Seen::Absent),
             (Head::Found(_), Some(named)) => return Ok(Seen::Digest(named.clone(), None)),
             (Head::Found(digest), None) if algorithm.is_none_or(|wanted| wanted == digest.algorithm()) => {
@@ -149,7 +158,7 @@ impl Question {
         if !self.may_fetch(pulls) {
             return Ok(Seen::Untold);
         }
-        match store.manifest(&location, None).await {
+        match self.fetch(&location, None).await {
             Ok(manifest) => {
                 let digest = match algorithm {
                     Some(algorithm) => Digest::of(algorithm, &manifest.bytes),
@@ -165,7 +174,28 @@ impl Question {
     /// The manifest of that digest.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, Error> {
         let location = Location { name: TagOrDigest::Digest(digest.clone()), ..self.location() };
-        self.place.store.manifest(&location, None).await
+        self.fetch(&location, None).await
+    }
+
+    async fn resolve(&self, location: &Location) -> Result<Head, Error> {
+        self.may_ask(|| format!("HEAD manifest {location}"))?;
+        let answer = self.place.store.resolve(location).await;
+        self.silence.note(Ask::Digest, &answer);
+        answer
+    }
+
+    /// The manifest at `location`, or what an index describes there.
+    async fn fetch(&self, location: &Location, part: Option<&Descriptor>) -> Result<Manifest, Error> {
+        self.may_ask(|| format!("GET manifest {location}"))?;
+        let answer = self.place.store.manifest(location, part).await;
+        self.silence.note(Ask::Manifest, &answer);
+        answer
+    }
+
+    /// # Errors
+    /// The host has left so much unanswered that it is not asked any more.
+    fn may_ask(&self, action: impl FnOnce() -> String) -> Result<(), Error> {
+        self.silence.gave_up().map_or(Ok(()), |error| Err(Error { action: action(), ..error }))
     }
 
     /// The algorithm by which its digest is recorded.

@@ -1,9 +1,10 @@
 //! Why an exchange failed: facts that code decides on, and what is shown of them.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::redact::Redactor;
-use crate::util::text::printable;
+use crate::util::text::{self, printable};
 
 /// Longest text of a stranger that is kept as it came until somebody wants to see it, in bytes.
 const KEPT_MAX: usize = 1 << 10;
@@ -25,6 +26,8 @@ pub enum Cause {
     Tls(String),
     /// There is no connection.
     NoConnection(Quote),
+    /// There is one, and nothing was heard in so long a time.
+    NoAnswer(Duration),
     /// The host's name has no address; `passing` where that may be otherwise a little later.
     Dns { passing: bool, detail: Quote },
     /// An address that a stranger named is on a private network or on this machine; the host where it is known.
@@ -161,6 +164,7 @@ impl Cause {
             Self::Answer(answer) => return answer.shown(redactor),
             Self::Told(sentence) | Self::DamagedCopy(sentence) => return redactor.apply(sentence),
             Self::NoTls => "it does not speak TLS".to_owned(),
+            Self::NoAnswer(limit) => format!("no answer within {}", text::duration(*limit)),
             Self::Certificate(reason) => format!("its certificate is not trusted: {reason}"),
             Self::Tls(reason) => format!("TLS: {reason}"),
             Self::Forbidden(host) => {

@@ -36,7 +36,7 @@ impl Question {
             for entry in self.entries(manifest)? {
                 let name = TagOrDigest::Digest(entry.digest.clone());
                 let location = Location { name, ..self.location() };
-                let child = self.place.store.manifest(&location, Some(entry)).await?;
+                let child = self.fetch(&location, Some(entry)).await?;
                 let platform = match (entry.platform.as_deref().and_then(named), &child.content) {
                     (None, Content::Image(blobs)) => self.platform_of_config(blobs).await?,
                     (platform, _) => platform,

@@ -303,10 +303,7 @@ impl Registry {
                 return Ok(response);
             }
             Ok(Err(error)) => self.connection_error(action, &error).await,
-            Err(_) => {
-                let why = format!("no answer within {}", text::duration(limit));
-                self.error(Kind::Transient, action.to_owned(), why)
-            }
+            Err(_) => self.error(Kind::Transient, action.to_owned(), Cause::NoAnswer(limit)),
         };
         tracing::debug!("{error}");
         Err(error)
