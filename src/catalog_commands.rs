@@ -1,6 +1,6 @@
 //! `mirror-images catalog`, and what there is to do with one besides printing it.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result};
 use mirror_images::cli::{CatalogArgs, CatalogCommand, InfoArgs, PinArgs, VerifyArgs};
@@ -44,17 +44,10 @@ fn verify(arguments: VerifyArgs) -> Result<u8> {
     let display = begin(output)?;
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
-    let found = runtime.block_on(async {
-        tokio::select! {
-            found = verify_catalog(&options, display.listener()) => Some(found),
-            () = interrupted => None,
-        }
-    });
+    let found = runtime.block_on(verify_catalog(&options, display.listener(), interrupted));
     end(display, runtime);
-    match found {
-        Some(found) => found.map(|found| give(output, &found, found.exit() as u8)),
-        None => Ok(by.load(Ordering::Relaxed)),
-    }
+    let found = found?;
+    Ok(give(output, &found, status(found.exit(), &by)))
 }
 
 fn pin(arguments: PinArgs) -> Result<u8> {
@@ -69,10 +62,7 @@ fn pin(arguments: PinArgs) -> Result<u8> {
     let pinned = runtime.block_on(pin_catalog(&options, display.listener(), interrupted));
     end(display, runtime);
     let pinned = pinned?;
-    let status = match pinned.exit() {
-        Exit::Interrupted => by.load(Ordering::Relaxed),
-        exit => exit as u8,
-    };
+    let status = status(pinned.exit(), &by);
     let records = pinned.pins.to_json();
     if let Some(path) = &options.file {
         let status = after(file::write(path, &records, Holds::Pins), status);
@@ -83,6 +73,14 @@ fn pin(arguments: PinArgs) -> Result<u8> {
         tracing::warn!("{record}");
     }
     Ok(write_report(output, &pinned, after(print(&records), status)))
+}
+
+/// The exit status; of what was interrupted, that of the signal.
+fn status(exit: Exit, by: &AtomicU8) -> u8 {
+    match exit {
+        Exit::Interrupted => by.load(Ordering::Relaxed),
+        exit => exit as u8,
+    }
 }
 
 fn begin(output: &OutputOptions) -> Result<Display> {

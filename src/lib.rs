@@ -130,13 +130,18 @@ pub async fn check(options: &Options, selection: Selection, listener: Listener) 
     found.without(gone, options.platforms.not_found()).with_pins(&options.pins)
 }
 
-/// Asks sources whether each image of a catalog is what it should be.
+/// Asks sources whether each image of a catalog is what it should be. `interrupted` ends that early, with what is known by
+/// then.
 ///
 /// # Errors
 /// As [`survey::questions`] has them: a catalog that cannot be read, or a release that it does not know.
-pub async fn verify_catalog(options: &VerifyOptions, listener: Listener) -> Result<Verification> {
+pub async fn verify_catalog(
+    options: &VerifyOptions,
+    listener: Listener,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Verification> {
     let questions = survey::questions(&options.asked, &options.pins)?;
-    Ok(survey::verify(options, questions, &listener).await)
+    Ok(survey::verify(options, questions, &listener, interrupted).await)
 }
 
 /// Asks sources which digest each image of a catalog has. `interrupted` ends that early, with what is known by then.

@@ -33,6 +33,9 @@ pub struct Verification {
     pub compared: usize,
     /// Of which only a pull would tell the platforms.
     pub platforms_unknown: usize,
+    pub interrupted: bool,
+    /// Of which nothing is known, as that was interrupted.
+    pub unknown: usize,
     /// Whether all lines are shown to people, and not only those of which something is to be said.
     #[serde(skip)]
     whole: bool,
@@ -81,22 +84,32 @@ pub enum Standing {
     Back,
 }
 
-/// Asks about all of `questions`.
+/// Asks about all of `questions`. `interrupted` ends that early, with what is known by then.
 pub(crate) async fn verify(
     options: &VerifyOptions,
     questions: Vec<Question>,
     listener: &Listener,
+    interrupted: impl Future<Output = ()>,
 ) -> Verification {
     let total = questions.len();
     listener(Event::Asking { done: 0, total });
     let ask = |question: Question| async move { question.verify(&options.platforms).await };
     let mut lines = Vec::with_capacity(total);
     let mut answers = std::pin::pin!(answers(questions, options.asked.parallel, ask));
-    while let Some(line) = answers.next().await {
-        lines.push(line);
+    let mut interrupted = std::pin::pin!(interrupted);
+    let is_whole = loop {
+        tokio::select! {
+            line = answers.next() => match line {
+                Some(line) => lines.push(line),
+                None => break true,
+            },
+            () = &mut interrupted => break false,
+        }
         listener(Event::Asking { done: lines.len(), total });
-    }
-    Verification::new(lines, options.asked.output.verbose > 0)
+    };
+    let unknown = total - lines.len();
+    let found = Verification::new(lines, options.asked.output.verbose > 0);
+    Verification { interrupted: !is_whole, unknown, ..found }
 }
 
 impl Question {
@@ -208,6 +221,8 @@ impl Verification {
             back: number(Standing::Back),
             compared: references.iter().filter(is_compared).count(),
             platforms_unknown: references.iter().filter(|line| line.platforms_unknown).count(),
+            interrupted: false,
+            unknown: 0,
             references,
             whole,
         }
@@ -215,6 +230,7 @@ impl Verification {
 
     pub fn exit(&self) -> Exit {
         match self.missing + self.moved + self.lacking + self.failed {
+            _ if self.interrupted => Exit::Interrupted,
             0 => Exit::Done,
             _ => Exit::SomeFailed,
         }
@@ -277,6 +293,10 @@ impl fmt::Display for Verification {
                 f,
                 "The platforms of {images} of Docker Hub are not recorded, and only a pull would tell."
             )?;
+        }
+        if self.interrupted {
+            let all = text::count(self.references.len() + self.unknown, "image");
+            writeln!(f, "Interrupted: nothing is known of {} of {all}.", self.unknown)?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ async fn verify(upstream: &Upstream, file: &str) -> Result<Verification> {
     let Some(CatalogCommand::Verify(arguments)) = command(upstream, &["verify", "--pins", file])? else {
         bail!("`catalog verify` is another command")
     };
-    verify_catalog(&VerifyOptions::new(arguments, &|_| None)?, Arc::new(|_| {})).await
+    verify_catalog(&VerifyOptions::new(arguments, &|_| None)?, Arc::new(|_| {}), pending()).await
 }
 
 /// A subcommand of `catalog` that asks upstream for all hosts.

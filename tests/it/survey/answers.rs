@@ -66,3 +66,40 @@ fn a_success_without_an_image_is_none() {
     let found = shelf.verify(&[]).expect(1).report();
     assert_eq!(state(&found, CNI), "failed", "{found}");
 }
+
+#[test]
+fn what_is_known_when_a_verification_is_interrupted_is_told() {
+    let shelf = Shelf::new();
+    shelf.source.fault(on(Op::ManifestHead).repo("pause").then(Fault::StallHeaders));
+    shelf.source.delete_tag("etcd", "3.7.0-0");
+    let answered = || {
+        let heads = shelf.net.journal().of("source", Op::ManifestHead);
+        heads.iter().filter(|head| head.done.is_some()).count()
+    };
+    let interrupted = |more: &[&str]| {
+        shelf.net.journal().clear();
+        let running = shelf.program("verify").args(more).start();
+        let patience = Instant::now() + Duration::from_secs(20);
+        while answered() < 10 {
+            assert!(Instant::now() < patience);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The last answer has still to be heard.
+        std::thread::sleep(Duration::from_millis(200));
+        running.signal("INT");
+        running.wait().expect(130)
+    };
+    let text = interrupted(&[]).stdout;
+    let told = "missing   registry.k8s.io/etcd:3.7.0-0\n\n10 images: 8 there, 1 missing, 1 gone as the catalog says; \
+                0 compared with a recorded digest\nInterrupted: nothing is known of 1 of 11 images.\n";
+    assert_eq!(text, told);
+    let report = shelf.path("report.json");
+    let printed = interrupted(&["-o", "json", "--report", &report]);
+    assert_eq!(std::fs::read_to_string(&report).unwrap(), printed.stdout);
+    let found = printed.report();
+    assert_eq!((&found["interrupted"], &found["unknown"]), (&json!(true), &json!(1)), "{found}");
+    assert_eq!(numbers(&found, &SUMS), [8, 1, 0, 0, 0, 1, 0], "{found}");
+    shelf.source.clear_faults();
+    let found = shelf.verify(&[]).expect(1).report();
+    assert_eq!((&found["interrupted"], &found["unknown"]), (&json!(false), &json!(0)), "{found}");
+}
