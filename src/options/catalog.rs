@@ -93,7 +93,7 @@ impl PinOptions {
         );
         let known = match &file {
             Some(path) if path.is_file() => Arc::new(Pins::read(path)?),
-            _ => Pins::embedded()?,
+            _ => Pins::embedded(),
         };
         Ok(Self {
             file,
@@ -111,6 +111,6 @@ impl PinOptions {
 pub fn pins(file: Option<&Path>) -> Result<Arc<Pins>> {
     match file {
         Some(path) => Ok(Arc::new(Pins::read(path).context("--pins")?)),
-        None => Ok(Pins::embedded()?),
+        None => Ok(Pins::embedded()),
     }
 }
