@@ -3,7 +3,7 @@
 //! The program carries such records, in the file beside this module: JSON in stable order, a record a line.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -180,6 +180,19 @@ impl Pins {
         self.0.insert(Cow::Owned(pin.source.to_string()), Entry::of(pin));
     }
 
+    /// Removes the records of all images but `images`, named as reports name them, and tells of which.
+    pub fn keep(&mut self, images: &BTreeSet<String>) -> Vec<String> {
+        let mut removed = Vec::new();
+        self.0.retain(|source, _| {
+            let is_kept = images.contains(source.as_ref());
+            if !is_kept {
+                removed.push(source.to_string());
+            }
+            is_kept
+        });
+        removed
+    }
+
     /// All of them, by reference.
     pub fn iter(&self) -> impl Iterator<Item = &Pin> {
         self.0.values().map(Entry::pin)
@@ -269,6 +282,16 @@ mod tests {
         assert_eq!(pins.digest("quay.io/a/a:1").unwrap().to_string(), format!("sha256:{HEX}"));
         assert!(pins.digest("quay.io/a/a:2").is_none());
         assert!(std::panic::catch_unwind(|| pins.digest("quay.io/b/b:1").is_some()).is_err());
+    }
+
+    #[test]
+    fn only_records_of_the_images_that_are_named_are_kept() {
+        let record = |name| format!("{{\"source\":\"quay.io/{name}\",\"digest\":\"sha256:HEX\"}}");
+        let records = ["a/a:1", "a/a:2", "b/b:1"].map(record).join(",");
+        let mut pins = Pins::from_json(&document(&records), "f").unwrap();
+        let named = ["quay.io/a/a:2", "quay.io/c/c:1"].map(str::to_owned);
+        assert_eq!(pins.keep(&named.into()), ["quay.io/a/a:1", "quay.io/b/b:1"]);
+        assert_eq!(pins.iter().count(), 1);
     }
 
     #[test]
