@@ -302,6 +302,6 @@ impl fmt::Display for Pinning {
             (self.pruned, "pruned"),
         ];
         write_counts(f, &others)?;
-        writeln!(f)
+        writeln!(f, "{}", if self.interrupted { "; interrupted before all were asked for" } else { "" })
     }
 }

@@ -125,7 +125,9 @@ fn an_interruption_keeps_what_is_recorded_by_then() {
         std::thread::sleep(Duration::from_millis(10));
     }
     running.signal("INT");
-    assert_eq!(running.wait().code, Some(130));
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(130));
+    assert!(ended.stdout.ends_with("; interrupted before all were asked for\n"), "{ended:?}");
     assert!(Pins::read(path.as_ref()).unwrap().iter().count() > 82);
     shelf.source.clear_faults();
     shelf.source.fault(on(Op::ManifestHead).then(Fault::StallHeaders));
