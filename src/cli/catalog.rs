@@ -102,6 +102,10 @@ pub struct PinArgs {
     #[arg(long)]
     pub platforms: bool,
 
+    /// Remove the records of images that the catalog does not have
+    #[arg(long, conflicts_with = "kubeone_version")]
+    pub prune: bool,
+
     #[command(flatten)]
     pub sources: SourceArgs,
     #[command(flatten)]

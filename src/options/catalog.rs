@@ -43,6 +43,8 @@ pub struct PinOptions {
     pub pins: Arc<Pins>,
     /// Whether to record platforms with their sizes.
     pub platforms: bool,
+    /// Whether to remove the records of images that the catalog does not have.
+    pub prune: bool,
 }
 
 impl Asked {
@@ -86,19 +88,20 @@ impl PinOptions {
     /// # Errors
     /// What the user has to put right, in words that say how.
     pub fn new(arguments: PinArgs, environment: Environment<'_>) -> Result<Self> {
-        let PinArgs { file, which, asked, platforms, sources, output } = arguments;
+        let PinArgs { file, which, asked, platforms, prune, sources, output } = arguments;
         ensure!(
             file.as_deref() != Some(Path::new("-")),
             "-: without a FILE the records go to standard output, and a file of that name is ./-"
         );
         let known = match &file {
             Some(path) if path.is_file() => Arc::new(Pins::read(path)?),
-            _ => Pins::embedded()?,
+            _ => Pins::embedded(),
         };
         Ok(Self {
             file,
             pins: known,
             platforms,
+            prune,
             asked: Asked::new(which, asked, &sources, output, environment)?,
         })
     }
@@ -111,6 +114,6 @@ impl PinOptions {
 pub fn pins(file: Option<&Path>) -> Result<Arc<Pins>> {
     match file {
         Some(path) => Ok(Arc::new(Pins::read(path).context("--pins")?)),
-        None => Ok(Pins::embedded()?),
+        None => Ok(Pins::embedded()),
     }
 }

@@ -1,5 +1,6 @@
 //! Digests and platforms recorded as they are now.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 
@@ -32,6 +33,10 @@ pub struct Pinning {
     pub failed: usize,
     /// Left out, for they can be had nowhere any more.
     pub gone: usize,
+    /// Records of images that the catalog does not have, removed.
+    pub pruned: usize,
+    /// Recorded without the platforms that were asked for, as those could not be found out.
+    pub platforms_unknown: usize,
     pub interrupted: bool,
     /// All records, with those that nobody was asked about.
     #[serde(skip)]
@@ -48,6 +53,9 @@ pub struct Record {
     /// The digest that was recorded before, where that is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<Digest>,
+    /// Its platforms could not be found out, for this cause.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub platforms_unknown: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +71,7 @@ pub enum Recorded {
     Missing,
     Failed,
     Gone,
+    Pruned,
 }
 
 /// Records all of `questions`. `interrupted` ends that early, with what is known by then.
@@ -74,6 +83,8 @@ pub(crate) async fn pin(
 ) -> Pinning {
     let total = questions.len();
     listener(Event::Asking { done: 0, total });
+    let named: Option<BTreeSet<String>> =
+        options.prune.then(|| questions.iter().map(|question| question.reference.to_string()).collect());
     let (gone, questions): (Vec<Question>, Vec<Question>) =
         questions.into_iter().partition(|question| question.gone.is_some() && !question.is_mirrored);
     let mut pinning = Pinning::new(Pins::clone(&options.pins));
@@ -93,6 +104,9 @@ pub(crate) async fn pin(
             }
         }
         listener(Event::Asking { done: pinning.references.len(), total });
+    }
+    if let Some(named) = named {
+        pinning.prune(&named);
     }
     pinning.references.sort_by(|a, b| a.source.cmp(&b.source));
     pinning
@@ -123,20 +137,30 @@ impl Question {
             size: None,
             platforms: Vec::new(),
         };
-        if platforms {
-            let described = self.describe(&mut pin, &digest, manifest).await;
-            if let Err(error) = described {
-                return (self.failure(&error), None);
-            }
-        }
         let result = match was {
-            // It is meant to.
-            Some(_) if pin.moving && !is_same => Recorded::New,
-            Some(_) if !is_same => Recorded::Moved,
+            Some(_) if !is_same && !pin.moving => Recorded::Moved,
+            // A moving tag is meant to.
             _ => Recorded::New,
         };
         let was = was.filter(|_| !is_same).cloned();
-        (Record { digest: Some(digest), was, ..self.record(result) }, Some(pin))
+        let record = Record { digest: Some(digest.clone()), was, ..self.record(result) };
+        if !platforms {
+            return (record, Some(pin));
+        }
+        match self.describe(&mut pin, &digest, manifest).await {
+            Ok(()) => (record, Some(pin)),
+            // The digest is known all the same, and the next time asks for the platforms again.
+            Err(error) if error.kind.may_pass() => {
+                let (cause, may_pass) = told(&error);
+                let record = Record { platforms_unknown: true, cause, may_pass, ..record };
+                if is_same {
+                    (Record { result: Recorded::Kept, ..record }, None)
+                } else {
+                    (record, Some(pin))
+                }
+            }
+            Err(error) => (self.failure(&error), None),
+        }
     }
 
     /// Fills in what only the manifests tell.
@@ -159,8 +183,7 @@ impl Question {
     }
 
     fn record(&self, result: Recorded) -> Record {
-        let source = self.reference.to_string();
-        Record { source, result, digest: None, was: None, cause: None, may_pass: None }
+        Record::new(self.reference.to_string(), result)
     }
 
     fn failure(&self, error: &Error) -> Record {
@@ -179,8 +202,17 @@ impl Pinning {
             missing: 0,
             failed: 0,
             gone: 0,
+            pruned: 0,
+            platforms_unknown: 0,
             interrupted: false,
             pins,
+        }
+    }
+
+    /// Removes the records of all images but those that are `named`.
+    fn prune(&mut self, named: &BTreeSet<String>) {
+        for source in self.pins.keep(named) {
+            self.take(Record::new(source, Recorded::Pruned), None);
         }
     }
 
@@ -192,13 +224,15 @@ impl Pinning {
             Recorded::Missing => &mut self.missing,
             Recorded::Failed => &mut self.failed,
             Recorded::Gone => &mut self.gone,
+            Recorded::Pruned => &mut self.pruned,
         } += 1;
+        self.platforms_unknown += usize::from(record.platforms_unknown);
         self.references.push(record);
         pin.into_iter().for_each(|pin| self.pins.put(pin));
     }
 
     pub fn exit(&self) -> Exit {
-        match self.missing + self.failed {
+        match self.missing + self.failed + self.platforms_unknown {
             _ if self.interrupted => Exit::Interrupted,
             0 => Exit::Done,
             _ => Exit::SomeFailed,
@@ -207,9 +241,23 @@ impl Pinning {
 }
 
 impl Record {
+    /// A record of which nothing else is known.
+    fn new(source: String, result: Recorded) -> Self {
+        Self {
+            source,
+            result,
+            digest: None,
+            was: None,
+            platforms_unknown: false,
+            cause: None,
+            may_pass: None,
+        }
+    }
+
     /// Whether a person should know.
     pub fn is_told(&self) -> bool {
-        matches!(self.result, Recorded::Moved | Recorded::Missing | Recorded::Failed)
+        use Recorded::{Failed, Missing, Moved, Pruned};
+        self.platforms_unknown || matches!(self.result, Moved | Missing | Failed | Pruned)
     }
 }
 
@@ -222,19 +270,20 @@ impl fmt::Display for Record {
             Recorded::Missing => "missing",
             Recorded::Failed => "FAILED",
             Recorded::Gone => "gone",
+            Recorded::Pruned => "pruned",
         };
         write!(f, "{result:<10}{}", self.source)?;
-        match (&self.cause, &self.was, &self.digest) {
-            (Some(cause), ..) => write!(f, ": {cause}"),
-            (None, Some(was), Some(digest)) => {
-                write!(f, ": {was} was recorded of it, and it has {digest} now")
-            }
-            (None, ..) => Ok(()),
+        let mut told = Vec::new();
+        if let (Recorded::Moved, Some(was), Some(digest)) = (self.result, &self.was, &self.digest) {
+            told.push(format!("{was} was recorded of it, and it has {digest} now"));
         }
+        let without = if self.platforms_unknown { "without its platforms: " } else { "" };
+        told.extend(self.cause.as_ref().map(|cause| format!("{without}{cause}")));
+        if told.is_empty() { Ok(()) } else { write!(f, ": {}", told.join("; ")) }
     }
 }
 
-/// For people: a line for each image that has moved, is missing or failed, then the sums.
+/// For people: a line for each image of which something is to be said, then the sums.
 impl fmt::Display for Pinning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in self.references.iter().filter(|record| record.is_told()) {
@@ -249,8 +298,10 @@ impl fmt::Display for Pinning {
             (self.missing, "missing"),
             (self.failed, "failed"),
             (self.gone, "gone as the catalog says"),
+            (self.platforms_unknown, "without their platforms"),
+            (self.pruned, "pruned"),
         ];
         write_counts(f, &others)?;
-        writeln!(f)
+        writeln!(f, "{}", if self.interrupted { "; interrupted before all were asked for" } else { "" })
     }
 }

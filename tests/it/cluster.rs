@@ -309,7 +309,7 @@ helmReleases:
 ";
     let ended = Manifest::with("aws", more).run(&[]).expect(0);
     assert_eq!(sources(&ended).len(), 25);
-    assert_eq!(ended.stderr.lines().count(), 3, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("WARN ").count(), 3, "{}", ended.stderr);
     let core_dns = "features: {coreDNS: {replicas: 3, imageRepository: registry.example.com/own/}}\n";
     let core_dns = Manifest::with("aws", core_dns).run(&[]).expect(0);
     assert!(core_dns.stderr.contains(", line "), "{}", core_dns.stderr);

@@ -7,6 +7,7 @@ mod checkout;
 mod errors;
 mod project;
 mod upstream;
+mod workflow;
 
 use self::checkout::Checkout;
 use self::project::{CATALOG, Project};
@@ -264,29 +265,4 @@ fn a_second_renewal_changes_nothing() {
             |line: &&str| line.starts_with("- ") && !(line.contains("rules") || line.contains("unlisted"));
         assert_eq!(told.lines().filter(by_hand).collect::<Vec<_>>(), Vec::<&str>::new(), "{told}");
     }
-}
-
-#[test]
-fn the_workflow_renews_and_only_its_job_that_runs_nobodys_code_may_write() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.github/workflows/renew.yml");
-    let text = std::fs::read_to_string(path).expect("the workflow");
-    let (renews, proposes) = text.split_once("\n  propose:\n").expect("two jobs");
-    for step in ["--example renew -- --kubeone", ".ci/run", "catalog verify"] {
-        assert!(renews.contains(step) && !proposes.contains(step), "{step}");
-    }
-    assert!(!renews.contains(": write") && !renews.contains("github.token"));
-    assert!(proposes.contains("gh pr create") && !proposes.contains("cargo"));
-    assert_eq!(text.matches(": write").count(), 2, "more is granted than to push and to propose");
-    // What upstream has written reaches a shell as the value of a variable, never as its words.
-    let mut in_script = None;
-    for line in text.lines() {
-        let indent = line.len() - line.trim_start().len();
-        in_script = in_script.filter(|script| line.trim().is_empty() || indent > *script);
-        assert!(in_script.is_none() || !line.contains("${{"), "{line}");
-        if line.trim_start().trim_start_matches("- ").starts_with("run:") {
-            assert!(!line.contains("${{"), "{line}");
-            in_script = Some(indent);
-        }
-    }
-    assert!(text.contains("shell: bash"), "a failure before a pipe would pass unseen");
 }

@@ -1,11 +1,12 @@
-//! `catalog verify` and `catalog pin`: sources asked about all images of a catalog.
+//! `catalog verify` and, in a room of its own, `catalog pin`: sources asked about all images of a catalog.
 
 mod answers;
+mod pinning;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mirror_images::selection::catalog::{Catalog, Pins};
+use mirror_images::selection::catalog::Catalog;
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Program};
@@ -15,14 +16,15 @@ use crate::support::registry::{Auth, Registry, RegistryBuilder};
 use crate::support::{Fault, Image, Kind, Net, Op, on};
 
 /// One version of Kubernetes, one release with an image at Docker Hub, one that moves and one that is gone.
+/// Images that the program itself has no record of, but for the one that moves.
 const CATALOG: &str = r#"kubernetes:
   "1.40":
     latest: "1.40.0"
     since:
       "1.40.0":
-        coredns: registry.k8s.io/coredns/coredns:v1.15.0
-        etcd: registry.k8s.io/etcd:3.7.0-0
-        pause: registry.k8s.io/pause:3.11
+        coredns: registry.k8s.io/coredns/coredns:v1.99.0
+        etcd: registry.k8s.io/etcd:3.99.0-0
+        pause: registry.k8s.io/pause:3.99
 ---
 kubeone: "1.18"
 patch: v1.18.0
@@ -173,7 +175,7 @@ fn a_catalog_that_is_as_it_should_be_costs_one_head_for_each_image_and_a_token_f
 #[test]
 fn what_is_missing_has_moved_or_lacks_a_platform_is_told_and_the_rest_is_looked_at() {
     let shelf = Shelf::new();
-    shelf.source.delete_tag("etcd", "3.7.0-0");
+    shelf.source.delete_tag("etcd", "3.99.0-0");
     shelf.source.fault(on(Op::ManifestHead).repo("pause").then(Fault::Status(403)));
     // One that is for another platform alone, and one that has moved to such an image.
     let single = Image::index(
@@ -204,13 +206,13 @@ fn what_is_missing_has_moved_or_lacks_a_platform_is_told_and_the_rest_is_looked_
 
     let text = shelf.program("verify").args(&["--pins", &pins]).args(&platforms).run().expect(1).stdout;
     for told in [
-        "missing   registry.k8s.io/etcd:3.7.0-0\n".to_owned(),
+        "missing   registry.k8s.io/etcd:3.99.0-0\n".to_owned(),
         format!(
             "moved     {CNI}: {OTHER} is recorded of it, and it has {} now; without linux/amd64 and linux/arm64\n",
             single.digest()
         ),
         "lacking   registry.k8s.io/kube-proxy:v1.40.0: without linux/amd64 and linux/arm64\n".to_owned(),
-        "FAILED    registry.k8s.io/pause:3.11: HEAD manifest pause:3.11 from ".to_owned(),
+        "FAILED    registry.k8s.io/pause:3.99: HEAD manifest pause:3.99 from ".to_owned(),
         "11 images: 6 there, 1 missing, 1 moved, 1 lacking a platform, 1 failed, 1 gone as the catalog says; 1 \
          compared with a recorded digest\n"
             .to_owned(),
@@ -322,134 +324,4 @@ fn a_release_that_is_named_is_the_only_one_that_is_asked_about() {
     std::fs::write(&broken, "{\"version\": 1,\n \"kind\": \u{1b}[2J").unwrap();
     let told = shelf.verify(&["--pins", &broken]).expect(2).stderr;
     assert!(told.contains("line 2 column") && !told.contains('\u{1b}'), "{told}");
-}
-
-#[test]
-fn records_are_made_kept_and_renewed_where_a_tag_has_moved() {
-    let shelf = Shelf::new();
-    let path = shelf.path("mine.json");
-    let pin =
-        |more: &[&str]| shelf.program("pin").args(&[&path, "--retries", "0", "-o", "json"]).args(more).run();
-    let read = || Pins::read(path.as_ref()).unwrap();
-    let pinned = pin(&[]).expect(0).report();
-    assert_eq!(numbers(&pinned, &["new", "kept", "moved", "missing", "failed", "gone"]), [10, 0, 0, 0, 0, 1]);
-    assert_eq!(shelf.fetched(), 0);
-    assert_eq!(read().digest(CNI).unwrap().as_str(), shelf.digest(CNI));
-    // The program's own records are what a new file begins with.
-    assert!(read().iter().any(|pin| pin.source.to_string().starts_with("quay.io/cilium/cilium:")));
-    assert!(read().get(&MOVING.parse().unwrap()).unwrap().moving);
-    let before = std::fs::read_to_string(&path).unwrap();
-
-    let pinned = pin(&["--platforms"]).expect(0).report();
-    assert_eq!(numbers(&pinned, &["new", "kept"]), [10, 0], "{pinned}");
-    // The index and both platforms; the platforms' names stand in the index.
-    assert_eq!(shelf.net.journal().count("source", Op::ManifestGet), 30);
-    assert_eq!(shelf.net.journal().count("source", Op::BlobGet), 0);
-    let record = read().get(&CNI.parse().unwrap()).unwrap().clone();
-    let names: Vec<_> = record.platforms.iter().map(|platform| platform.platform.clone().unwrap()).collect();
-    assert_eq!(names, ["linux/amd64", "linux/arm64"]);
-    for platform in &record.platforms {
-        let manifest = &shelf.content.manifests[platform.digest.as_str()];
-        let value: Value = serde_json::from_slice(&manifest.bytes).unwrap();
-        let layers: u64 =
-            value["layers"].as_array().unwrap().iter().map(|l| l["size"].as_u64().unwrap()).sum();
-        let config = value["config"]["size"].as_u64().unwrap();
-        assert_eq!(platform.bytes, layers + config + manifest.bytes.len() as u64);
-    }
-
-    shelf.net.journal().clear();
-    let whole = std::fs::read_to_string(&path).unwrap();
-    let pinned = pin(&["--platforms"]).expect(0).report();
-    assert_eq!(numbers(&pinned, &["new", "kept"]), [0, 10], "{pinned}");
-    assert_eq!(shelf.fetched(), 0, "what is recorded is not fetched again");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
-    assert_ne!(before, whole);
-
-    let mut content = Content::new();
-    content.add("acme/cni", "v1", &two_platforms(77)).add("library/alpine", "3", &two_platforms(78));
-    shelf.source.add(&content);
-    shelf.source.delete_tag("pause", "3.11");
-    shelf.source.fault(on(Op::ManifestHead).repo("etcd").then(Fault::Status(403)));
-    let ended = shelf.program("pin").args(&[&path, "--platforms", "--retries", "0"]).run().expect(1);
-    let moved = format!(
-        "moved     {CNI}: {} was recorded of it, and it has {} now\n",
-        shelf.digest(CNI),
-        content.digest_of("acme/cni", "v1").unwrap()
-    );
-    for told in [
-        moved.as_str(),
-        "missing   registry.k8s.io/pause:3.11\n",
-        "FAILED    registry.k8s.io/etcd:3.7.0-0: HEAD",
-        "11 images: 1 new, 6 kept, 1 moved, 1 missing, 1 failed, 1 gone as the catalog says\n",
-    ] {
-        assert!(ended.stdout.contains(told), "{told}\n{ended:?}");
-    }
-    let renewed = read();
-    assert_eq!(renewed.digest(CNI).unwrap().as_str(), content.digest_of("acme/cni", "v1").unwrap());
-    for kept in ["registry.k8s.io/pause:3.11", "registry.k8s.io/etcd:3.7.0-0"] {
-        assert_eq!(renewed.digest(kept).unwrap().as_str(), shelf.digest(kept));
-    }
-    let moving = renewed.get(&MOVING.parse().unwrap()).unwrap();
-    assert_eq!(moving.digest.as_ref().unwrap().as_str(), content.digest_of("library/alpine", "3").unwrap());
-    assert!(moving.moving);
-}
-
-#[test]
-fn an_image_of_one_platform_has_it_from_its_config() {
-    let shelf = Shelf::new();
-    let mut content = Content::new();
-    content.add("acme/cni", "v1", &Image::generated(Kind::Docker, 500, &[100]));
-    shelf.source.add(&content);
-    let printed = shelf.program("pin").args(&["--platforms"]).run().expect(0);
-    let pins = Pins::from_json(&printed.stdout, "printed").unwrap();
-    let record = pins.get(&CNI.parse().unwrap()).unwrap();
-    assert_eq!(record.platforms[0].platform.as_deref(), Some("linux/amd64"));
-    assert_eq!(Some(&record.platforms[0].digest), record.digest.as_ref());
-    let found = shelf.verify(&["--platform", "linux/amd64"]).expect(0).report();
-    assert_eq!(state(&found, CNI), "there");
-}
-
-#[test]
-fn records_that_cannot_be_written_are_told_before_anybody_is_asked() {
-    let shelf = Shelf::new();
-    for file in ["/nowhere/pins.json", "-", "/proc"] {
-        let ended = shelf.program("pin").args(&[file]).run().expect(2);
-        assert!(ended.stdout.is_empty() && ended.stderr.starts_with("error: "), "{ended:?}");
-    }
-    std::fs::write(shelf.path("broken.json"), "[]").unwrap();
-    shelf.program("pin").args(&[&shelf.path("broken.json")]).run().expect(2);
-    assert_eq!(std::fs::read_to_string(shelf.path("broken.json")).unwrap(), "[]");
-    assert_eq!(shelf.net.journal().entries().len(), 0);
-    // What cannot be printed is told as well.
-    for command in ["pin", "verify"] {
-        let program = shelf.program(command);
-        let full = program.after("exec >/dev/full").run();
-        assert!(full.code != Some(0) && full.stderr.contains("cannot write to standard output"), "{full:?}");
-    }
-}
-
-#[test]
-fn an_interruption_keeps_what_is_recorded_by_then() {
-    let shelf = Shelf::new();
-    shelf.source.fault(on(Op::ManifestHead).repo("pause").then(Fault::StallHeaders));
-    let path = shelf.path("mine.json");
-    let running = shelf.program("pin").args(&[&path, "-vv"]).start();
-    let patience = Instant::now() + Duration::from_secs(20);
-    while shelf.net.journal().of("source", Op::ManifestHead).iter().filter(|h| h.done.is_some()).count() < 9 {
-        assert!(Instant::now() < patience);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    running.signal("INT");
-    assert_eq!(running.wait().code, Some(130));
-    assert!(Pins::read(path.as_ref()).unwrap().iter().count() > 82);
-    shelf.source.clear_faults();
-    shelf.source.fault(on(Op::ManifestHead).then(Fault::StallHeaders));
-    let asked = shelf.net.journal().count("source", Op::ManifestHead);
-    let running = shelf.program("verify").start();
-    while shelf.net.journal().count("source", Op::ManifestHead) == asked {
-        assert!(Instant::now() < patience);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    running.signal("INT");
-    assert_eq!(running.wait().code, Some(130));
 }

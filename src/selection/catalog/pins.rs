@@ -2,10 +2,11 @@
 //!
 //! The program carries such records, in the file beside this module: JSON in stable order, a record a line.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::{Deserialize as Read, Serialize};
@@ -43,8 +44,16 @@ pub enum PinsError {
 }
 
 /// Records of images, by reference.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pins(BTreeMap<String, Pin>);
+#[derive(Debug, Clone, Default)]
+pub struct Pins(BTreeMap<Cow<'static, str>, Entry>);
+
+/// A record of the embedded file is read once somebody asks for it: to read all takes longer than most runs that only
+/// print something.
+#[derive(Debug, Clone)]
+struct Entry {
+    line: &'static str,
+    read: OnceLock<Box<Pin>>,
+}
 
 /// What is recorded of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Read)]
@@ -88,18 +97,19 @@ struct Document {
 
 impl Pins {
     /// The records that the program carries.
-    ///
-    /// # Errors
-    /// They are broken, which a test rules out.
-    pub fn embedded() -> Result<Arc<Self>, PinsError> {
-        static READ: OnceLock<Arc<Pins>> = OnceLock::new();
-        match READ.get() {
-            Some(pins) => Ok(pins.clone()),
-            None => {
-                let pins = Arc::new(Self::from_json(EMBEDDED, "the pins that the program carries")?);
-                Ok(READ.get_or_init(|| pins).clone())
-            }
-        }
+    pub fn embedded() -> Arc<Self> {
+        static RECORDS: LazyLock<Arc<Pins>> = LazyLock::new(|| Arc::new(Pins::unread(EMBEDDED)));
+        RECORDS.clone()
+    }
+
+    /// Those of a file in the form of [`Pins::to_json`], of which only the lines are looked at.
+    fn unread(text: &'static str) -> Self {
+        let record = |line: &'static str| {
+            let (source, _) = line.strip_prefix("{\"source\":\"")?.split_once('"')?;
+            let line = line.strip_suffix(',').unwrap_or(line);
+            Some((Cow::Borrowed(source), Entry { line, read: OnceLock::new() }))
+        };
+        Self(text.lines().filter_map(record).collect())
     }
 
     /// Those of a file.
@@ -134,7 +144,7 @@ impl Pins {
             let source_name = pin.source.to_string();
             let broken = |why| PinsError::Record { name: name(), source_name: source_name.clone(), why };
             pin.check().map_err(broken)?;
-            if pins.insert(source_name.clone(), pin).is_some() {
+            if pins.insert(Cow::Owned(source_name.clone()), Entry::of(pin)).is_some() {
                 return Err(broken("there is another one"));
             }
         }
@@ -144,7 +154,7 @@ impl Pins {
     /// The file of these records: sorted by reference, each on a line of its own.
     pub fn to_json(&self) -> String {
         let mut json = format!("{{\"version\": {VERSION}, \"kind\": {KIND:?}, \"images\": [");
-        for (number, pin) in self.0.values().enumerate() {
+        for (number, pin) in self.iter().enumerate() {
             let line = serde_json::to_string(pin).expect("texts and numbers are JSON");
             let _ = write!(json, "{}\n{line}", if number == 0 { "" } else { "," });
         }
@@ -153,22 +163,50 @@ impl Pins {
 
     /// What is recorded of an image.
     pub fn get(&self, image: &Reference) -> Option<&Pin> {
-        self.0.get(&image.to_string())
+        self.of(&image.to_string())
     }
 
     /// The digest that an image, named as reports name it, has to have.
     pub fn digest(&self, source: &str) -> Option<&Digest> {
-        self.0.get(source)?.wanted()
+        self.of(source)?.wanted()
+    }
+
+    fn of(&self, source: &str) -> Option<&Pin> {
+        self.0.get(source).map(Entry::pin)
     }
 
     /// Puts a record in the place of the one that is there.
     pub fn put(&mut self, pin: Pin) {
-        self.0.insert(pin.source.to_string(), pin);
+        self.0.insert(Cow::Owned(pin.source.to_string()), Entry::of(pin));
+    }
+
+    /// Removes the records of all images but `images`, named as reports name them, and tells of which.
+    pub fn keep(&mut self, images: &BTreeSet<String>) -> Vec<String> {
+        let mut removed = Vec::new();
+        self.0.retain(|source, _| {
+            let is_kept = images.contains(source.as_ref());
+            if !is_kept {
+                removed.push(source.to_string());
+            }
+            is_kept
+        });
+        removed
     }
 
     /// All of them, by reference.
     pub fn iter(&self) -> impl Iterator<Item = &Pin> {
-        self.0.values()
+        self.0.values().map(Entry::pin)
+    }
+}
+
+impl Entry {
+    fn of(pin: Pin) -> Self {
+        Self { line: "", read: OnceLock::from(Box::new(pin)) }
+    }
+
+    fn pin(&self) -> &Pin {
+        let read = || serde_json::from_str(self.line).expect("a test reads all lines of the embedded file");
+        self.read.get_or_init(|| Box::new(read()))
     }
 }
 
@@ -223,18 +261,42 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_records_are_written_as_they_are_read() {
-        let pins = Pins::embedded().unwrap();
+    fn the_embedded_records_are_sound_and_written_as_they_are_read() {
+        let pins = Pins::embedded();
         assert_eq!(pins.to_json(), EMBEDDED);
-        let moving: Vec<String> =
-            pins.iter().filter(|pin| pin.moving).map(|pin| pin.source.to_string()).collect();
-        assert_eq!(moving, ["docker.io/library/alpine:3", "docker.io/library/alpine:3.23"]);
-        assert!(moving.iter().all(|source| pins.digest(source).is_none()));
+        // With all that only the reading of a whole file looks at.
+        assert_eq!(Pins::from_json(EMBEDDED, "f").unwrap().to_json(), EMBEDDED);
+        for moving in ["docker.io/library/alpine:3", "docker.io/library/alpine:3.23"] {
+            assert!(pins.get(&moving.parse().unwrap()).is_none_or(|pin| pin.moving), "{moving}");
+        }
+        let mut moving = pins.iter().filter(|pin| pin.moving).map(|pin| pin.source.to_string());
+        assert!(moving.all(|source| pins.digest(&source).is_none()));
+    }
+
+    #[test]
+    fn a_run_reads_no_other_records_than_it_asks_for() {
+        let whole = document(
+            "\n{\"source\":\"quay.io/a/a:1\",\"digest\":\"sha256:HEX\"},\n{\"source\":\"quay.io/b/b:1\",BROKEN}\n",
+        );
+        let pins = Pins::unread(whole.leak());
+        assert_eq!(pins.digest("quay.io/a/a:1").unwrap().to_string(), format!("sha256:{HEX}"));
+        assert!(pins.digest("quay.io/a/a:2").is_none());
+        assert!(std::panic::catch_unwind(|| pins.digest("quay.io/b/b:1").is_some()).is_err());
+    }
+
+    #[test]
+    fn only_records_of_the_images_that_are_named_are_kept() {
+        let record = |name| format!("{{\"source\":\"quay.io/{name}\",\"digest\":\"sha256:HEX\"}}");
+        let records = ["a/a:1", "a/a:2", "b/b:1"].map(record).join(",");
+        let mut pins = Pins::from_json(&document(&records), "f").unwrap();
+        let named = ["quay.io/a/a:2", "quay.io/c/c:1"].map(str::to_owned);
+        assert_eq!(pins.keep(&named.into()), ["quay.io/a/a:1", "quay.io/b/b:1"]);
+        assert_eq!(pins.iter().count(), 1);
     }
 
     #[test]
     fn what_kubeone_pins_itself_is_recorded() {
-        let pins = Pins::embedded().unwrap();
+        let pins = Pins::embedded();
         let all = super::super::Catalog::embedded().unwrap().references(None).unwrap();
         let mut recorded = 0;
         for (reference, gone) in all.references.iter().filter(|(reference, _)| reference.digest.is_some()) {
@@ -267,7 +329,7 @@ mod tests {
             lines[2].contains(r#""size":7,"platforms":[{"platform":"linux/amd64","digest":"#),
             "{written}"
         );
-        assert_eq!(Pins::from_json(&written, "f").unwrap(), read);
+        assert_eq!(Pins::from_json(&written, "f").unwrap().to_json(), written);
     }
 
     #[test]

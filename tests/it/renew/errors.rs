@@ -3,7 +3,8 @@
 use super::project::{CATALOG, Project};
 use super::renewed;
 use super::upstream::{
-    CONSTANTS, ENSURE, HELPERS, IMAGES, KUBEADM, NAMES, NET, VALIDATION, images, kubeone, kubernetes,
+    CONSTANTS, ENSURE, HELPERS, IMAGES, KUBEADM, NAMES, NET, UNIX_CONSTANTS, VALIDATION, images, kubeone,
+    kubernetes,
 };
 use crate::support::process::require;
 
@@ -193,9 +194,8 @@ fn constants_of_kubeadm_that_are_not_understood_are_an_error_with_their_line() {
     let (upstream, kubeone) = (kubernetes(), kubeone());
     for (from, to, line, why) in [
         ("23: \"3.5.1-0\"", "23: newest", 16, "SupportedEtcdVersion has an entry that is not understood"),
-        ("23: \"3.5.1-0\",", "", 12, "SupportedEtcdVersion has no entry for 23"),
-        ("\"v1.8.0\"", "version()", 7, "version ( )"),
-        ("PauseVersion", "OtherVersion", 1, "no PauseVersion"),
+        ("SupportedEtcdVersion = ", "Supported = ", 1, "no SupportedEtcdVersion"),
+        ("\"v1.8.0\"", "version()", 6, "version ( )"),
     ] {
         upstream.restore("v1.23.0").edit(CONSTANTS, &[(from, to)]).tag("v1.23.1", "2022-01-01");
         let error = Project::new().renew(kubeone.path(), Some(upstream.path())).expect_err(why).to_string();
@@ -203,4 +203,14 @@ fn constants_of_kubeadm_that_are_not_understood_are_an_error_with_their_line() {
         assert!(error.contains(why), "{error}");
         upstream.forget("v1.23.1");
     }
+    upstream.restore("v1.23.0").edit(CONSTANTS, &[("PauseVersion", "OtherVersion")]);
+    upstream.tag("v1.23.1", "2022-01-01");
+    let error = Project::new().renew(kubeone.path(), Some(upstream.path())).expect_err("no pause");
+    let told = format!(
+        "{CONSTANTS} at v1.23.1 has no PauseVersion: {UNIX_CONSTANTS} at v1.23.1, line 1: no PauseVersion in it"
+    );
+    assert_eq!(format!("{error:#}"), told);
+    upstream.remove(UNIX_CONSTANTS).forget("v1.23.1").tag("v1.23.1", "2022-01-01");
+    let error = Project::new().renew(kubeone.path(), Some(upstream.path())).expect_err("no such file");
+    assert!(format!("{error:#}").starts_with(&format!("{CONSTANTS} at v1.23.1 has no PauseVersion: ")));
 }

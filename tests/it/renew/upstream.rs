@@ -273,6 +273,7 @@ pub fn kubeone() -> Checkout {
 }
 
 pub const CONSTANTS: &str = "cmd/kubeadm/app/constants/constants.go";
+pub const UNIX_CONSTANTS: &str = "cmd/kubeadm/app/constants/constants_unix.go";
 
 /// Something like Kubernetes, of which the catalog does not know the newest tags yet.
 pub fn kubernetes() -> Checkout {
@@ -285,7 +286,6 @@ pub fn kubernetes() -> Checkout {
 const (
 	// DefaultEtcdVersion is another one
 	DefaultEtcdVersion = "3.5.0-0"
-	PauseVersion       = "3.2"
 	CoreDNSVersion     = "1.7.0"
 )
 
@@ -299,8 +299,12 @@ var (
 )
 "#,
     );
+    let unix = "// +build !windows\n\npackage constants\n\nconst (\n\tPauseVersion = \"3.2\"\n)\n";
+    upstream.file(UNIX_CONSTANTS, unix);
     upstream.tag("v1.20.0", "2020-12-08").tag("v1.20.1", "2020-12-18");
-    upstream.edit(CONSTANTS, &[("\"1.7.0\"", "\"v1.8.0\""), ("\"3.2\"", "\"3.4.1\"")]);
+    let pause = "CoreDNSVersion     = \"v1.8.0\"\n\tPauseVersion       = \"3.4.1\"";
+    upstream.edit(CONSTANTS, &[("CoreDNSVersion     = \"1.7.0\"", pause)]);
+    upstream.edit(UNIX_CONSTANTS, &[("\tPauseVersion = \"3.2\"\n", "\tSocket = \"/var/run/s.sock\"\n")]);
     upstream.tag("v1.21.0", "2021-04-08").tag("v1.21.1", "2021-05-12");
     upstream.edit(CONSTANTS, &[("21: \"3.4.13-0\"", "21: \"3.4.13-3\""), ("\n", "\r\n")]);
     upstream.tag("v1.21.2", "2021-06-16").tag("v1.22.0", "2021-08-04").tag("v1.22.1", "2021-08-19");

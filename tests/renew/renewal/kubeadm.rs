@@ -1,5 +1,5 @@
-//! What kubeadm needs beside the images of a version: etcd, CoreDNS and pause, of Kubernetes'
-//! `cmd/kubeadm/app/constants/constants.go`.
+//! What kubeadm needs beside the images of a version: etcd, CoreDNS and pause, of the constants of Kubernetes'
+//! `cmd/kubeadm`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,6 +11,8 @@ use super::go::{self, Kind, Texts, Token, Unknown};
 use super::upstream::{Checkout, File, Tag};
 
 const CONSTANTS: &str = "cmd/kubeadm/app/constants/constants.go";
+/// Where pause is up to 1.20, which had another one for Windows.
+const UNIX_CONSTANTS: &str = "cmd/kubeadm/app/constants/constants_unix.go";
 
 /// The images of one version, in the order in which the catalog has them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -122,7 +124,7 @@ pub fn read(checkout: &Checkout, before: &Kubernetes) -> Result<BTreeMap<Minor, 
         newest.map(|newest| newest.to_string()).unwrap_or_default()
     );
     let mut renewed = known.clone();
-    let mut files = Files { checkout, read: BTreeMap::new() };
+    let mut files = Files { checkout, texts: BTreeMap::new() };
     for (minor, tags) in tags.iter().filter(|(minor, _)| Some(**minor) >= first) {
         let mut seen = BTreeMap::new();
         for tag in tags {
@@ -135,64 +137,93 @@ pub fn read(checkout: &Checkout, before: &Kubernetes) -> Result<BTreeMap<Minor, 
     Ok(renewed)
 }
 
-/// Constants by the content of their file, as most patches of a minor share one: a partial clone would fetch each.
+/// Texts by what git calls their content, as most patches of a minor share one: a partial clone would fetch each.
 struct Files<'c> {
     checkout: &'c Checkout,
-    read: BTreeMap<(String, Minor), Images>,
+    texts: BTreeMap<String, String>,
 }
 
 impl Files<'_> {
     fn images(&mut self, tag: &Tag, minor: Minor) -> Result<Images> {
-        let key = (self.checkout.content_id(&tag.name, CONSTANTS)?, minor);
-        if let Some(known) = self.read.get(&key) {
-            return Ok(known.clone());
+        let constants = self.file(&tag.name, CONSTANTS)?;
+        images(&constants, || self.file(&tag.name, UNIX_CONSTANTS), minor)
+    }
+
+    fn file<'a>(&mut self, tag: &'a str, path: &'a str) -> Result<File<'a>> {
+        let id = self.checkout.content_id(tag, path)?;
+        if let Some(text) = self.texts.get(&id) {
+            return Ok(File { tag, path, text: text.clone() });
         }
-        let images = images(&self.checkout.file(&tag.name, CONSTANTS)?, minor)?;
-        self.read.insert(key, images.clone());
-        Ok(images)
+        let file = self.checkout.file(tag, path)?;
+        self.texts.insert(id, file.text.clone());
+        Ok(file)
     }
 }
 
+const PAUSE: &str = "PauseVersion";
 /// The first minor whose kubeadm looks for CoreDNS below `coredns/` (`GetDNSImage`).
 const NESTED_COREDNS: Minor = Minor { major: 1, minor: 21 };
 
-fn images(file: &File<'_>, minor: Minor) -> Result<Images> {
+/// What the constants say; `unix` are those that Windows has others of.
+fn images<'f>(file: &File<'_>, unix: impl FnOnce() -> Result<File<'f>>, minor: Minor) -> Result<Images> {
     let tokens = go::tokens(&file.text).map_err(|unknown| file.unknown(&unknown))?;
     let texts = Texts::of(&tokens);
-    let text = |name| texts.named(name).map_err(|unknown| file.unknown(&unknown));
     let coredns = if minor >= NESTED_COREDNS { "coredns/coredns" } else { "coredns" };
     let etcd = etcd(&tokens, minor).map_err(|unknown| file.unknown(&unknown))?;
-    let image = |name: &str, tag: &str, line| {
-        super::images::in_full(&format!("registry.k8s.io/{name}:{tag}")).map_err(|why| file.wrong(line, why))
+    let pause = if texts.has(PAUSE) {
+        constant(file, &texts, PAUSE, "pause")?
+    } else {
+        let pause = unix().and_then(|unix| {
+            let tokens = go::tokens(&unix.text).map_err(|unknown| unix.unknown(&unknown))?;
+            constant(&unix, &Texts::of(&tokens), PAUSE, "pause")
+        });
+        pause.with_context(|| format!("{} at {} has no {PAUSE}", file.path, file.tag))?
     };
     Ok(Images {
-        coredns: image(coredns, &text("CoreDNSVersion")?, texts.line("CoreDNSVersion"))?,
-        etcd: image("etcd", &etcd.text, etcd.line)?,
-        pause: image("pause", &text("PauseVersion")?, texts.line("PauseVersion"))?,
+        coredns: constant(file, &texts, "CoreDNSVersion", coredns)?,
+        etcd: image(file, etcd.line, "etcd", &etcd.text)?,
+        pause,
     })
 }
 
-/// The entry of `SupportedEtcdVersion` for a minor.
+/// The image whose tag is the constant `name`.
+fn constant(file: &File<'_>, texts: &Texts<'_>, name: &str, repository: &str) -> Result<String> {
+    let tag = texts.named(name).map_err(|unknown| file.unknown(&unknown))?;
+    image(file, texts.line(name), repository, &tag)
+}
+
+fn image(file: &File<'_>, line: usize, repository: &str, tag: &str) -> Result<String> {
+    let image = format!("registry.k8s.io/{repository}:{tag}");
+    super::images::in_full(&image).map_err(|why| file.wrong(line, why))
+}
+
+/// The entry of `SupportedEtcdVersion` for a minor, or else, as kubeadm has it, the nearest one (`EtcdSupportedVersion`).
 fn etcd(tokens: &[Token], minor: Minor) -> Result<&Token, Unknown> {
     let declared = go::declarations(tokens, "SupportedEtcdVersion")?;
     let table = declared.first().ok_or_else(|| Unknown::new(1, "no SupportedEtcdVersion in it"))?;
     let open = table.iter().position(|token| token.is("{")).unwrap_or_default();
+    let mut tags = BTreeMap::new();
     for entry in go::items(go::within(table, open)?) {
+        let unknown = || {
+            let why = "SupportedEtcdVersion has an entry that is not understood";
+            Unknown::new(entry[0].line, why)
+        };
         match entry {
             [number, colon, tag]
                 if number.kind == Kind::Number && colon.is(":") && tag.kind == Kind::Text =>
             {
-                if number.text == minor.minor.to_string() {
-                    return Ok(tag);
-                }
+                tags.insert(number.text.parse::<u64>().map_err(|_| unknown())?, tag);
             }
-            _ => {
-                let why = "SupportedEtcdVersion has an entry that is not understood";
-                return Err(Unknown::new(entry[0].line, why));
-            }
+            _ => return Err(unknown()),
         }
     }
-    Err(Unknown::new(table[0].line, format!("SupportedEtcdVersion has no entry for {}", minor.minor)))
+    let (Some(oldest), Some(newest)) = (tags.first_key_value(), tags.last_key_value()) else {
+        return Err(Unknown::new(table[0].line, "SupportedEtcdVersion has no entry"));
+    };
+    let nearest = minor.minor.clamp(*oldest.0, *newest.0);
+    tags.get(&nearest).copied().ok_or_else(|| {
+        Unknown::new(table[0].line, format!("SupportedEtcdVersion has no entry for {}", minor.minor))
+    })
 }
 
 #[cfg(test)]
@@ -271,11 +302,10 @@ var SupportedEtcdVersion = map[uint8]string{
 	21: "3.4.13-0", // newer
 }
 "#;
+        let file = |path, text: &str| File { tag: "v1.2.3", path, text: text.to_owned() };
         let read = |text: &str, minor: &str| {
-            images(
-                &File { tag: "v1.2.3", path: "constants.go", text: text.to_owned() },
-                minor.parse().unwrap(),
-            )
+            let unix = || Ok(file("unix.go", "const Socket = 1"));
+            images(&file("constants.go", text), unix, minor.parse().unwrap())
         };
         let old = read(source, "1.19").unwrap();
         assert_eq!(
@@ -284,14 +314,35 @@ var SupportedEtcdVersion = map[uint8]string{
         );
         assert_eq!(read(source, "1.21").unwrap().coredns, "registry.k8s.io/coredns/coredns:1.7.0");
         for (text, minor, line, why) in [
-            (source.to_owned(), "1.22", 5, "no entry for 22"),
+            (source.to_owned(), "1.20", 5, "no entry for 20"),
+            (source.replace("19: \"3.4.9-1\",\n\t21: \"3.4.13-0\",", ""), "1.21", 5, "has no entry"),
             (source.replace("21: \"3.4.13-0\"", "21: newest"), "1.21", 7, "not understood"),
-            (source.replace("PauseVersion", "Pause"), "1.21", 1, "no PauseVersion"),
             (source.replace("3.2", "3 2"), "1.21", 2, "is no image"),
         ] {
             let error = read(&text, minor).unwrap_err().to_string();
             assert!(error.starts_with(&format!("constants.go at v1.2.3, line {line}: ")), "{error}");
             assert!(error.contains(why), "{error}");
         }
+        // Beyond what the table has, kubeadm takes the nearest.
+        for (minor, etcd) in [("1.18", "3.4.9-1"), ("1.22", "3.4.13-0")] {
+            assert_eq!(read(source, minor).unwrap().etcd, format!("registry.k8s.io/etcd:{etcd}"));
+        }
+    }
+
+    #[test]
+    fn pause_may_be_among_the_constants_that_windows_has_others_of() {
+        let tables = "const CoreDNSVersion = \"1.7.0\"\nvar SupportedEtcdVersion = map[uint8]string{20: \"3.4.13-0\"}\n";
+        let file = |path, text: &str| File { tag: "v1.20.0", path, text: text.to_owned() };
+        let read = |unix: &str| {
+            let unix = || Ok(file("unix.go", unix));
+            images(&file("constants.go", tables), unix, "1.20".parse().unwrap())
+        };
+        let pause = "// +build !windows\n\nconst (\n\tPauseVersion = \"3.2\"\n)\n";
+        assert_eq!(read(pause).unwrap().pause, "registry.k8s.io/pause:3.2");
+        let error = format!("{:#}", read("const Socket = 1\n").unwrap_err());
+        assert_eq!(
+            error,
+            "constants.go at v1.20.0 has no PauseVersion: unix.go at v1.20.0, line 1: no PauseVersion in it"
+        );
     }
 }
