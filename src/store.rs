@@ -7,8 +7,10 @@
 
 mod copy;
 mod inspect;
+pub mod layout;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod name;
 pub mod patience;
 mod reader;
 pub mod registry;
@@ -23,7 +25,7 @@ use url::Url;
 pub(crate) use self::copy::{BlobOrder, Landed, copy_blob};
 pub use self::inspect::{Depth, Flaw};
 pub(crate) use self::inspect::{Inspector, damaged_copy};
-pub(crate) use self::reader::BlobReader;
+pub(crate) use self::reader::{BlobReader, Prefix};
 pub(crate) use self::source::Source;
 pub(crate) use self::target::Target;
 pub(crate) use self::trial::Trial;
@@ -42,6 +44,17 @@ pub(crate) enum Holds {
     PerRepository,
     /// In all of them.
     Shared,
+}
+
+/// What a manifest is put for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Another one names it.
+    Part,
+    /// It is what a name stands for.
+    Image,
+    /// The same of what refers to an image, and is to be findable by it.
+    Referrer,
 }
 
 /// What a place says of the manifest under a name.
@@ -88,7 +101,17 @@ impl Origin {
     }
 
     pub(crate) async fn open(&self, blob: &Descriptor, past_caches: bool) -> Result<BlobReader, Error> {
-        self.source.open(&self.repository, blob, past_caches, self.url.as_deref().cloned()).await
+        self.open_behind(None, blob, past_caches).await
+    }
+
+    /// Opens it behind what is there of it already.
+    pub(crate) async fn open_behind(
+        &self,
+        prefix: Option<Prefix>,
+        blob: &Descriptor,
+        past_caches: bool,
+    ) -> Result<BlobReader, Error> {
+        self.source.open(&self.repository, blob, past_caches, self.url.as_deref().cloned(), prefix).await
     }
 }
 

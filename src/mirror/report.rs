@@ -73,7 +73,7 @@ impl Run {
 pub(super) fn told(target: &Target, request: &Request, name: usize, outcome: Outcome) -> Delivered {
     Delivered {
         source: request.reference.to_string(),
-        target: format!("{}/{}", target.place(), request.destinations[name]),
+        target: target.full_name(&request.destinations[name]),
         refers_to: request.refers_to.clone(),
         outcome,
     }

@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Side};
 use crate::events::{Delivered, Outcome};
 use crate::image::manifest::{Extent, Trimmed};
-use crate::image::reference::{Digest, Target};
+use crate::image::reference::Digest;
 use crate::mirror::{Finished, Totals};
 use crate::selection::catalog::Pins;
+use crate::store::name::StoreName;
 use crate::util::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
@@ -99,7 +100,7 @@ pub enum Exit {
 }
 
 impl Report {
-    pub fn new(target: &Target, finished: Finished, took: Duration) -> Self {
+    pub fn new(target: &StoreName, finished: Finished, took: Duration) -> Self {
         let images: Vec<Line> = finished.deliveries.into_iter().map(Line::new).collect();
         let number = |status| images.iter().filter(|line| line.result == status).count();
         Self {

@@ -243,6 +243,7 @@ impl Store {
         side: Side,
         repository: &Repository,
         blob: &Descriptor,
+        position: u64,
     ) -> Result<Stream, Error> {
         let act = Act::Open(repository.clone(), blob.digest.clone());
         self.undergo(side, &act).await?;
@@ -250,7 +251,8 @@ impl Store {
         self.lock().note(act.clone(), bytes.is_some());
         let bytes = bytes.ok_or_else(|| self.error(side, Kind::NotFound, &act, "it is not there"))?;
         let (repository, digest) = (repository.clone(), blob.digest.clone());
-        Ok(Stream::new(self.clone(), side, repository, digest, bytes))
+        let bytes = bytes.slice((position as usize).min(bytes.len())..);
+        Ok(Stream::new(self.clone(), side, repository, digest, bytes, position))
     }
 
     pub(super) async fn has(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {

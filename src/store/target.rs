@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
-use super::{Holds, Source};
+use super::{Holds, Role, Source, layout};
 use crate::error::Error;
 #[cfg(test)]
 use crate::error::Side;
@@ -33,6 +33,10 @@ impl Target {
         Self(Source::Registry(registry))
     }
 
+    pub(crate) fn layout(layout: Arc<layout::Layout>) -> Self {
+        Self(Source::Layout(layout))
+    }
+
     #[cfg(test)]
     pub(crate) fn memory(store: &Arc<memory::Store>) -> Self {
         Self(Source::Memory(store.clone(), Side::Target))
@@ -47,6 +51,7 @@ impl Target {
     pub(crate) fn policy(&self) -> &Policy {
         match &self.0 {
             Source::Registry(registry) => registry.policy(),
+            Source::Layout(layout) => layout.policy(),
             #[cfg(test)]
             Source::Memory(store, _) => store.policy(),
         }
@@ -56,6 +61,7 @@ impl Target {
     pub(crate) fn holds(&self) -> Holds {
         match &self.0 {
             Source::Registry(_) => Holds::PerRepository,
+            Source::Layout(_) => Holds::Shared,
             #[cfg(test)]
             Source::Memory(store, _) => store.holds(),
         }
@@ -68,6 +74,7 @@ impl Target {
     pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Held, Error> {
         match &self.0 {
             Source::Registry(registry) => registry.held_blob(repository, &blob.digest).await,
+            Source::Layout(layout) => layout.has(blob).await,
             #[cfg(test)]
             Source::Memory(store, _) => {
                 Ok(store.has(repository, &blob.digest).await?.map_or(Held::Nothing, Held::Bytes))
@@ -79,12 +86,14 @@ impl Target {
     pub(super) fn put_blob<'a>(&'a self, order: &'a BlobOrder) -> Put<'a> {
         match &self.0 {
             Source::Registry(registry) => Put::Registry(Box::new(Ladder::new(registry, order))),
+            Source::Layout(layout) => Put::Layout(layout::Put::new(layout, order)),
             #[cfg(test)]
             Source::Memory(store, _) => Put::Memory(memory::Put::new(store, order)),
         }
     }
 
-    /// Puts a manifest under a tag or its digest, byte for byte. One that `refers` to another is made findable by it.
+    /// Puts a manifest under a tag or its digest, byte for byte. One that refers to another, by its `role`, is made
+    /// findable by it.
     ///
     /// # Errors
     /// The place refuses it ([`crate::error::Kind::BlobUnknown`] if it misses content), or says that it stored
@@ -93,16 +102,17 @@ impl Target {
         &self,
         location: &Location,
         manifest: &Manifest,
-        refers: bool,
+        role: Role,
     ) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => {
                 let stored = registry.put_manifest(location, manifest).await?;
-                if refers && !stored.lists_referrers {
+                if role == Role::Referrer && !stored.lists_referrers {
                     self.register_referrer(&location.repository, manifest).await?;
                 }
                 Ok(())
             }
+            Source::Layout(layout) => layout.put_manifest(location, manifest, role).await,
             #[cfg(test)]
             Source::Memory(store, _) => store.put_manifest(location, manifest).await,
         }
@@ -119,6 +129,8 @@ impl Target {
     ) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => registry.register_referrer(repository, manifest).await,
+            // Its index says what is about what.
+            Source::Layout(_) => Ok(()),
             #[cfg(test)]
             // It looks at its manifests whenever it is asked.
             Source::Memory(..) => Ok(()),
@@ -129,6 +141,7 @@ impl Target {
     pub(crate) fn takes_blobs(&self) -> bool {
         match &self.0 {
             Source::Registry(registry) => registry.takes_uploads(),
+            Source::Layout(_) => true,
             #[cfg(test)]
             Source::Memory(..) => true,
         }
@@ -138,6 +151,7 @@ impl Target {
     pub(crate) fn has_settled_mounts(&self) -> bool {
         match &self.0 {
             Source::Registry(registry) => registry.has_settled_mounts(),
+            Source::Layout(_) => true,
             #[cfg(test)]
             Source::Memory(..) => true,
         }
@@ -147,6 +161,8 @@ impl Target {
     pub(crate) fn distrust_mounts(&self) {
         match &self.0 {
             Source::Registry(registry) => registry.distrust_mounts(),
+            // It mounts nothing.
+            Source::Layout(_) => {}
             #[cfg(test)]
             // Whatever it says of mounts is true.
             Source::Memory(..) => {}
@@ -157,6 +173,7 @@ impl Target {
     pub(crate) async fn release(&self) {
         match &self.0 {
             Source::Registry(registry) => registry.release_uploads().await,
+            Source::Layout(_) => {}
             #[cfg(test)]
             Source::Memory(..) => {}
         }

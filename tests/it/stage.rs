@@ -225,7 +225,9 @@ pub fn mirror_in_process(net: &Net, references: &[&str], source: &str, target: &
     };
     let images = references.iter().map(image).collect();
     let selection = Selection { images, ..Selection::default() };
-    net.block_on(mirror_images::run(&options, selection, Arc::new(|_| {}), std::future::pending()))
+    let report =
+        net.block_on(mirror_images::run(&options, selection, Arc::new(|_| {}), std::future::pending()));
+    report.expect("a registry is no layout")
 }
 
 /// Reads all of `wanted` back from the registry at `url` by a reader that shares no code with the program.

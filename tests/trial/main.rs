@@ -101,7 +101,7 @@ async fn mirror(command: &[String], selection: &Selection) -> Result<Report> {
     let words = command.iter().flat_map(|line| line.split(' '));
     let options = Options::new(Cli::try_from_arguments(words)?, &|_| None)?;
     let display = Display::new(&options.output);
-    let report = run(&options, selection.clone(), display.listener(), pending()).await;
+    let report = run(&options, selection.clone(), display.listener(), pending()).await?;
     display.finish();
     println!("{report}");
     Ok(report)

@@ -1,0 +1,463 @@
+//! Images as files: the OCI image layout, as a directory.
+//!
+//! A blob is there for all names, and a name is whole: its host stands in front.
+
+mod directory;
+mod index;
+mod put;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use thiserror::Error as ThisError;
+
+pub(crate) use self::put::Put;
+
+use self::directory::Directory;
+use self::index::{Entry, Index, IndexError};
+use super::name::{Form, LayoutName};
+use super::{Head, Held, Role};
+use crate::error::{Error, Kind, Side};
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::reference::{Digest, Location, TagOrDigest};
+use crate::store::Trial;
+use crate::store::patience::Policy;
+
+/// Bytes that are read at a time.
+const PIECE: usize = 256 << 10;
+/// How long names are gathered before they are written together, at least.
+const GATHERING: Duration = Duration::from_millis(20);
+/// How much longer names are gathered than writing them took the last time.
+const GATHERING_FACTOR: u32 = 4;
+
+/// Why there is no layout to be had.
+#[derive(Debug, ThisError)]
+pub enum LayoutError {
+    #[error("{}: there is no image layout: it has no file oci-layout, or no index.json", .0.display())]
+    NoLayout(PathBuf),
+    #[error("{}: it is not empty, and no image layout: name a new directory, or one that holds a layout", .0.display())]
+    SomethingElse(PathBuf),
+    #[error("{}: it is a link or a file, where a directory of the layout should be", .0.display())]
+    Link(PathBuf),
+    #[error("{}: its oci-layout is not of version 1.0.0: {}", .0.display(), .1)]
+    Version(PathBuf, String),
+    #[error("{}: {}", .0.display(), .1)]
+    Index(PathBuf, #[source] IndexError),
+    #[error("{}: more names than readers take in one index.json, which is 20 MiB", .0.display())]
+    TooManyNames(PathBuf),
+    #[error("two layouts have different images under the name {0}: load one after the other")]
+    Contradiction(String),
+    #[error("{}: {}", .0.display(), .1)]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// The one version that there is (image-spec, "oci-layout file").
+fn check_version(document: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(rename = "imageLayoutVersion")]
+        version: String,
+    }
+    match serde_json::from_slice::<File>(document) {
+        Ok(file) if file.version == "1.0.0" => Ok(()),
+        Ok(file) => Err(crate::util::text::quoted(&file.version)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A place of images that is files.
+pub struct Layout {
+    side: Side,
+    name: String,
+    policy: Policy,
+    /// Where content is; the first one is written to.
+    directories: Vec<Arc<Directory>>,
+    state: Mutex<State>,
+    /// Held by whoever writes the names that were entered.
+    turn: tokio::sync::Mutex<Duration>,
+}
+
+#[derive(Default)]
+struct State {
+    /// All names, with those that are not written yet.
+    index: Index,
+    /// What this run has entered.
+    ours: Index,
+    /// How many times something was entered, and how many of them are written.
+    entered: u64,
+    written: u64,
+    /// Blobs whose bytes have been seen to be right.
+    verified: HashSet<Digest>,
+}
+
+impl fmt::Debug for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Layout {
+    /// The layouts called `names`, to be read as one.
+    ///
+    /// # Errors
+    /// There is none, or two of them have different images under one name.
+    pub(crate) fn open(names: &[LayoutName], policy: Policy) -> Result<Self, LayoutError> {
+        let mut index = Index::default();
+        let mut directories = Vec::new();
+        for name in names {
+            let (directory, found) = match name.form {
+                Form::Directory | Form::Archive => Directory::open(&name.path)?,
+            };
+            if let Some(name) = index.contradiction(&found) {
+                return Err(LayoutError::Contradiction(name));
+            }
+            index.merge(&found);
+            directories.push(directory);
+        }
+        let name = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        Ok(Self::new(Side::Source, name, policy, directories, index))
+    }
+
+    /// The layout called `name`, to be written to.
+    ///
+    /// # Errors
+    /// It cannot be made, or something else is there.
+    pub(crate) fn create(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
+        let (directory, index) = Directory::create(&name.path)?;
+        Ok(Self::new(Side::Target, name.to_string(), policy, vec![directory], index))
+    }
+
+    /// The layout called `name`, to be compared with; one that is not there is empty.
+    ///
+    /// # Errors
+    /// Something else is there.
+    pub(crate) fn look(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
+        let (directories, index) = match std::fs::exists(&name.path) {
+            Ok(false) => (Vec::new(), Index::default()),
+            _ => {
+                let (directory, index) = Directory::open(&name.path)?;
+                (vec![directory], index)
+            }
+        };
+        Ok(Self::new(Side::Target, name.to_string(), policy, directories, index))
+    }
+
+    fn new(side: Side, name: String, policy: Policy, directories: Vec<Directory>, index: Index) -> Self {
+        Self {
+            side,
+            name,
+            policy,
+            directories: directories.into_iter().map(Arc::new).collect(),
+            state: Mutex::new(State { index, ..State::default() }),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Whether it is the one that is called `name`.
+    pub(crate) fn is(&self, name: &LayoutName) -> bool {
+        self.directories.iter().any(|directory| directory.is_at(&name.path))
+    }
+
+    /// How it is called.
+    pub(crate) fn place(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is written to.
+    fn directory(&self) -> Arc<Directory> {
+        self.directories.first().expect("what is written to has been made").clone()
+    }
+
+    /// The whole names in it, with the digests that they stand for, and what else it holds under no whole name.
+    pub(crate) fn names(&self) -> (Vec<(String, Digest)>, Vec<String>) {
+        let state = self.lock();
+        let entries = || state.index.entries().iter();
+        let names = entries().filter_map(|entry| Some((entry.name.clone()?, entry.digest.clone()))).collect();
+        let unnamed = |entry: &Entry| match (&entry.name, &entry.subject) {
+            (None, None) => Some(entry.short_name.clone().unwrap_or_else(|| entry.digest.to_string())),
+            _ => None,
+        };
+        (names, entries().filter_map(unnamed).collect())
+    }
+}
+
+/// The verbs, as [`super::Source`] and [`super::Target`] describe them.
+impl Layout {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn resolve(&self, location: &Location) -> Head {
+        let state = self.lock();
+        let named = state.index.find(&location.to_string());
+        let found = named.or_else(|| match &location.name {
+            TagOrDigest::Digest(digest) => {
+                state.index.entries().iter().find(|entry| entry.name.is_none() && entry.digest == *digest)
+            }
+            TagOrDigest::Tag(_) => None,
+        });
+        found.map_or(Head::Absent, |entry| Head::Found(entry.digest.clone()))
+    }
+
+    pub(super) async fn manifest(
+        &self,
+        location: &Location,
+        pinned: Option<&Descriptor>,
+    ) -> Result<Manifest, Error> {
+        let action = || format!("read manifest {location}");
+        let entry = self.lock().index.find(&location.to_string()).cloned();
+        let digest = match (&location.name, &entry) {
+            (TagOrDigest::Digest(digest), _) => digest.clone(),
+            (TagOrDigest::Tag(_), Some(entry)) => entry.digest.clone(),
+            (TagOrDigest::Tag(_), None) => {
+                let why = "it has no image of this name".to_owned();
+                return Err(self.error(Kind::NotFound, action(), why));
+            }
+        };
+        let size = pinned.map(|pinned| pinned.size).or(entry.as_ref().map(|entry| entry.size));
+        let bytes = self.document(&digest, size, &action()).await?;
+        let named = pinned.map(|pinned| pinned.media_type.as_str());
+        let named = named.or(entry.as_ref().and_then(|entry| entry.media_type.as_deref()));
+        let parsed = match Manifest::parse(bytes.clone(), named, digest.algorithm()) {
+            Err(_) if pinned.is_some() => Manifest::parse(bytes, None, digest.algorithm()),
+            parsed => parsed,
+        };
+        parsed.map_err(|error| self.error(Kind::Invalid, action(), error.to_string()))
+    }
+
+    /// The verified bytes of a manifest.
+    async fn document(&self, digest: &Digest, size: Option<u64>, action: &str) -> Result<Bytes, Error> {
+        let fail = |kind, why: String| self.error(kind, action.to_owned(), why);
+        let Some((file, length)) = self.file(digest, action).await? else {
+            return Err(fail(Kind::NotFound, "it is not there".to_owned()));
+        };
+        if size.is_some_and(|size| size != length) {
+            let why = format!("it has {length} bytes where {} are named", size.unwrap_or_default());
+            return Err(fail(Kind::Corrupt, why));
+        }
+        if length > self.policy.manifest_max as u64 {
+            let why = format!("it has {length} bytes, which is more than a manifest may have");
+            return Err(fail(Kind::Invalid, why));
+        }
+        let mut stream = Stream::new(self, file, length, action.to_owned());
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = stream.next().await.map_err(Trial::into_error)? {
+            bytes.extend_from_slice(&piece);
+        }
+        let actual = Digest::of(digest.algorithm(), &bytes);
+        if actual != *digest {
+            return Err(fail(Kind::Corrupt, format!("its bytes are damaged: they have the digest {actual}")));
+        }
+        Ok(bytes.freeze())
+    }
+
+    async fn file(&self, digest: &Digest, action: &str) -> Result<Option<(File, u64)>, Error> {
+        let (directories, wanted) = (self.directories.clone(), digest.clone());
+        let opened = blocking(move || {
+            for directory in &directories {
+                if let Some(found) = directory.blob(&wanted)? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
+        .await;
+        opened.map_err(|error| self.io_error(action.to_owned(), &error))
+    }
+
+    pub(super) async fn open_blob(&self, blob: &Descriptor, position: u64) -> Result<Stream, Error> {
+        let action = format!("read blob {}", blob.digest);
+        match self.file(&blob.digest, &action).await? {
+            None => Err(self.error(Kind::NotFound, action, "it is not there".to_owned())),
+            Some((_, length)) if length != blob.size => {
+                let why = format!("it has {length} bytes where its manifest says {}", blob.size);
+                Err(self.error(Kind::Corrupt, action, why))
+            }
+            Some((file, length)) => Ok(Stream { position, ..Stream::new(self, file, length, action) }),
+        }
+    }
+
+    /// The manifests that are about `subject`, by the layout's word or their own.
+    pub(super) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let entries: Vec<Entry> = self.lock().index.entries().to_vec();
+        let mut found: Vec<Descriptor> = Vec::new();
+        for entry in entries {
+            let is_about = match &entry.subject {
+                Some(about) => about == subject,
+                None => {
+                    let action = format!("read manifest {}", entry.digest);
+                    let bytes = self.document(&entry.digest, Some(entry.size), &action).await?;
+                    let manifest =
+                        Manifest::parse(bytes, entry.media_type.as_deref(), entry.digest.algorithm());
+                    let about = manifest.ok().and_then(|manifest| manifest.as_referrer());
+                    about.is_some_and(|(about, _)| about == *subject)
+                }
+            };
+            if is_about && !found.iter().any(|known| known.digest == entry.digest) {
+                let media_type = entry.media_type.unwrap_or_default();
+                found.push(Descriptor { media_type, ..Descriptor::of_blob(entry.digest, entry.size) });
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn has(&self, blob: &Descriptor) -> Result<Held, Error> {
+        let action = format!("look for blob {}", blob.digest);
+        Ok(self.file(&blob.digest, &action).await?.map_or(Held::Nothing, |(_, length)| Held::Bytes(length)))
+    }
+
+    pub(super) async fn put_manifest(
+        &self,
+        location: &Location,
+        manifest: &Manifest,
+        role: Role,
+    ) -> Result<(), Error> {
+        let action = || format!("write manifest {location}");
+        let (directory, digest, bytes) = (self.directory(), manifest.digest.clone(), manifest.bytes.clone());
+        let put = blocking(move || {
+            if directory.is_whole(&digest, bytes.len() as u64)? {
+                Ok(())
+            } else {
+                directory.put(&digest, &bytes)
+            }
+        });
+        put.await.map_err(|error| self.io_error(action(), &error))?;
+        let mut index = Index::default();
+        match (role, &location.name) {
+            (Role::Part, _) => return Ok(()),
+            (Role::Referrer, TagOrDigest::Digest(_)) => {
+                if let Some((subject, _)) = manifest.as_referrer() {
+                    index.add_referrer(&subject, manifest);
+                }
+            }
+            (Role::Image | Role::Referrer, _) => index.set(location, manifest),
+        }
+        let mine = {
+            let mut state = self.lock();
+            state.index.merge(&index);
+            state.ours.merge(&index);
+            state.entered += 1;
+            state.entered
+        };
+        self.write_names(mine).await.map_err(|why| self.error(Kind::Invalid, action(), why))
+    }
+
+    /// Writes what has been entered so far, together with what others enter meanwhile.
+    async fn write_names(&self, mine: u64) -> Result<(), String> {
+        let mut took = self.turn.lock().await;
+        if self.lock().written >= mine {
+            return Ok(());
+        }
+        tokio::time::sleep(GATHERING.max(*took * GATHERING_FACTOR)).await;
+        let (entered, ours) = {
+            let state = self.lock();
+            (state.entered, state.ours.clone())
+        };
+        let began = Instant::now();
+        let directory = self.directory();
+        let written = blocking(move || Ok(directory.write_index(&ours))).await;
+        *took = began.elapsed();
+        match written {
+            Ok(Ok(index)) => {
+                let mut state = self.lock();
+                state.written = entered;
+                if state.entered == entered {
+                    state.index = index;
+                }
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    pub(super) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
+        let (side, place, redactor) = (self.side, self.name.clone(), Arc::default());
+        let (cause, remedy, status) = (why.into(), None, None);
+        Error { side, kind, place, action: doing, cause, remedy, status, redactor }
+    }
+
+    fn io_error(&self, doing: String, error: &io::Error) -> Error {
+        self.error(Kind::Invalid, doing, error.to_string())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// A blob being read from a file.
+pub(crate) struct Stream {
+    side: Side,
+    place: String,
+    action: String,
+    file: Arc<File>,
+    /// Bytes.
+    length: u64,
+    position: u64,
+}
+
+impl Stream {
+    fn new(layout: &Layout, file: File, length: u64, action: String) -> Self {
+        let place = layout.name.clone();
+        Self { side: layout.side, place, action, file: Arc::new(file), length, position: 0 }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Trial> {
+        let wanted = (self.length - self.position).min(PIECE as u64) as usize;
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let (file, position) = (self.file.clone(), self.position);
+        let read = blocking(move || {
+            let mut piece = vec![0; wanted];
+            file.read_exact_at(&mut piece, position)?;
+            Ok(Bytes::from(piece))
+        });
+        match read.await {
+            Ok(piece) => {
+                self.position += piece.len() as u64;
+                Ok(Some(piece))
+            }
+            Err(error) => Err(self.error(Kind::Corrupt, error.to_string()).into()),
+        }
+    }
+
+    pub(super) fn error(&self, kind: Kind, why: String) -> Error {
+        let (place, action, redactor) = (self.place.clone(), self.action.clone(), Arc::default());
+        Error {
+            side: self.side,
+            kind,
+            place,
+            action,
+            cause: why.into(),
+            remedy: None,
+            status: None,
+            redactor,
+        }
+    }
+}
+
+/// Does what waits for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
