@@ -31,8 +31,8 @@ pub(crate) use self::target::Target;
 pub(crate) use self::trial::Trial;
 
 use crate::error::Error;
-use crate::image::manifest::Descriptor;
-use crate::image::reference::{Digest, Repository};
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::reference::{Digest, Location, Repository};
 
 /// Most things that may refer to one image: a source that names more is not believed.
 pub(crate) const REFERRERS_MAX: usize = 1000;
@@ -55,6 +55,19 @@ pub(crate) enum Role {
     Image,
     /// The same of what refers to an image, and is to be findable by it.
     Referrer,
+}
+
+/// An image that a target is told of before anything of it is put there.
+#[derive(Debug, Clone)]
+pub(crate) struct Incoming {
+    /// The names that it is to have.
+    pub names: Vec<Location>,
+    /// The image that it is about.
+    pub refers_to: Option<Digest>,
+    /// Children first, the root last.
+    pub manifests: Vec<Arc<Manifest>>,
+    /// Layers that are marked as not to be distributed come too.
+    pub include_foreign: bool,
 }
 
 /// What a place says of the manifest under a name.

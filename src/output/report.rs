@@ -42,6 +42,9 @@ pub struct Report {
     /// The same without what was being done.
     #[serde(skip)]
     gave_up_for: Option<String>,
+    /// Why what was moved is not yet what the target is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<String>,
 }
 
 /// One image under one name at the target.
@@ -117,6 +120,7 @@ impl Report {
             platforms_not_found: Vec::new(),
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
+            unfinished: finished.unfinished.as_ref().map(Error::reason),
         }
     }
 
@@ -140,6 +144,7 @@ impl Report {
         let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
         match () {
             () if self.interrupted => Exit::Interrupted,
+            () if self.failed + self.left == 0 && self.unfinished.is_some() => Exit::SomeFailed,
             () if self.failed + self.left == 0 && self.platforms_not_found.is_empty() => Exit::Done,
             () if self.failed + self.left == 0 => Exit::SomeFailed,
             () if none_done && (self.gave_up.is_some() || failures.all(|line| line.refused)) => {

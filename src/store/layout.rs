@@ -9,7 +9,7 @@ mod put;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,7 +24,7 @@ pub(crate) use self::put::Put;
 use self::directory::Directory;
 use self::index::{Entry, Index, IndexError};
 use super::name::{Form, LayoutName};
-use super::{Head, Held, Role};
+use super::{Head, Held, Incoming, Role};
 use crate::error::{Error, Kind, Side};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Digest, Location, TagOrDigest};
@@ -383,6 +383,18 @@ impl Layout {
         }
     }
 
+    pub(super) fn wants_all_first(&self) -> bool {
+        false
+    }
+
+    pub(super) async fn prepare(&self, _: Vec<Incoming>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(super) async fn finish(&self, _: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
     pub(super) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
         let (side, place, redactor) = (self.side, self.name.clone(), Arc::default());
         let (cause, remedy, status) = (why.into(), None, None);
@@ -390,7 +402,11 @@ impl Layout {
     }
 
     fn io_error(&self, doing: String, error: &io::Error) -> Error {
-        self.error(Kind::Invalid, doing, error.to_string())
+        let kind = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => Kind::Full,
+            _ => Kind::Invalid,
+        };
+        self.error(kind, doing, error.to_string())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

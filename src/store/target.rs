@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
-use super::{Holds, Role, Source, layout};
+use super::{Holds, Incoming, Role, Source, layout};
 use crate::error::Error;
 #[cfg(test)]
 use crate::error::Side;
@@ -169,13 +169,43 @@ impl Target {
         }
     }
 
-    /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
-    pub(crate) async fn release(&self) {
+    /// Whether it has to know all that it is going to hold before anything is put into it.
+    pub(crate) fn wants_all_first(&self) -> bool {
         match &self.0 {
-            Source::Registry(registry) => registry.release_uploads().await,
-            Source::Layout(_) => {}
+            Source::Registry(_) => false,
+            Source::Layout(layout) => layout.wants_all_first(),
             #[cfg(test)]
-            Source::Memory(..) => {}
+            Source::Memory(store, _) => store.wants_all_first(),
+        }
+    }
+
+    /// Makes ready for all these images, where [`Self::wants_all_first`].
+    ///
+    /// # Errors
+    /// There is no room for them, or the place is not to be had.
+    pub(crate) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+        match &self.0 {
+            Source::Registry(_) => Ok(()),
+            Source::Layout(layout) => layout.prepare(images).await,
+            #[cfg(test)]
+            Source::Memory(store, _) => store.prepare(images).await,
+        }
+    }
+
+    /// Ends what was begun, once nothing is under way; `is_whole` where all that was asked for is there. What was kept for
+    /// copies that were never asked for again is given back.
+    ///
+    /// # Errors
+    /// What was put is not to be had under the place's name: it lacks something, or could not be given its name.
+    pub(crate) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+        match &self.0 {
+            Source::Registry(registry) => {
+                registry.release_uploads().await;
+                Ok(())
+            }
+            Source::Layout(layout) => layout.finish(is_whole).await,
+            #[cfg(test)]
+            Source::Memory(store, _) => store.finish(is_whole).await,
         }
     }
 }
