@@ -24,6 +24,7 @@ mod empty_root;
 mod failures;
 mod helpers;
 mod kill;
+mod layouts;
 mod main_job;
 mod memory;
 mod output;
