@@ -231,7 +231,11 @@ impl Options {
             Access::new(&cli.transfer.sources, login, &get, offline)?;
         Ok(Self {
             choice,
-            platforms: Arc::new(platforms),
+            // Whatever reads files may want all that an index names.
+            platforms: Arc::new(match target {
+                StoreName::Registry(_) => platforms,
+                StoreName::Layout(_) => platforms.with_all_manifests(),
+            }),
             rules: Rules {
                 no_clobber: cli.transfer.no_clobber,
                 include_foreign: cli.transfer.include_foreign,

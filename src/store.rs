@@ -64,8 +64,8 @@ pub(crate) struct Incoming {
     pub names: Vec<Location>,
     /// The image that it is about.
     pub refers_to: Option<Digest>,
-    /// Children first, the root last.
-    pub manifests: Vec<Arc<Manifest>>,
+    /// Children first, the root last, each with whether its layers come too.
+    pub manifests: Vec<(Arc<Manifest>, bool)>,
     /// Layers that are marked as not to be distributed come too.
     pub include_foreign: bool,
 }

@@ -1,6 +1,7 @@
 //! A target that has to know beforehand all that it is going to hold.
 
 use super::Run;
+use crate::image::manifest::Manifest;
 use crate::plan::ImageId;
 use crate::store::Incoming;
 
@@ -22,10 +23,12 @@ impl Run {
     fn incoming(&self, image: ImageId) -> Option<Incoming> {
         let request = self.resolution.request(image);
         let tree = self.on_their_way.tree(image)?;
+        let manifests: Vec<&Manifest> = tree.manifests().map(AsRef::as_ref).collect();
+        let bare = request.platforms.without_layers(&manifests);
         Some(Incoming {
             names: request.destinations.clone(),
             refers_to: request.refers_to.clone(),
-            manifests: tree.manifests().cloned().collect(),
+            manifests: tree.manifests().map(|m| (m.clone(), !bare.contains(&m.digest))).collect(),
             include_foreign: self.plan.rules().include_foreign,
         })
     }

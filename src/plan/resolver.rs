@@ -218,7 +218,7 @@ impl Resolver {
             match () {
                 () if state.digest_there().is_none() => state,
                 () if !registered => State::Partial(Lack::Listing),
-                () if !self.has_foreign_layers(&location.repository, levels).await => {
+                () if !self.has_foreign_layers(request, &location.repository, levels).await => {
                     State::Partial(Lack::Layers)
                 }
                 () => state,
@@ -252,7 +252,7 @@ impl Resolver {
 
     async fn digest_at_target(&self, location: &Location) -> AtTarget {
         let _permit = self.permit_for_target().await;
-        match self.target.resolve(location).await {
+        match self.target.named(location).await {
             Ok(Head::Found(digest)) => AtTarget::Digest(digest),
             Ok(Head::Absent) => AtTarget::Nothing,
             Ok(Head::Mute) => match self.target.manifest(location, None).await {

@@ -199,7 +199,19 @@ impl Layout {
         &self.policy
     }
 
-    pub(super) fn resolve(&self, location: &Location) -> Head {
+    /// What a name stands for, or what is there by its digest.
+    pub(super) async fn resolve(&self, location: &Location) -> Result<Head, Error> {
+        let named = self.named(location);
+        let TagOrDigest::Digest(digest) = &location.name else { return Ok(named) };
+        if named != Head::Absent {
+            return Ok(named);
+        }
+        let file = self.file(digest, &format!("look for manifest {location}")).await?;
+        Ok(file.map_or(Head::Absent, |_| Head::Found(digest.clone())))
+    }
+
+    /// What a name stands for, or what has no name and is there under no other.
+    pub(super) fn named(&self, location: &Location) -> Head {
         let state = self.lock();
         let named = state.index.find(&location.to_string());
         let found = named.or_else(|| match &location.name {

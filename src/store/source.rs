@@ -86,7 +86,7 @@ impl Source {
     pub(crate) async fn resolve(&self, location: &Location) -> Result<Head, Error> {
         match self {
             Source::Registry(registry) => registry.head_manifest(location).await,
-            Source::Layout(layout) => Ok(layout.resolve(location)),
+            Source::Layout(layout) => layout.resolve(location).await,
             #[cfg(test)]
             Source::Memory(store, side) => store.resolve(*side, location).await,
         }

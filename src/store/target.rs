@@ -12,9 +12,9 @@ use crate::error::Error;
 use crate::error::Side;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Location, Repository};
-use crate::store::Held;
 use crate::store::patience::Policy;
 use crate::store::registry::{Ladder, Registry};
+use crate::store::{Head, Held};
 
 /// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].
 #[derive(Debug, Clone)]
@@ -64,6 +64,17 @@ impl Target {
             Source::Layout(_) => Holds::Shared,
             #[cfg(test)]
             Source::Memory(store, _) => store.holds(),
+        }
+    }
+
+    /// Which digest has the name that an image is to have. Content that is there without being named so has it not.
+    ///
+    /// # Errors
+    /// The place cannot be asked. That nothing is named so is no error.
+    pub(crate) async fn named(&self, location: &Location) -> Result<Head, Error> {
+        match &self.0 {
+            Source::Layout(layout) => Ok(layout.named(location)),
+            other => other.resolve(location).await,
         }
     }
 

@@ -94,10 +94,10 @@ async fn an_image_is_there_for_the_next_run_once_its_name_is_written() {
     let (layout, blob, manifest) = (scene.create(), scene.blob(b"config"), image("config"));
     assert_eq!(scene.copy(&layout, &blob).await.unwrap(), Landed::Streamed);
     let at = location("q.io/a:1");
-    assert_eq!(layout.resolve(&at), Head::Absent);
+    assert_eq!(layout.named(&at), Head::Absent);
     layout.put_manifest(&at, &manifest, Role::Image).await.unwrap();
     for layout in [scene.create(), Arc::new(Layout::open(&[scene.name()], policy()).unwrap())] {
-        assert_eq!(layout.resolve(&at), Head::Found(manifest.digest.clone()));
+        assert_eq!(layout.named(&at), Head::Found(manifest.digest.clone()));
         assert_eq!(layout.manifest(&at, None).await.unwrap(), manifest);
         assert_eq!(layout.has(&blob).await.unwrap(), Held::Bytes(6));
     }
@@ -144,8 +144,8 @@ async fn two_runs_add_to_one_directory() {
         tokio::join!(one.put_manifest(&a, &first, Role::Image), two.put_manifest(&b, &second, Role::Image));
     assert!(one.is_ok() && two.is_ok());
     let layout = scene.create();
-    assert_eq!(layout.resolve(&a), Head::Found(first.digest));
-    assert_eq!(layout.resolve(&b), Head::Found(second.digest));
+    assert_eq!(layout.named(&a), Head::Found(first.digest));
+    assert_eq!(layout.named(&b), Head::Found(second.digest));
 }
 
 #[tokio::test]
@@ -235,9 +235,9 @@ async fn what_refers_to_an_image_is_found_by_the_layouts_word_or_its_own() {
     let (signature, tagged) = (referrer("signature"), referrer("tagged"));
     layout.put_manifest(&location("q.io/a:1"), &about, Role::Image).await.unwrap();
     let by_digest = location(&format!("q.io/a@{}", signature.digest));
-    assert_eq!(layout.resolve(&by_digest), Head::Absent);
+    assert_eq!(layout.named(&by_digest), Head::Absent);
     layout.put_manifest(&by_digest, &signature, Role::Referrer).await.unwrap();
-    assert_eq!(layout.resolve(&by_digest), Head::Found(signature.digest.clone()));
+    assert_eq!(layout.named(&by_digest), Head::Found(signature.digest.clone()));
     layout.put_manifest(&location("q.io/a:sig"), &tagged, Role::Image).await.unwrap();
     let mut found: Vec<Digest> =
         layout.referrers(&about.digest).await.unwrap().into_iter().map(|found| found.digest).collect();
