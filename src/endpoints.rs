@@ -97,7 +97,8 @@ impl<'o> Endpoints<'o> {
                 Target::layout(Arc::new(Layout::look(name, options.policy.clone())?))
             }
             StoreName::Layout(name) => {
-                Target::layout(Arc::new(Layout::create(name, options.policy.clone())?))
+                let platform = options.platforms.first();
+                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform)?))
             }
         };
         Ok(Self { options, sources, target })

@@ -104,6 +104,12 @@ impl Platforms {
         self.closely
     }
 
+    /// The one that a reader gets which takes a single one: the first that is wanted, else that of most servers.
+    pub fn first(&self) -> Platform {
+        let usual = || Platform { system: "linux/amd64".to_owned(), variant: None };
+        self.wanted.first().cloned().unwrap_or_else(usual)
+    }
+
     fn is_all(&self) -> bool {
         self.wanted.is_empty()
     }

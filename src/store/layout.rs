@@ -1,16 +1,18 @@
-//! Images as files: the OCI image layout, as a directory.
+//! Images as files: the OCI image layout, as a directory or as one tar file.
 //!
 //! A blob is there for all names, and a name is whole: its host stands in front.
 
+mod archive;
 mod directory;
+mod docker;
+mod files;
 mod index;
 mod put;
+mod saver;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -21,12 +23,18 @@ use thiserror::Error as ThisError;
 
 pub(crate) use self::put::Put;
 
+use self::archive::Archive;
+use self::archive::partial::PartialError;
+use self::archive::scan::ScanError;
 use self::directory::Directory;
+use self::files::{Files, Piece};
 use self::index::{Entry, Index, IndexError};
+use self::saver::Saver;
 use super::name::{Form, LayoutName};
 use super::{Head, Held, Incoming, Role};
 use crate::error::{Error, Kind, Side};
 use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Location, TagOrDigest};
 use crate::store::Trial;
 use crate::store::patience::Policy;
@@ -53,6 +61,18 @@ pub enum LayoutError {
     Index(PathBuf, #[source] IndexError),
     #[error("{}: more names than readers take in one index.json, which is 20 MiB", .0.display())]
     TooManyNames(PathBuf),
+    #[error("{}: {}", .0.display(), .1)]
+    Archive(PathBuf, #[source] ScanError),
+    #[error("{}: it is no file: an archive is read at many places, so that it cannot come by a pipe", .0.display())]
+    NoFile(PathBuf),
+    #[error("{}: it is a directory: name a file, or oci:DIR", .0.display())]
+    IsDirectory(PathBuf),
+    #[error("{}: {}", .0.display(), .1)]
+    Partial(PathBuf, #[source] PartialError),
+    #[error("{} is not written, for it would lack images; what there is of it is in {}, and the next run goes on from that", .0.display(), .1.display())]
+    Incomplete(PathBuf, PathBuf),
+    #[error("{} is not written, for there is no image to put into it", .0.display())]
+    NothingSaved(PathBuf),
     #[error("two layouts have different images under the name {0}: load one after the other")]
     Contradiction(String),
     #[error("{}: {}", .0.display(), .1)]
@@ -73,16 +93,45 @@ fn check_version(document: &[u8]) -> Result<(), String> {
     }
 }
 
+/// The content and the names of the layout called `name`.
+fn open_files(name: &LayoutName) -> Result<(Files, Index), LayoutError> {
+    match name.form {
+        Form::Directory => {
+            Directory::open(&name.path).map(|(directory, index)| (Files::Directory(directory), index))
+        }
+        Form::Archive => Archive::open(&name.path).map(|(archive, index)| (Files::Archive(archive), index)),
+    }
+}
+
+/// An archive takes the place of no directory, and is put into one that is there.
+fn check_file(path: &std::path::Path) -> Result<(), LayoutError> {
+    if path.is_dir() {
+        return Err(LayoutError::IsDirectory(path.to_owned()));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(std::path::Path::new("."));
+    std::fs::metadata(parent).map(drop).map_err(|error| LayoutError::Io(parent.to_owned(), error))
+}
+
 /// A place of images that is files.
 pub struct Layout {
     side: Side,
     name: String,
     policy: Policy,
-    /// Where content is; the first one is written to.
-    directories: Vec<Arc<Directory>>,
+    /// Where content is read from.
+    files: Vec<Arc<Files>>,
+    /// Where it is written to, if anything is.
+    written: Written,
     state: Mutex<State>,
     /// Held by whoever writes the names that were entered.
     turn: tokio::sync::Mutex<Duration>,
+}
+
+/// What is written, by the form that it has.
+enum Written {
+    Nothing,
+    Directory(Arc<Directory>),
+    Archive(Arc<Saver>),
 }
 
 #[derive(Default)]
@@ -111,28 +160,37 @@ impl Layout {
     /// There is none, or two of them have different images under one name.
     pub(crate) fn open(names: &[LayoutName], policy: Policy) -> Result<Self, LayoutError> {
         let mut index = Index::default();
-        let mut directories = Vec::new();
+        let mut files = Vec::new();
         for name in names {
-            let (directory, found) = match name.form {
-                Form::Directory | Form::Archive => Directory::open(&name.path)?,
-            };
-            if let Some(name) = index.contradiction(&found) {
+            let (found, names) = open_files(name)?;
+            if let Some(name) = index.contradiction(&names) {
                 return Err(LayoutError::Contradiction(name));
             }
-            index.merge(&found);
-            directories.push(directory);
+            index.merge(&names);
+            files.push(found);
         }
         let name = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        Ok(Self::new(Side::Source, name, policy, directories, index))
+        Ok(Self::new(Side::Source, name, policy, files, index, Written::Nothing))
     }
 
-    /// The layout called `name`, to be written to.
+    /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`.
     ///
     /// # Errors
     /// It cannot be made, or something else is there.
-    pub(crate) fn create(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
-        let (directory, index) = Directory::create(&name.path)?;
-        Ok(Self::new(Side::Target, name.to_string(), policy, vec![directory], index))
+    pub(crate) fn create(name: &LayoutName, policy: Policy, platform: Platform) -> Result<Self, LayoutError> {
+        let (written, files, index) = match name.form {
+            Form::Directory => {
+                let (directory, index) = Directory::create(&name.path)?;
+                let files = vec![Files::Directory(directory.clone())];
+                (Written::Directory(Arc::new(directory)), files, index)
+            }
+            Form::Archive => {
+                check_file(&name.path)?;
+                let saver = Saver::new(&name.path, platform);
+                (Written::Archive(Arc::new(saver)), Vec::new(), Index::default())
+            }
+        };
+        Ok(Self::new(Side::Target, name.to_string(), policy, files, index, written))
     }
 
     /// The layout called `name`, to be compared with; one that is not there is empty.
@@ -140,22 +198,30 @@ impl Layout {
     /// # Errors
     /// Something else is there.
     pub(crate) fn look(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
-        let (directories, index) = match std::fs::exists(&name.path) {
+        let (files, index) = match std::fs::exists(&name.path) {
             Ok(false) => (Vec::new(), Index::default()),
             _ => {
-                let (directory, index) = Directory::open(&name.path)?;
-                (vec![directory], index)
+                let (files, index) = open_files(name)?;
+                (vec![files], index)
             }
         };
-        Ok(Self::new(Side::Target, name.to_string(), policy, directories, index))
+        Ok(Self::new(Side::Target, name.to_string(), policy, files, index, Written::Nothing))
     }
 
-    fn new(side: Side, name: String, policy: Policy, directories: Vec<Directory>, index: Index) -> Self {
+    fn new(
+        side: Side,
+        name: String,
+        policy: Policy,
+        files: Vec<Files>,
+        index: Index,
+        written: Written,
+    ) -> Self {
         Self {
             side,
             name,
             policy,
-            directories: directories.into_iter().map(Arc::new).collect(),
+            files: files.into_iter().map(Arc::new).collect(),
+            written,
             state: Mutex::new(State { index, ..State::default() }),
             turn: tokio::sync::Mutex::default(),
         }
@@ -163,17 +229,12 @@ impl Layout {
 
     /// Whether it is the one that is called `name`.
     pub(crate) fn is(&self, name: &LayoutName) -> bool {
-        self.directories.iter().any(|directory| directory.is_at(&name.path))
+        self.files.iter().any(|files| files.is_at(&name.path))
     }
 
     /// How it is called.
     pub(crate) fn place(&self) -> &str {
         &self.name
-    }
-
-    /// Where it is written to.
-    fn directory(&self) -> Arc<Directory> {
-        self.directories.first().expect("what is written to has been made").clone()
     }
 
     /// The whole names in it, with the digests that they stand for, and what else it holds under no whole name.
@@ -252,9 +313,10 @@ impl Layout {
     /// The verified bytes of a manifest.
     async fn document(&self, digest: &Digest, size: Option<u64>, action: &str) -> Result<Bytes, Error> {
         let fail = |kind, why: String| self.error(kind, action.to_owned(), why);
-        let Some((file, length)) = self.file(digest, action).await? else {
+        let Some(piece) = self.file(digest, action).await? else {
             return Err(fail(Kind::NotFound, "it is not there".to_owned()));
         };
+        let length = piece.length;
         if size.is_some_and(|size| size != length) {
             let why = format!("it has {length} bytes where {} are named", size.unwrap_or_default());
             return Err(fail(Kind::Corrupt, why));
@@ -263,7 +325,7 @@ impl Layout {
             let why = format!("it has {length} bytes, which is more than a manifest may have");
             return Err(fail(Kind::Invalid, why));
         }
-        let mut stream = Stream::new(self, file, length, action.to_owned());
+        let mut stream = Stream::new(self, piece, action.to_owned());
         let mut bytes = BytesMut::new();
         while let Some(piece) = stream.next().await.map_err(Trial::into_error)? {
             bytes.extend_from_slice(&piece);
@@ -275,29 +337,33 @@ impl Layout {
         Ok(bytes.freeze())
     }
 
-    async fn file(&self, digest: &Digest, action: &str) -> Result<Option<(File, u64)>, Error> {
-        let (directories, wanted) = (self.directories.clone(), digest.clone());
+    async fn file(&self, digest: &Digest, action: &str) -> Result<Option<Piece>, Error> {
+        if let Written::Archive(saver) = &self.written
+            && let Some(saving) = saver.saving()
+        {
+            return saving.blob(digest).map_err(|error| self.io_error(action.to_owned(), &error));
+        }
+        let (files, wanted) = (self.files.clone(), digest.clone());
         let opened = blocking(move || {
-            for directory in &directories {
-                if let Some(found) = directory.blob(&wanted)? {
+            for files in &files {
+                if let Some(found) = files.blob(&wanted)? {
                     return Ok(Some(found));
                 }
             }
             Ok(None)
-        })
-        .await;
-        opened.map_err(|error| self.io_error(action.to_owned(), &error))
+        });
+        opened.await.map_err(|error| self.io_error(action.to_owned(), &error))
     }
 
     pub(super) async fn open_blob(&self, blob: &Descriptor, position: u64) -> Result<Stream, Error> {
         let action = format!("read blob {}", blob.digest);
         match self.file(&blob.digest, &action).await? {
             None => Err(self.error(Kind::NotFound, action, "it is not there".to_owned())),
-            Some((_, length)) if length != blob.size => {
-                let why = format!("it has {length} bytes where its manifest says {}", blob.size);
+            Some(piece) if piece.length != blob.size => {
+                let why = format!("it has {} bytes where its manifest says {}", piece.length, blob.size);
                 Err(self.error(Kind::Corrupt, action, why))
             }
-            Some((file, length)) => Ok(Stream { position, ..Stream::new(self, file, length, action) }),
+            Some(piece) => Ok(Stream { position, ..Stream::new(self, piece, action) }),
         }
     }
 
@@ -327,7 +393,7 @@ impl Layout {
 
     pub(super) async fn has(&self, blob: &Descriptor) -> Result<Held, Error> {
         let action = format!("look for blob {}", blob.digest);
-        Ok(self.file(&blob.digest, &action).await?.map_or(Held::Nothing, |(_, length)| Held::Bytes(length)))
+        Ok(self.file(&blob.digest, &action).await?.map_or(Held::Nothing, |piece| Held::Bytes(piece.length)))
     }
 
     pub(super) async fn put_manifest(
@@ -337,25 +403,31 @@ impl Layout {
         role: Role,
     ) -> Result<(), Error> {
         let action = || format!("write manifest {location}");
-        let (directory, digest, bytes) = (self.directory(), manifest.digest.clone(), manifest.bytes.clone());
+        let directory = match &self.written {
+            Written::Directory(directory) => directory.clone(),
+            Written::Archive(saver) => return self.name_in_archive(saver, location, role),
+            Written::Nothing => {
+                return Err(self.error(Kind::Invalid, action(), "it is only read".to_owned()));
+            }
+        };
+        let (digest, bytes) = (manifest.digest.clone(), manifest.bytes.clone());
+        let place = directory.clone();
         let put = blocking(move || {
-            if directory.is_whole(&digest, bytes.len() as u64)? {
+            let there = place.blob(&digest)?.filter(|piece| piece.length == bytes.len() as u64);
+            if there.map_or(Ok(false), |piece| piece.is(&digest))? {
                 Ok(())
             } else {
-                directory.put(&digest, &bytes)
+                place.put(&digest, &bytes)
             }
         });
         put.await.map_err(|error| self.io_error(action(), &error))?;
-        let mut index = Index::default();
-        match (role, &location.name) {
-            (Role::Part, _) => return Ok(()),
-            (Role::Referrer, TagOrDigest::Digest(_)) => {
-                if let Some((subject, _)) = manifest.as_referrer() {
-                    index.add_referrer(&subject, manifest);
-                }
-            }
-            (Role::Image | Role::Referrer, _) => index.set(location, manifest),
+        if role == Role::Part {
+            return Ok(());
         }
+        let mut index = Index::default();
+        let subject =
+            if role == Role::Referrer { manifest.as_referrer().map(|(subject, _)| subject) } else { None };
+        index.enter_image(location, subject.as_ref(), manifest);
         let mine = {
             let mut state = self.lock();
             state.index.merge(&index);
@@ -363,11 +435,21 @@ impl Layout {
             state.entered += 1;
             state.entered
         };
-        self.write_names(mine).await.map_err(|why| self.error(Kind::Invalid, action(), why))
+        self.write_names(&directory, mine).await.map_err(|why| self.error(Kind::Invalid, action(), why))
+    }
+
+    /// The manifests of an archive are in it from the beginning: it only has to be known that an image is whole.
+    fn name_in_archive(&self, saver: &Saver, location: &Location, role: Role) -> Result<(), Error> {
+        let is_there = role == Role::Part || saver.saving().is_some_and(|saving| saving.name(location));
+        if is_there {
+            return Ok(());
+        }
+        let why = "it names content in another size than an earlier image does".to_owned();
+        Err(self.error(Kind::Corrupt, format!("write manifest {location}"), why))
     }
 
     /// Writes what has been entered so far, together with what others enter meanwhile.
-    async fn write_names(&self, mine: u64) -> Result<(), String> {
+    async fn write_names(&self, directory: &Arc<Directory>, mine: u64) -> Result<(), String> {
         let mut took = self.turn.lock().await;
         if self.lock().written >= mine {
             return Ok(());
@@ -378,7 +460,7 @@ impl Layout {
             (state.entered, state.ours.clone())
         };
         let began = Instant::now();
-        let directory = self.directory();
+        let directory = directory.clone();
         let written = blocking(move || Ok(directory.write_index(&ours))).await;
         *took = began.elapsed();
         match written {
@@ -395,16 +477,34 @@ impl Layout {
         }
     }
 
+    /// The places of an archive's entries follow from all of them.
     pub(super) fn wants_all_first(&self) -> bool {
-        false
+        matches!(self.written, Written::Archive(_))
     }
 
-    pub(super) async fn prepare(&self, _: Vec<Incoming>) -> Result<(), Error> {
-        Ok(())
+    pub(super) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+        let Written::Archive(saver) = &self.written else { return Ok(()) };
+        let saver = saver.clone();
+        self.saved(blocking(move || Ok(saver.prepare(images))).await)
     }
 
-    pub(super) async fn finish(&self, _: bool) -> Result<(), Error> {
-        Ok(())
+    pub(super) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+        let Written::Archive(saver) = &self.written else { return Ok(()) };
+        let saver = saver.clone();
+        self.saved(blocking(move || Ok(saver.finish(is_whole))).await)
+    }
+
+    fn saved(&self, done: io::Result<Result<(), LayoutError>>) -> Result<(), Error> {
+        let action = || "write the archive".to_owned();
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
+                let kind = if is_full { Kind::Full } else { Kind::Invalid };
+                Err(self.error(kind, action(), error.to_string()))
+            }
+            Err(error) => Err(self.io_error(action(), &error)),
+        }
     }
 
     pub(super) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
@@ -431,29 +531,23 @@ pub(crate) struct Stream {
     side: Side,
     place: String,
     action: String,
-    file: Arc<File>,
-    /// Bytes.
-    length: u64,
+    piece: Piece,
+    /// Bytes read so far.
     position: u64,
 }
 
 impl Stream {
-    fn new(layout: &Layout, file: File, length: u64, action: String) -> Self {
-        let place = layout.name.clone();
-        Self { side: layout.side, place, action, file: Arc::new(file), length, position: 0 }
+    fn new(layout: &Layout, piece: Piece, action: String) -> Self {
+        Self { side: layout.side, place: layout.name.clone(), action, piece, position: 0 }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Trial> {
-        let wanted = (self.length - self.position).min(PIECE as u64) as usize;
+        let wanted = (self.piece.length - self.position).min(PIECE as u64) as usize;
         if wanted == 0 {
             return Ok(None);
         }
-        let (file, position) = (self.file.clone(), self.position);
-        let read = blocking(move || {
-            let mut piece = vec![0; wanted];
-            file.read_exact_at(&mut piece, position)?;
-            Ok(Bytes::from(piece))
-        });
+        let (piece, position) = (self.piece.clone(), self.position);
+        let read = blocking(move || piece.read(position, wanted).map(Bytes::from));
         match read.await {
             Ok(piece) => {
                 self.position += piece.len() as u64;

@@ -11,6 +11,7 @@ mod scene;
 mod single;
 mod stage;
 
+mod archives;
 mod canary;
 mod catalog;
 mod check;

@@ -9,10 +9,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use super::LayoutError;
+use super::files::Piece;
 use super::index::{DOCUMENT_MAX, Index};
 use crate::image::reference::{Digest, Hasher};
 use crate::store::Prefix;
@@ -22,10 +24,7 @@ const WORK: &str = ".mirror-images";
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
 /// The one version that there is (image-spec, "oci-layout file").
-const LAYOUT_FILE: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Bytes that are read at a time where a file is hashed.
-const PIECE: usize = 1 << 20;
-
+pub(super) const LAYOUT_FILE: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -92,12 +91,6 @@ impl Directory {
         Ok((directory, index))
     }
 
-    /// Whether `path` is the same directory.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        let real = |path: &Path| fs::canonicalize(path).ok();
-        real(path).is_some_and(|path| real(&self.path) == Some(path))
-    }
-
     fn check_version(&self) -> Result<(), LayoutError> {
         let path = self.path.join(LAYOUT);
         let bytes = match self.document(&path) {
@@ -137,27 +130,20 @@ impl Directory {
         self.path.join("blobs").join(algorithm).join(hex)
     }
 
-    /// The blob's file, and its size in bytes.
-    pub(super) fn blob(&self, digest: &Digest) -> io::Result<Option<(File, u64)>> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The blob's file.
+    pub(super) fn blob(&self, digest: &Digest) -> io::Result<Option<Piece>> {
         match open_regular(&self.place_of(digest)) {
             Ok(file) => {
-                let size = file.metadata()?.len();
-                Ok(Some((file, size)))
+                let length = file.metadata()?.len();
+                Ok(Some(Piece { file: Arc::new(file), start: 0, length }))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether the blob is there as its digest and size have it: all bytes are read.
-    pub(super) fn is_whole(&self, digest: &Digest, size: u64) -> io::Result<bool> {
-        let Some((file, length)) = self.blob(digest)? else { return Ok(false) };
-        if length != size {
-            return Ok(false);
-        }
-        let mut hasher = Hasher::new(digest.algorithm());
-        let read = hash(&file, length, &mut hasher)?;
-        Ok(read == length && hasher.finish() == *digest)
     }
 
     /// Begins a blob, or goes on with what an earlier run has of it.
@@ -182,7 +168,8 @@ impl Directory {
             file.set_len(0)?;
             length = 0;
         }
-        hash(&file, length, &mut hasher)?;
+        let piece = Piece { file: Arc::new(file.try_clone()?), start: 0, length };
+        piece.hash(length, &mut hasher, |_, _| Ok(()))?;
         Ok(Part { file, path, is_lone: false, prefix: Prefix { length, hasher } })
     }
 
@@ -300,20 +287,4 @@ fn open_regular(path: &Path) -> io::Result<File> {
     } else {
         Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"))
     }
-}
-
-/// Hashes the first `length` bytes of a file; how many there were.
-fn hash(file: &File, length: u64, hasher: &mut Hasher) -> io::Result<u64> {
-    let mut piece = vec![0; PIECE.min(length as usize)];
-    let mut position = 0;
-    while position < length {
-        let wanted = (length - position).min(PIECE as u64) as usize;
-        let read = file.read_at(&mut piece[..wanted], position)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&piece[..read]);
-        position += read as u64;
-    }
-    Ok(position)
 }

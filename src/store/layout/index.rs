@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::image::manifest::{Manifest, OCI_INDEX};
-use crate::image::reference::{Digest, Location, Reference};
+use crate::image::reference::{Digest, Location, Reference, TagOrDigest};
 use crate::util::text::quoted;
 
 /// Largest document of a layout that is read, in bytes: containerd takes no larger ones.
@@ -101,6 +101,14 @@ impl Index {
     /// The entry of a whole name.
     pub(crate) fn find(&self, name: &str) -> Option<&Entry> {
         self.names.get(name).map(|at| &self.entries[*at])
+    }
+
+    /// Enters an image under its name. What is about another one is found by that, and needs no name by its digest.
+    pub(crate) fn enter_image(&mut self, location: &Location, subject: Option<&Digest>, manifest: &Manifest) {
+        match (subject, &location.name) {
+            (Some(subject), TagOrDigest::Digest(_)) => self.add_referrer(subject, manifest),
+            _ => self.set(location, manifest),
+        }
     }
 
     /// Gives `location` to `manifest`, whatever had it before.

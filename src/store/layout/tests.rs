@@ -22,6 +22,15 @@ fn policy() -> Policy {
     Policy { retries: 1, timing: Timing::default(), manifest_max: 1 << 20 }
 }
 
+fn directory_of(layout: &Layout) -> Arc<Directory> {
+    let Written::Directory(directory) = &layout.written else { panic!() };
+    directory.clone()
+}
+
+fn platform() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
 fn image(text: &str) -> Manifest {
     let digest = Digest::of(Algorithm::Sha256, text.as_bytes());
     let config = json!({ "digest": digest.as_str(), "size": text.len(), "mediaType": "a/b" });
@@ -39,7 +48,7 @@ impl Scene {
     }
 
     fn create(&self) -> Arc<Layout> {
-        Arc::new(Layout::create(&self.name(), policy()).unwrap())
+        Arc::new(Layout::create(&self.name(), policy(), platform()).unwrap())
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -153,11 +162,11 @@ async fn a_blob_that_another_run_is_writing_is_written_beside_it() {
     let scene = Scene::new();
     let (layout, bytes) = (scene.create(), vec![7; 100_000]);
     let blob = scene.blob(&bytes);
-    let other = layout.directory().begin(&blob.digest, blob.size).unwrap();
+    let other = directory_of(&layout).begin(&blob.digest, blob.size).unwrap();
     other.write_at(&bytes[..10], 0).unwrap();
     assert_eq!(scene.copy(&layout, &blob).await.unwrap(), Landed::Streamed);
     other.write_at(&bytes[10..], 10).unwrap();
-    layout.directory().keep(&other, &blob.digest).unwrap();
+    directory_of(&layout).keep(&other, &blob.digest).unwrap();
     assert_eq!(fs::read(scene.blob_path(&blob.digest)).unwrap(), bytes);
     drop(other);
     assert_eq!(fs::read_dir(scene.path(".mirror-images")).unwrap().count(), 0, "nothing stays behind");
@@ -181,7 +190,7 @@ async fn a_link_is_neither_read_nor_written_through() {
     fs::remove_file(part).unwrap();
     fs::remove_dir_all(scene.path("blobs")).unwrap();
     symlink(scene.dir.path(), scene.path("blobs")).unwrap();
-    assert!(matches!(Layout::create(&scene.name(), policy()), Err(LayoutError::Link(_))));
+    assert!(matches!(Layout::create(&scene.name(), policy(), platform()), Err(LayoutError::Link(_))));
 }
 
 #[test]
@@ -192,11 +201,14 @@ fn only_a_layout_or_nothing_is_taken_for_one() {
     assert!(Layout::look(&scene.name(), policy()).is_ok());
     fs::create_dir(scene.name().path).unwrap();
     fs::write(scene.path("letter"), "dear").unwrap();
-    assert!(matches!(Layout::create(&scene.name(), policy()), Err(LayoutError::SomethingElse(_))));
+    assert!(matches!(
+        Layout::create(&scene.name(), policy(), platform()),
+        Err(LayoutError::SomethingElse(_))
+    ));
     assert!(matches!(open(), Err(LayoutError::NoLayout(_))));
     fs::write(scene.path("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert!(matches!(open(), Err(LayoutError::Version(..))));
-    assert!(matches!(Layout::create(&scene.name(), policy()), Err(LayoutError::Version(..))));
+    assert!(matches!(Layout::create(&scene.name(), policy(), platform()), Err(LayoutError::Version(..))));
     fs::write(scene.path("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     fs::write(scene.path("index.json"), "{").unwrap();
     assert!(matches!(open(), Err(LayoutError::Index(..))));
@@ -211,7 +223,7 @@ async fn several_layouts_are_one_store_unless_they_contradict() {
     for (name, image_name, text) in
         [("a", "q.io/a:1", "one"), ("b", "q.io/b:1", "two"), ("c", "q.io/a:1", "two")]
     {
-        let layout = Layout::create(&at(name), policy()).unwrap();
+        let layout = Layout::create(&at(name), policy(), platform()).unwrap();
         layout.put_manifest(&location(image_name), &image(text), Role::Image).await.unwrap();
     }
     let both = Layout::open(&[at("a"), at("b")], policy()).unwrap();
