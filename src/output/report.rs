@@ -320,6 +320,9 @@ impl Report {
         if let Some(cause) = &self.gave_up {
             writeln!(f, "Gave up on the target: {cause}")?;
         }
+        if let Some(why) = &self.unfinished {
+            writeln!(f, "Not finished {why}")?;
+        }
         for (reason, lines) in self.failures_by_reason() {
             let all = lines.len() == self.images.len();
             if self.gave_up_for.as_deref() == Some(reason) {

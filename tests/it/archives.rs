@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::program::Program;
 use crate::single::Single;
 use crate::stage::{ALWAYS, NO_PINS, Stage};
+use crate::support::content::SetOptions;
 use crate::support::digest::sha256;
 use crate::support::fault::{Cut, Fault, on};
 use crate::support::process::{require, skopeo};
@@ -88,6 +89,44 @@ fn a_save_that_broke_leaves_no_archive_and_goes_on_inside_a_blob() {
     let target = single.net.registry("target").start();
     load(&name_of(&file), &target.host()).run().expect(0);
     single.assert_mirrored(&target.url(), None);
+}
+
+#[test]
+fn killed_twenty_times_a_save_ends_with_the_same_bytes_and_has_fetched_little_twice() {
+    let options = SetOptions { layer_size: 100_000..=600_000, own_layers: 2, ..SetOptions::default() };
+    let stage = Stage::with(ALWAYS, &options, |source| source, |target| target);
+    let home = tempfile::tempdir().unwrap();
+    let (whole, file) = (home.path().join("whole.tar"), home.path().join("a.tar"));
+    stage.program_to(&name_of(&whole)).run().expect(0);
+    let unique = stage.content.blobs.len();
+    let questions = stage.net.journal().count("source", Op::ManifestGet);
+    let (mut kills, mut fetched) = (0, 0);
+    for kill in 0..20 {
+        stage.net.journal().clear();
+        let (tell, hear) = std::sync::mpsc::channel();
+        // After all questions of the run, and some blobs.
+        stage.net.at_request(questions + 2 + kill % 5, move || {
+            if let Ok(process) = hear.recv() {
+                crate::program::send_signal(process, "KILL");
+            }
+        });
+        let running = stage.program_to(&name_of(&file)).args(&["-p", "2"]).start();
+        let _ = tell.send(running.child.id());
+        if running.wait().code.is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        fetched += stage.net.journal().count("source", Op::BlobGet);
+        kills += 1;
+        assert!(!file.exists(), "it has its name before it is whole");
+    }
+    stage.net.journal().clear();
+    stage.program_to(&name_of(&file)).run().expect(0);
+    fetched += stage.net.journal().count("source", Op::BlobGet);
+    assert!(kills >= 5, "it was killed {kills} times");
+    assert!(fetched < unique + 12 * kills, "{fetched} blobs were asked for, and there are {unique}");
+    assert!(fs::read(&file).unwrap() == fs::read(&whole).unwrap(), "other bytes");
+    assert_eq!(files(home.path()), ["a.tar", "whole.tar"]);
 }
 
 #[test]

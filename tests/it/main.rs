@@ -24,6 +24,7 @@ mod efficiency;
 mod empty_root;
 mod failures;
 mod helpers;
+mod importers;
 mod kill;
 mod layouts;
 mod main_job;

@@ -143,6 +143,11 @@ impl Stage {
         self.program_for(target, self.selection)
     }
 
+    /// The same to another target, for another selection.
+    pub fn program_with(&self, target: &str, selection: &[&str]) -> Program {
+        self.program_for(target, selection)
+    }
+
     /// The same for another selection, whose images are among those of this one.
     pub fn program_of(&self, selection: &[&str]) -> Program {
         self.program_for(&self.target.host(), selection)

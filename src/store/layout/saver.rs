@@ -140,7 +140,7 @@ impl Saver {
         let is_named =
             *saving.named.lock().expect("no code panics while it holds this lock") == saving.wanted;
         if !is_whole || !is_named {
-            return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.path().to_owned()));
+            return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place().to_owned()));
         }
         saving.partial.finish().map_err(|error| LayoutError::Io(self.path.clone(), error))
     }

@@ -102,7 +102,7 @@ impl Partial {
     }
 
     /// Where it is until it is whole.
-    pub(in crate::store::layout) fn path(&self) -> &Path {
+    pub(in crate::store::layout) fn place(&self) -> &Path {
         &self.partial
     }
 
