@@ -34,9 +34,9 @@ pub enum ScanError {
     #[error("it is damaged behind its entry {last}, at byte {offset}; copy it again")]
     Damaged { last: String, offset: u64 },
     #[error(
-        "programs read it differently, at its entry {last} or the one behind it: {why}; write it anew with a current tar"
+        "programs differ in how they read its entry {entry}: {why}; write the archive anew with a current program"
     )]
-    Ambiguous { last: String, why: &'static str },
+    Ambiguous { entry: String, why: &'static str },
     #[error("its entry {0} has holes (a sparse file): write it anew without them")]
     Sparse(String),
     #[error("it has more than {0} entries")]
@@ -56,7 +56,9 @@ pub enum ScanError {
          it (skopeo copy docker-archive:FILE:NAME oci-archive:OTHER:NAME)"
     )]
     DockerArchive,
-    #[error("it has no {0}, so that it is no image layout")]
+    #[error(
+        "it is no image layout: it has no {0} (a directory is archived from within: tar -C DIRECTORY -cf FILE .)"
+    )]
     NoLayout(&'static str),
     #[error("its oci-layout is not of version {VERSION}: {0}")]
     Version(String),
@@ -81,6 +83,11 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn blob(&self, digest: &Digest) -> Option<Span> {
         self.blobs.get(digest).copied()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = (&Digest, Span)> {
+        self.blobs.iter().map(|(digest, span)| (digest, *span))
     }
 
     pub(crate) fn document(&self, document: Document) -> Option<Span> {
@@ -120,12 +127,10 @@ impl Found {
 /// # Errors
 /// It is no image layout in a tar, or one that is cut off, damaged or not what it seems.
 pub(crate) fn scan(bytes: &impl ReadAt, length: u64) -> Result<Found, ScanError> {
-    check_compression(bytes, length)?;
-    let mut found = Found::default();
-    let mut walk = Walk::new(bytes, length);
-    while let Some(entry) = walk.next()? {
-        found.add(&entry)?;
-    }
+    let found = match find(bytes, length) {
+        Err(ScanError::NotTar) => return Err(compression(bytes, length)?.unwrap_or(ScanError::NotTar)),
+        found => found?,
+    };
     for document in [Document::Layout, Document::Index] {
         if found.document(document).is_none() {
             let is_docker = found.document(Document::Docker).is_some();
@@ -137,6 +142,15 @@ pub(crate) fn scan(bytes: &impl ReadAt, length: u64) -> Result<Found, ScanError>
         }
     }
     check_version(&read(bytes, &found, Document::Layout)?.unwrap_or_default())?;
+    Ok(found)
+}
+
+fn find(bytes: &impl ReadAt, length: u64) -> Result<Found, ScanError> {
+    let mut found = Found::default();
+    let mut walk = Walk::new(bytes, length);
+    while let Some(entry) = walk.next()? {
+        found.add(&entry)?;
+    }
     Ok(found)
 }
 
@@ -177,12 +191,12 @@ const COMPRESSIONS: [(&[u8], &str, &str); 5] = [
     (b"\x04\x22\x4d\x18", "lz4", "unlz4"),
 ];
 
-fn check_compression(bytes: &impl ReadAt, length: u64) -> Result<(), ScanError> {
+fn compression(bytes: &impl ReadAt, length: u64) -> Result<Option<ScanError>, ScanError> {
     let mut start = [0; 6];
     let start = &mut start[..length.min(6) as usize];
     bytes.read_exact_at(start, 0).map_err(ScanError::Io)?;
     let known = COMPRESSIONS.iter().find(|(magic, ..)| start.starts_with(magic));
-    known.map_or(Ok(()), |(_, with, undo)| Err(ScanError::Compressed(with, undo)))
+    Ok(known.map(|(_, with, undo)| ScanError::Compressed(with, undo)))
 }
 
 /// A name as whoever unpacks the archive would have it, without `.` and empty parts; `None` for one that leads out.

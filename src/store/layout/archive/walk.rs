@@ -93,15 +93,15 @@ impl<'a, R: ReadAt> Walk<'a, R> {
         let mut extended = Extended::default();
         loop {
             let Some(header) = self.header()? else {
-                return if extended.is_any() {
-                    Err(self.ambiguous("its end is in the middle of an entry"))
-                } else {
-                    Ok(None)
-                };
+                return if extended.is_any() { Err(self.no_end()) } else { Ok(None) };
             };
             let size = number(&header.as_old().size).ok_or_else(|| self.damaged())?;
             let kind = header.entry_type();
             match kind {
+                // Solaris' form of it, which some readers heed and others skip.
+                kind if kind.as_byte() == b'X' => {
+                    return Err(self.ambiguous("it has an extended header of an old form"));
+                }
                 EntryType::XHeader if extended.pax => {
                     return Err(self.ambiguous("it has two extended headers"));
                 }
@@ -141,31 +141,33 @@ impl<'a, R: ReadAt> Walk<'a, R> {
             (Some(name), None) | (None, Some(name)) => name,
             (None, None) => header.path_bytes().into_owned(),
         };
+        let ambiguous = |why| Err(ScanError::Ambiguous { entry: shown(&name), why });
         let size = match extended.size {
-            Some(told) if size != 0 && told != size => {
-                self.last = name;
-                return Err(self.ambiguous("it has two sizes"));
-            }
+            Some(told) if size != 0 && told != size => return ambiguous("it has two sizes"),
             Some(told) => told,
             None => size,
         };
-        self.last.clone_from(&name);
         let kind = header.entry_type();
         if kind.is_gnu_sparse() {
             return Err(ScanError::Sparse(shown(&name)));
         }
         // For some readers these have no content, whatever their headers say, and for others they have.
-        let has_none = kind.is_dir()
+        let has_none = name.ends_with(b"/")
+            || kind.is_dir()
             || kind.is_symlink()
             || kind.is_hard_link()
             || kind.is_character_special()
             || kind.is_block_special()
             || kind.is_fifo();
         if has_none && size != 0 {
-            return Err(self.ambiguous("it has a size, and is no file"));
+            return ambiguous("it has a size, and is no file");
         }
         let offset = self.next;
-        self.skip(size)?;
+        let lacking = self.skip(size);
+        if lacking > 0 {
+            return Err(ScanError::Truncated { entry: shown(&name), lacking });
+        }
+        self.last.clone_from(&name);
         Ok(Raw { name, kind, offset, size })
     }
 
@@ -211,26 +213,26 @@ impl<'a, R: ReadAt> Walk<'a, R> {
             return Err(ScanError::Extended(EXTENDED_MAX));
         }
         let offset = self.next;
-        self.skip(size)?;
+        if self.skip(size) > 0 {
+            return Err(self.no_end());
+        }
         let mut content = vec![0; size as usize];
         self.bytes.read_exact_at(&mut content, offset).map_err(ScanError::Io)?;
         Ok(content)
     }
 
-    fn skip(&mut self, size: u64) -> Result<(), ScanError> {
-        let end = self.next.checked_add(size).filter(|end| *end <= self.length);
-        let end = end.ok_or_else(|| ScanError::Truncated {
-            entry: shown(&self.last),
-            lacking: size - (self.length - self.next),
-        })?;
-        // Whatever comes after it will find that this is past the end.
-        self.next = in_blocks(end).map_or(self.length, |next| next.min(self.length));
-        Ok(())
+    /// Goes behind so many bytes and what fills up their last block; how many of them are not there.
+    fn skip(&mut self, size: u64) -> u64 {
+        let there = self.length - self.next;
+        self.next =
+            self.next.checked_add(size).and_then(in_blocks).map_or(self.length, |next| next.min(self.length));
+        size.saturating_sub(there)
     }
 
     fn read_pax(&self, records: &[u8], extended: &mut Extended) -> Result<(), ScanError> {
         extended.pax = true;
-        let records = pax_records(records).ok_or_else(|| self.damaged())?;
+        let unreadable = || self.ambiguous("its extended header cannot be read");
+        let records = pax_records(records).ok_or_else(unreadable)?;
         for (key, value) in records {
             // An empty value takes an earlier one back.
             match key {
@@ -238,9 +240,9 @@ impl<'a, R: ReadAt> Walk<'a, R> {
                 b"path" if extended.path.is_some() => return Err(self.ambiguous("it has two names")),
                 b"path" => extended.path = Some(value.to_vec()),
                 b"size" if extended.size.is_some() => return Err(self.ambiguous("it has two sizes")),
-                b"size" => extended.size = Some(decimal(value).ok_or_else(|| self.damaged())?),
+                b"size" => extended.size = Some(decimal(value).ok_or_else(unreadable)?),
                 _ if key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize" => {
-                    return Err(ScanError::Sparse(self.behind_last()));
+                    return Err(ScanError::Sparse(self.next_one()));
                 }
                 _ => {}
             }
@@ -248,16 +250,14 @@ impl<'a, R: ReadAt> Walk<'a, R> {
         Ok(())
     }
 
-    fn behind_last(&self) -> String {
-        if self.last.is_empty() {
-            "the first one".to_owned()
-        } else {
-            format!("the one behind {}", shown(&self.last))
-        }
+    /// The entry whose name is not known yet.
+    fn next_one(&self) -> String {
+        let last = &self.last;
+        if last.is_empty() { "number one".to_owned() } else { format!("behind {}", shown(last)) }
     }
 
     fn ambiguous(&self, why: &'static str) -> ScanError {
-        ScanError::Ambiguous { last: shown(&self.last), why }
+        ScanError::Ambiguous { entry: self.next_one(), why }
     }
 
     fn no_end(&self) -> ScanError {
@@ -314,4 +314,30 @@ fn pax_records(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
         bytes = rest;
     }
     Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of an empty file, over and over.
+    struct Endless(Header);
+
+    impl ReadAt for Endless {
+        fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+            buffer.copy_from_slice(self.0.as_bytes());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_entries() {
+        let mut header = Header::new_ustar();
+        header.set_size(0);
+        header.set_cksum();
+        let endless = Endless(header);
+        let mut walk = Walk { headers: HEADERS_MAX - 2, ..Walk::new(&endless, u64::MAX) };
+        assert!(walk.next().is_ok() && walk.next().is_ok());
+        assert!(matches!(walk.next(), Err(ScanError::TooMany(HEADERS_MAX))));
+    }
 }
