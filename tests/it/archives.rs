@@ -167,6 +167,8 @@ fn what_is_no_archive_is_told_before_anything_is_asked() {
     }
     let run = Program::new(&["--image=r.invalid/a:1", &name_of(home.path())]).run().expect(2);
     assert!(run.stderr.contains("it is a directory"), "{}", run.stderr);
+    let run = Program::new(&["--image=r.invalid/a:1", "oci-archive:/dev/full"]).run().expect(2);
+    assert!(run.stderr.contains("a pipe or a device"), "{}", run.stderr);
     let nowhere = home.path().join("nowhere/a.tar");
     Program::new(&["--image=r.invalid/a:1", &name_of(&nowhere)]).run().expect(2);
 }

@@ -4,10 +4,11 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use super::*;
-use crate::image::reference::{Algorithm, Reference};
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::reference::{Algorithm, Location, Reference};
 use crate::store::memory;
 use crate::store::patience::Timing;
-use crate::store::{BlobOrder, Landed, Origin, Source, Target, copy_blob};
+use crate::store::{BlobOrder, Head, Held, Landed, Origin, Role, Source, Target, copy_blob};
 
 struct Scene {
     dir: tempfile::TempDir,
