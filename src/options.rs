@@ -225,6 +225,14 @@ impl Options {
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &from, &get)?;
         from.check_beside(&target, &cli.transfer.sources.source_mirror)?;
+        let report = cli.output.report.as_deref();
+        if let (StoreName::Layout(layout), Some(report)) = (&target, report) {
+            ensure!(
+                !layout.holds(report),
+                "--report {} would be written into {layout}, the target",
+                report.display()
+            );
+        }
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -241,7 +249,8 @@ impl Options {
                 include_foreign: cli.transfer.include_foreign,
                 referrers: cli.transfer.referrers,
                 accept_moved: cli.transfer.accept_moved,
-                deep,
+                // Its names say nothing of what is below them, and to read it costs nobody a request.
+                deep: deep.or(target.registry().is_none().then_some(Depth::Bytes)),
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,

@@ -13,7 +13,7 @@ mod reading;
 mod saver;
 mod writing;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -67,8 +67,8 @@ struct State {
     /// How many times something was entered, and how many of them are written.
     entered: u64,
     written: u64,
-    /// Blobs whose bytes have been seen to be right.
-    verified: HashSet<Digest>,
+    /// Blobs whose bytes have been seen to be right, with how many they are.
+    verified: HashMap<Digest, u64>,
 }
 
 impl fmt::Debug for Layout {

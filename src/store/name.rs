@@ -7,7 +7,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::image::reference::{Location, NameError, Reference, Repository, Target};
-use crate::util::text::quoted;
+use crate::util::text::{printable, quoted};
 
 /// Where images are, or are to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,21 @@ impl LayoutName {
         &self.path
     }
 
+    /// Whether a file at `path` would be it, or in it.
+    pub fn holds(&self, path: &Path) -> bool {
+        let real = |path: &Path| {
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let name = path.file_name().unwrap_or_default();
+            std::fs::canonicalize(path)
+                .or_else(|_| std::fs::canonicalize(parent).map(|parent| parent.join(name)))
+        };
+        match (real(&self.path), real(path)) {
+            (Ok(own), Ok(path)) => path.starts_with(own),
+            _ => path.starts_with(&self.path),
+        }
+    }
+
     /// What all repositories of a host are below in a layout.
     pub fn prefix(reference: &Reference) -> Repository {
         Repository::of_host(&reference.host)
@@ -118,7 +133,7 @@ impl FromStr for StoreName {
 
 impl fmt::Display for LayoutName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.form.transport(), self.path.display())
+        write!(f, "{}:{}", self.form.transport(), printable(&self.path.display().to_string()))
     }
 }
 

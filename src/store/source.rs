@@ -142,6 +142,19 @@ impl Source {
         BlobReader::new(stream, blob, prefix)
     }
 
+    /// Fails for the first of `blobs` that the place is known not to have. Only files can be looked at for nothing.
+    ///
+    /// # Errors
+    /// One of them is not there.
+    pub(crate) async fn check_blobs(&self, blobs: impl Iterator<Item = &Descriptor>) -> Result<(), Error> {
+        match self {
+            Source::Registry(_) => Ok(()),
+            Source::Layout(layout) => layout.check_blobs(blobs).await,
+            #[cfg(test)]
+            Source::Memory(..) => Ok(()),
+        }
+    }
+
     /// The descriptors of what refers to `subject`.
     ///
     /// # Errors

@@ -130,6 +130,30 @@ fn killed_twenty_times_a_save_ends_with_the_same_bytes_and_has_fetched_little_tw
 }
 
 #[test]
+fn an_interrupted_save_goes_on_inside_a_blob() {
+    let size = 60_000_000;
+    let single = Single::on(Net::new(), &[size], |source| source);
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("a.tar");
+    let stalled = Fault::StallBody { after: 20_000_000 };
+    single.source.fault(on(Op::BlobGet).range(false).then(stalled));
+    let running = single.program(&name_of(&file)).start();
+    let is_far =
+        || file.with_extension("tar.partial.journal").metadata().is_ok_and(|journal| journal.len() > 1_500);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !is_far() && std::time::Instant::now() < patience {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    running.signal("INT");
+    assert_eq!(running.wait().code, Some(130));
+    single.source.clear_faults();
+    single.net.journal().clear();
+    single.program(&name_of(&file)).run().expect(0);
+    let read = single.net.journal().bytes_read("source");
+    assert!(read < size - 19_000_000, "{read} of {size} bytes");
+}
+
+#[test]
 fn one_image_that_fails_keeps_an_archive_from_being_taken_for_whole() {
     let stage = Stage::new(ALWAYS);
     let home = tempfile::tempdir().unwrap();

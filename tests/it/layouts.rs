@@ -97,6 +97,51 @@ fn a_save_that_broke_goes_on_inside_a_blob() {
 }
 
 #[test]
+fn a_directory_gets_what_it_lacks_of_an_image_that_it_names() {
+    let stage = Stage::new(ALWAYS);
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("images");
+    let save = |platform: &str| stage.program_to(&name_of(&directory)).args(&["--platform", platform]);
+    save("linux/amd64").run().expect(0);
+    // Nothing is begun that cannot be had whole.
+    let lacking = load(&name_of(&directory), &stage.target.host()).run().expect(1);
+    assert!(lacking.stdout.contains("--platform names those"), "{}", lacking.stdout);
+    assert_eq!(stage.target.content().tags().count(), lacking_nothing(&stage), "{}", lacking.stdout);
+    save("linux/arm64").args(&["--check"]).run().expect(1);
+    save("linux/arm64").run().expect(0);
+    load(&name_of(&directory), &stage.target.host()).run().expect(0);
+    stage.assert_mirrored();
+
+    // What was damaged since is found by the next run.
+    let blobs: Vec<_> =
+        fs::read_dir(directory.join("blobs/sha256")).unwrap().map(|blob| blob.unwrap().path()).collect();
+    for (number, blob) in blobs.iter().enumerate() {
+        match number % 3 {
+            0 => fs::remove_file(blob).unwrap(),
+            1 => fs::write(blob, vec![0; blob.metadata().unwrap().len() as usize]).unwrap(),
+            _ => {}
+        }
+    }
+    save("all").args(&["--check"]).run().expect(1);
+    save("all").run().expect(0);
+    for blob in blobs {
+        let name = format!("sha256:{}", blob.file_name().unwrap().to_str().unwrap());
+        assert_eq!(sha256(&fs::read(&blob).unwrap()), name);
+    }
+}
+
+/// How many tags are of images that have one platform alone.
+fn lacking_nothing(stage: &Stage) -> usize {
+    let wanted = stage.wanted();
+    let is_index = |digest: &String| {
+        stage.source.manifest(digest).is_some_and(|manifest| {
+            manifest.media_type.contains("index") || manifest.media_type.contains("list")
+        })
+    };
+    wanted.values().filter(|digest| !is_index(digest)).count()
+}
+
+#[test]
 fn skopeo_reads_what_was_saved() {
     if !require("skopeo") {
         return;
@@ -154,6 +199,10 @@ fn what_does_not_go_together_is_told_before_anything_is_asked() {
         (&["--from", &here, "--source-mirror", "docker.io=c.io", "r", image], "--source-mirror"),
         (&["--username", "u", "--password-stdin", &here, image], "--username"),
         (&[&name_of(&other), image], "it is not empty, and no image layout"),
+        (
+            &["--report", &format!("{}/images/index.json", home.path().display()), &here, image],
+            "would be written into",
+        ),
         (&["config", &here], "a cluster pulls from a registry"),
     ];
     for (arguments, told) in table {

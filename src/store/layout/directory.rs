@@ -5,6 +5,7 @@
 //! blob that another one is writing is written beside it, and `index.json` is read, merged and replaced under a lock.
 //! A link is never followed where content is read or written: whoever made the layout has no say in what else is read.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::LayoutError;
-use super::files::Piece;
+use super::files::{Piece, open_regular};
 use super::index::{DOCUMENT_MAX, Index};
 use crate::image::reference::{Digest, Hasher};
 use crate::store::Prefix;
@@ -66,8 +67,14 @@ impl Directory {
         if fs::exists(path.join(LAYOUT)).map_err(io(path))? {
             directory.check_version()?;
         } else {
+            // Another run may be making it at this moment, or have been killed while it did.
+            let is_ours = |name: &OsStr| [WORK, LAYOUT, INDEX, "blobs"].iter().any(|own| name == *own);
             let mut others = fs::read_dir(path).map_err(io(path))?;
-            if others.any(|entry| entry.is_ok_and(|entry| entry.file_name() != WORK)) {
+            let is_another = others.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name())));
+            if is_another
+                || fs::exists(path.join(INDEX)).map_err(io(path))?
+                    && !fs::exists(path.join(LAYOUT)).map_err(io(path))?
+            {
                 return Err(LayoutError::SomethingElse(path.to_owned()));
             }
         }
@@ -208,8 +215,10 @@ impl Directory {
     pub(super) fn write_index(&self, ours: &Index) -> Result<Index, LayoutError> {
         let path = self.path.join(INDEX);
         let io = |error| LayoutError::Io(path.clone(), error);
-        let lock = self.path.join(WORK).join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(io)?;
+        let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).custom_flags(flags);
+        let lock = options.open(self.path.join(WORK).join("lock")).map_err(io)?;
         sync_file_system(&lock).map_err(io)?;
         lock.lock().map_err(io)?;
         let mut index = self.read_index()?.unwrap_or_default();
@@ -275,16 +284,5 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
         Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// Opens a file that is no link, no pipe and no device.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"))
     }
 }

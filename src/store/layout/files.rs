@@ -1,17 +1,19 @@
 //! Where the content of a layout is read from.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use super::archive::Archive;
 use super::directory::Directory;
 use crate::image::reference::{Digest, Hasher};
 
 /// Bytes that are read at a time where a file is hashed.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 128 << 10;
 
 /// A layout by the form that it has.
 #[derive(Debug)]
@@ -84,5 +86,16 @@ impl Piece {
             position += read as u64;
         }
         Ok(position)
+    }
+}
+
+/// Opens a file that is no link, no pipe and no device.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"))
     }
 }

@@ -32,6 +32,8 @@ pub enum IndexError {
     TooMany,
     #[error("its entry number {0} has no digest and size that can be")]
     Entry(usize),
+    #[error("its entry {0} is named by a digest that it does not have")]
+    Digest(String),
     #[error("two entries have the name {0}, and different digests")]
     Twice(String),
 }
@@ -82,6 +84,10 @@ impl Index {
         let mut index = Self { rest, ..Self::default() };
         for (number, descriptor) in listed.into_iter().enumerate() {
             let entry = Entry::read(descriptor).ok_or(IndexError::Entry(number + 1))?;
+            let named = entry.name.as_ref().and_then(|name| name.split_once('@'));
+            if named.is_some_and(|(_, digest)| digest != entry.digest.as_str()) {
+                return Err(IndexError::Digest(quoted(entry.name.as_deref().unwrap_or_default())));
+            }
             if let Some(name) = &entry.name {
                 match index.find(name) {
                     Some(known) if known.digest == entry.digest => continue,
@@ -316,6 +322,8 @@ mod tests {
             read(json!({ "manifests": [{ "digest": "sha256:../..", "size": 1 }] })),
             Err(IndexError::Entry(1))
         );
+        let pinned = json!({ "digest": digest("1").as_str(), "size": 7, "annotations": { REF_NAME: format!("a.io/a@{}", digest("2")) } });
+        assert!(matches!(read(json!({ "manifests": [pinned] })), Err(IndexError::Digest(_))));
         assert_eq!(read(json!({ "manifests": {} })), Err(IndexError::NoManifests));
         assert_eq!(read(json!([])), Err(IndexError::NoManifests));
         assert!(matches!(Index::read(b"{"), Err(IndexError::NotJson(_))));

@@ -14,7 +14,7 @@ use crate::image::reference::Digest;
 use crate::store::{BlobOrder, Landed, Origin, Prefix, Trial};
 
 /// Bytes that are written at a time.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 
 /// The putting of one blob, over all the tries that it takes.
 pub(crate) struct Put<'a> {
@@ -74,15 +74,6 @@ impl Sink {
         }
     }
 
-    /// Keeps the first `reached` bytes for the next try.
-    fn pause(&self, reached: u64) -> io::Result<()> {
-        match self {
-            // The file's length says it.
-            Sink::Part(..) => Ok(()),
-            Sink::Slot(slot) => slot.pause(reached),
-        }
-    }
-
     /// Keeps nothing for the next try.
     fn forget(&self) -> io::Result<()> {
         match self {
@@ -123,22 +114,23 @@ impl<'a> Put<'a> {
         let (digest, size) = (order.blob.digest.clone(), order.blob.size);
         let begun = blocking(move || place.begin(&digest, size)).await.map_err(|error| self.error(&error))?;
         let Some(sink) = begun else {
-            return Err(self.invalid("another image names it in another size").into());
+            let why = format!("its manifest says {size} bytes, and another one says otherwise");
+            return Err(origin.source.error(Kind::Corrupt, self.action(), why).into());
         };
         let prefix = sink.prefix();
         let mut writer = Writer { sink: Arc::new(sink), position: prefix.length, piece: BytesMut::new() };
         if let Err(trial) = self.write(&mut writer, prefix, origin, past_caches).await {
             let error = trial.error();
-            // What is wrong may be what was there before.
-            let is_wrong = error.side == Side::Source && error.kind == Kind::Corrupt;
-            let (sink, reached) = (writer.sink.clone(), writer.position);
-            let paused = blocking(move || if is_wrong { sink.forget() } else { sink.pause(reached) });
-            paused.await.map_err(|error| self.error(&error))?;
+            // What is wrong may be what was there before; what is not is kept for the next try.
+            if error.side == Side::Source && error.kind == Kind::Corrupt {
+                let sink = writer.sink.clone();
+                blocking(move || sink.forget()).await.map_err(|error| self.error(&error))?;
+            }
             return Err(trial);
         }
         let (sink, digest) = (writer.sink.clone(), order.blob.digest.clone());
         blocking(move || sink.keep(&digest)).await.map_err(|error| self.error(&error))?;
-        self.layout.lock().verified.insert(order.blob.digest.clone());
+        self.layout.lock().verified.insert(order.blob.digest.clone(), order.blob.size);
         Ok(Some(Landed::Streamed))
     }
 
@@ -153,14 +145,15 @@ impl<'a> Put<'a> {
     /// Whether it is there with all its bytes; each blob is read for that once in a run.
     async fn is_there(&self, place: &Place) -> Result<bool, Error> {
         let blob = &self.order.blob;
-        if self.layout.lock().verified.contains(&blob.digest) {
+        // A size that another image has given it is no news of this one's.
+        if self.layout.lock().verified.get(&blob.digest) == Some(&blob.size) {
             return Ok(true);
         }
         let (place, digest, size) = (place.clone(), blob.digest.clone(), blob.size);
         let whole = blocking(move || place.has(&digest, size)).await;
         let whole = whole.map_err(|error| self.error(&error))?;
         if whole {
-            self.layout.lock().verified.insert(blob.digest.clone());
+            self.layout.lock().verified.insert(blob.digest.clone(), blob.size);
         }
         Ok(whole)
     }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::files::Piece;
 use super::index::Entry;
 use super::{Layout, Written, blocking};
-use crate::error::{Error, Kind, Side};
+use crate::error::{Error, Kind, Remedy, Side};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Digest, Location, TagOrDigest};
 use crate::store::{Head, Held, Trial};
@@ -126,6 +126,21 @@ impl Layout {
             }
             Some(piece) => Ok(Stream { position, ..Stream::new(self, piece, action) }),
         }
+    }
+
+    /// Fails for the first of `blobs` that is not there.
+    pub(in crate::store) async fn check_blobs(
+        &self,
+        blobs: impl Iterator<Item = &Descriptor>,
+    ) -> Result<(), Error> {
+        for blob in blobs {
+            let action = format!("read blob {}", blob.digest);
+            if self.file(&blob.digest, &action).await?.is_none() {
+                let error = self.error(Kind::NotFound, action, "it is not there".to_owned());
+                return Err(error.with_remedy(Remedy::SavedPlatforms));
+            }
+        }
+        Ok(())
     }
 
     /// The manifests that are about `subject`, by the layout's word or their own.

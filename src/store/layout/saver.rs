@@ -51,7 +51,8 @@ pub(super) struct Slot {
     saving: Arc<Saving>,
     digest: Digest,
     start: u64,
-    /// How far it was noted to be, in bytes.
+    /// How far it is, and how far it was noted to be, in bytes.
+    reached: AtomicU64,
     noted: AtomicU64,
     pub prefix: Prefix,
 }
@@ -206,8 +207,9 @@ impl Saving {
         let reached = self.lock_reached().get(digest).copied().unwrap_or(0).min(size);
         let mut hasher = Hasher::new(digest.algorithm());
         let length = self.piece(start, size)?.hash(reached, &mut hasher, |_, _| Ok(()))?;
-        let (saving, digest, noted) = (self.clone(), digest.clone(), AtomicU64::new(length));
-        Ok(Some(Slot { saving, digest, start, noted, prefix: Prefix { length, hasher } }))
+        let (reached, noted) = (AtomicU64::new(length), AtomicU64::new(length));
+        let (saving, digest) = (self.clone(), digest.clone());
+        Ok(Some(Slot { saving, digest, start, reached, noted, prefix: Prefix { length, hasher } }))
     }
 }
 
@@ -215,25 +217,38 @@ impl Slot {
     pub(super) fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.saving.partial.file().write_all_at(bytes, self.start + position)?;
         let reached = position + bytes.len() as u64;
+        self.reached.store(reached, Ordering::Relaxed);
         if reached >= self.noted.load(Ordering::Relaxed) + NOTE_EVERY {
-            self.noted.store(reached, Ordering::Relaxed);
-            self.saving.partial.note_reached(&self.digest, reached)?;
+            self.note(reached)?;
         }
         Ok(())
     }
 
-    /// Notes what has come, for the next try.
-    pub(super) fn pause(&self, reached: u64) -> io::Result<()> {
+    fn note(&self, reached: u64) -> io::Result<()> {
+        self.noted.store(reached, Ordering::Relaxed);
         self.saving.lock_reached().insert(self.digest.clone(), reached);
         self.saving.partial.note_reached(&self.digest, reached)
     }
 
     /// Begins from the beginning the next time.
     pub(super) fn forget(&self) -> io::Result<()> {
-        self.pause(0)
+        self.reached.store(0, Ordering::Relaxed);
+        self.note(0)
     }
 
     pub(super) fn keep(&self) -> io::Result<()> {
+        self.noted.store(self.reached.load(Ordering::Relaxed), Ordering::Relaxed);
         self.saving.partial.note_done(&self.digest)
+    }
+}
+
+impl Drop for Slot {
+    /// What has come is kept for the next try, however this one ended.
+    fn drop(&mut self) {
+        let reached = self.reached.load(Ordering::Relaxed);
+        if reached != self.noted.load(Ordering::Relaxed) {
+            // It would only have to come again.
+            let _ = self.note(reached);
+        }
     }
 }

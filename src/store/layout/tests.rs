@@ -281,3 +281,43 @@ async fn a_manifest_that_is_damaged_or_of_another_size_is_told() {
     layout.put_manifest(&at, &manifest, Role::Image).await.unwrap();
     assert_eq!(layout.manifest(&at, None).await.unwrap(), manifest);
 }
+
+#[tokio::test]
+async fn a_directory_that_a_killed_run_has_begun_is_taken_and_several_may_make_it_at_once() {
+    for begun in [&["blobs"][..], &[".mirror-images", "blobs"], &["blobs", "blobs/sha256"]] {
+        let scene = Scene::new();
+        fs::create_dir(scene.name().path).unwrap();
+        begun.iter().for_each(|below| fs::create_dir(scene.path(below)).unwrap());
+        scene.create();
+        assert!(scene.path("oci-layout").exists(), "{begun:?}");
+    }
+    let scene = Scene::new();
+    std::thread::scope(|scope| {
+        (0..8).for_each(|_| _ = scope.spawn(|| scene.create()));
+    });
+}
+
+#[tokio::test]
+async fn a_size_that_another_image_has_told_is_not_taken_over() {
+    let scene = Scene::new();
+    let (layout, blob) = (scene.create(), scene.blob(&[7; 1000]));
+    assert_eq!(scene.copy(&layout, &blob).await.unwrap(), Landed::Streamed);
+    let lie = Descriptor { size: 1100, ..blob.clone() };
+    assert_eq!(scene.copy(&layout, &lie).await.unwrap_err().kind, Kind::Corrupt);
+    assert_eq!(scene.copy(&layout, &blob).await.unwrap(), Landed::Found);
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_waited_for() {
+    let scene = Scene::new();
+    let layout = scene.create();
+    let lock = scene.path(".mirror-images/lock");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert!(layout.put_manifest(&location("q.io/a:1"), &image("one"), Role::Image).await.is_err());
+    fs::remove_file(&lock).unwrap();
+    let elsewhere = scene.dir.path().join("elsewhere");
+    symlink(&elsewhere, &lock).unwrap();
+    assert!(layout.put_manifest(&location("q.io/a:1"), &image("one"), Role::Image).await.is_err());
+    assert!(!elsewhere.exists());
+}

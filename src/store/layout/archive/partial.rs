@@ -14,12 +14,13 @@ use std::sync::Mutex;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
+use super::super::files::open_regular;
 use super::table::Table;
 use crate::image::reference::Digest;
 
 /// Bytes of a large blob between two notes of how far it is.
-pub(in crate::store::layout) const NOTE_EVERY: u64 = 16 << 20;
-/// Largest journal that is read, in bytes: a line for each blob and for each 16 MiB.
+pub(in crate::store::layout) const NOTE_EVERY: u64 = 1 << 20;
+/// Largest journal that is read, in bytes: a line for each blob and for each MiB.
 const JOURNAL_MAX: u64 = 64 << 20;
 const FIRST_WORDS: &str = "mirror-images journal 1";
 
@@ -177,7 +178,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 fn reserve(file: &File, size: u64) -> Result<(), PartialError> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
         Ok(()) => Ok(()),
-        Err(Errno::NOSPC) => Err(PartialError::NoRoom { needed: size, free: room(file)? }),
+        Err(Errno::NOSPC | Errno::FBIG) => Err(PartialError::NoRoom { needed: size, free: room(file)? }),
         // Some file systems cannot.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             let free = room(file)?;
@@ -205,7 +206,7 @@ struct Journal {
 
 /// The journal of an earlier run, as far as it was written: its last line may be torn.
 fn read_journal(path: &Path) -> io::Result<Option<Journal>> {
-    let file = match File::open(beside(path, ".partial.journal")) {
+    let file = match open_regular(&beside(path, ".partial.journal")) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -14,6 +14,8 @@ use crate::util::text::quoted;
 
 /// Most headers in one archive, extended ones among them.
 const HEADERS_MAX: usize = 1_000_000;
+/// Largest record that a tar is filled up to, in bytes: usually it is 10 KiB.
+const RECORD_MAX: u64 = 8 << 20;
 /// Largest extended header, in bytes: the same that Go reads.
 const EXTENDED_MAX: u64 = 1 << 20;
 
@@ -200,11 +202,22 @@ impl<'a, R: ReadAt> Walk<'a, R> {
         }
         let mut second = [0; BLOCK as usize];
         self.bytes.read_exact_at(&mut second, self.next).map_err(ScanError::Io)?;
-        if second.iter().all(|byte| *byte == 0) {
-            Ok(None)
-        } else {
-            Err(self.ambiguous("a block of zeros follows it, and then there is more"))
+        if second.iter().any(|byte| *byte != 0) {
+            return Err(self.ambiguous("a block of zeros follows it, and then there is more"));
         }
+        self.next += BLOCK;
+        if self.is_filled_up()? { Ok(None) } else { Err(self.ambiguous("more follows its end")) }
+    }
+
+    /// Whether nothing but zeros follows, and not more than a record for a tape has.
+    fn is_filled_up(&self) -> Result<bool, ScanError> {
+        let rest = self.length - self.next;
+        if rest > RECORD_MAX {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; rest as usize];
+        self.bytes.read_exact_at(&mut bytes, self.next).map_err(ScanError::Io)?;
+        Ok(bytes.iter().all(|byte| *byte == 0))
     }
 
     /// The content of an extended header.

@@ -163,10 +163,9 @@ fn the_archives_of_other_programs_are_read() {
     );
     // A tar of the oldest form, whose type is no digit.
     expected(Tar::layout().raw(&blob, 0, b"x", |header| header.as_mut_bytes()[257..265].fill(0)).end());
-    // One block of zeros at the end, or a tape's record full of them, or something else behind.
+    // One block of zeros at the end, or a tape's record full of them.
     expected(Tar::layout().file(&blob, "x").0.into_iter().chain([0; 512]).collect());
     expected(Tar::layout().file(&blob, "x").end().into_iter().chain([0; 9000]).collect());
-    expected(Tar::layout().file(&blob, "x").end().into_iter().chain(*b"trailer").collect());
     // The size as PAX has it, and as GNU has it.
     let in_pax = |told: u64| move |header: &mut tar::Header| header.set_size(told);
     expected(Tar::layout().pax(&[("size", "1")]).raw(&blob, b'0', b"x", in_pax(0)).end());
@@ -240,6 +239,14 @@ fn a_name_is_there_once_however_it_is_written() {
         ScanError::Twice(_)
     );
     assert!(scanned(&Tar::layout().file("other", "").file("other", "").end()).is_ok());
+}
+
+#[test]
+fn what_follows_the_end_is_refused() {
+    for more in [b"trailer".to_vec(), Tar::layout().end(), vec![0; 9 << 20]] {
+        let tar = Tar::layout().end().into_iter().chain(more).collect();
+        assert_refused!(refused(&tar), ScanError::Ambiguous { .. });
+    }
 }
 
 #[test]
