@@ -207,7 +207,7 @@ impl Line {
         };
         Self {
             source: request.reference.to_string(),
-            target: format!("{}/{location}", target.place()),
+            target: target.full_name(location),
             refers_to: request.refers_to.as_ref().map(ToString::to_string),
             pinned_digest: None,
             state: found,

@@ -206,6 +206,11 @@ pub struct TransferArgs {
     #[arg(short, long, visible_alias = "parallel-image-copy-limit", default_value = "10", value_name = "N")]
     pub parallel: NonZeroUsize,
 
+    /// Take images from here instead of where they are published: from oci:DIR, an image layout, from oci-archive:FILE,
+    /// the same as one tar file, or from a registry that has been filled. Without flags of the section Selection all images of a layout are taken (repeatable)
+    #[arg(long, value_name = "STORE")]
+    pub from: Vec<String>,
+
     #[command(flatten)]
     pub sources: SourceArgs,
 

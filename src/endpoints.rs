@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::error::Side;
-use crate::image::reference::{self, Host, Location, Reference};
-use crate::options::{Access, Options, SourceMirror};
+use crate::image::reference::{self, Host, Reference, Repository};
+use crate::options::{Access, Options, SourceMirror, Supply};
 use crate::plan::{Place, Request};
 use crate::selection::catalog::Pin;
+use crate::store::layout::Layout;
+use crate::store::name::StoreName;
 use crate::store::registry::tls::Clients;
 use crate::store::registry::{Registry, Scheme};
 use crate::store::{Source, Target};
@@ -17,6 +19,7 @@ use crate::store::{Source, Target};
 /// The sources of images, each host once.
 pub(crate) struct Sources {
     access: Access,
+    from: Supply,
     clients: Arc<Clients>,
     /// By the host that references name.
     places: HashMap<Host, Place>,
@@ -25,10 +28,15 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// Images are taken from where `from` says.
+    fn new_from(access: Access, from: Supply) -> Self {
+        Self { from, ..Self::new(access) }
+    }
+
     pub(crate) fn new(access: Access) -> Self {
         let Access { trust, proxies, policy, .. } = &access;
         let clients = Arc::new(Clients::new(trust.clone(), proxies.clone(), policy.timing.connect));
-        Self { access, clients, places: HashMap::new(), peers: HashMap::new() }
+        Self { access, from: Supply::Upstream, clients, places: HashMap::new(), peers: HashMap::new() }
     }
 
     /// Where images of `host` are pulled from.
@@ -36,9 +44,18 @@ impl Sources {
         if let Some(place) = self.places.get(host) {
             return place.clone();
         }
-        let (at, prefix, scheme) = match mirror_of(&self.access.mirrors, host) {
-            Some(mirror) => (mirror.place.host.clone(), mirror.place.prefix.clone(), mirror.scheme),
-            None => (host.clone(), None, Scheme::Https),
+        let (at, prefix, scheme) = match (&self.from, mirror_of(&self.access.mirrors, host)) {
+            (Supply::Layouts(layout), _) => {
+                return Place {
+                    store: Source::Layout(layout.clone()),
+                    prefix: Some(Repository::of_host(host)),
+                };
+            }
+            (Supply::Registry(target), _) => (target.host.clone(), target.prefix.clone(), Scheme::Https),
+            (Supply::Upstream, Some(mirror)) => {
+                (mirror.place.host.clone(), mirror.place.prefix.clone(), mirror.scheme)
+            }
+            (Supply::Upstream, None) => (host.clone(), None, Scheme::Https),
         };
         // Several hosts may be mirrored at one place: it is one host, with one set of connections and tokens.
         let known = self.peers.get(&(at.clone(), scheme)).cloned();
@@ -66,18 +83,32 @@ pub(crate) struct Endpoints<'o> {
 }
 
 impl<'o> Endpoints<'o> {
-    pub(crate) fn new(options: &'o Options) -> Self {
-        let sources = Sources::new(Access::of(options));
-        let (host, scheme) = (&options.target.host, options.target_scheme);
-        let target = registry(&sources.access, &sources.clients, Side::Target, host, scheme);
-        Self { options, sources, target: Target::registry(target) }
+    /// # Errors
+    /// The target is a layout that cannot be written to; one that is `only_read` need not be there.
+    pub(crate) fn new(options: &'o Options, only_read: bool) -> Result<Self> {
+        let sources = Sources::new_from(Access::of(options), options.from.clone());
+        let target = match &options.target {
+            StoreName::Registry(named) => {
+                let (host, scheme) = (&named.host, options.target_scheme);
+                let target = registry(&sources.access, &sources.clients, Side::Target, host, scheme);
+                Target::registry(target)
+            }
+            StoreName::Layout(name) if only_read => {
+                Target::layout(Arc::new(Layout::look(name, options.policy.clone())?))
+            }
+            StoreName::Layout(name) => {
+                let platform = options.platforms.first();
+                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform)?))
+            }
+        };
+        Ok(Self { options, sources, target })
     }
 
     /// What is to be done for `reference`.
     pub(crate) fn request(&mut self, reference: &Reference) -> Request {
         Request {
             source: self.sources.place(&reference.host),
-            destinations: destinations(self.options, reference),
+            destinations: self.options.target.destinations(reference),
             reference: reference.clone(),
             platforms: self.options.platforms.clone(),
             refers_to: None,
@@ -129,9 +160,4 @@ fn registry(
 ) -> Arc<Registry> {
     let (keyring, policy) = (access.keyring.clone(), access.policy.clone());
     Arc::new(Registry::new(side, host.clone(), scheme, keyring, clients.clone(), policy))
-}
-
-/// The names of `reference` at the target, with the target's path in front.
-pub(crate) fn destinations(options: &Options, reference: &Reference) -> Vec<Location> {
-    reference.destinations().iter().map(|location| options.target.place(location)).collect()
 }

@@ -58,6 +58,8 @@ pub enum Kind {
     Corrupt,
     /// A certificate that nobody here vouches for, or no TLS where TLS must be.
     Untrusted,
+    /// There is no room left at the target, or it may not be written to.
+    Full,
     /// Anything else that will not pass by itself.
     Invalid,
 }

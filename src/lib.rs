@@ -106,28 +106,34 @@ fn warn(sentences: &[String]) {
 }
 
 /// Mirrors `selection`. `listener` hears what happens; `interrupted` ends the run early and in order.
+///
+/// # Errors
+/// The target is a layout that cannot be made.
 pub async fn run(
     options: &Options,
     selection: Selection,
     listener: Listener,
     interrupted: impl Future<Output = ()>,
-) -> Report {
+) -> Result<Report> {
     let began = Instant::now();
     let gone = selection.gone.len();
-    let (target, requests) = requests(options, selection);
+    let (target, requests) = requests(options, selection, false)?;
     let limits = limits(options);
     let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
     let report = Report::new(&options.target, finished, began.elapsed());
-    report.without(gone, options.platforms.not_found()).with_pins(&options.pins)
+    Ok(report.without(gone, options.platforms.not_found()).with_pins(&options.pins))
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
-pub async fn check(options: &Options, selection: Selection, listener: Listener) -> Check {
+///
+/// # Errors
+/// The target is a layout that cannot be read.
+pub async fn check(options: &Options, selection: Selection, listener: Listener) -> Result<Check> {
     let gone = selection.gone.len();
-    let (target, requests) = requests(options, selection);
+    let (target, requests) = requests(options, selection, true)?;
     let (name, limits) = (options.target.to_string(), limits(options));
     let found = check::check(name, requests, target, options.rules, limits, &listener).await;
-    found.without(gone, options.platforms.not_found()).with_pins(&options.pins)
+    Ok(found.without(gone, options.platforms.not_found()).with_pins(&options.pins))
 }
 
 /// Asks sources whether each image of a catalog is what it should be. `interrupted` ends that early, with what is known by
@@ -161,8 +167,8 @@ fn limits(options: &Options) -> Limits {
     Limits::for_images(options.parallel).within(open_files::raise())
 }
 
-fn requests(options: &Options, selection: Selection) -> (Target, Vec<Request>) {
-    let mut hosts = Endpoints::new(options);
+fn requests(options: &Options, selection: Selection, only_read: bool) -> Result<(Target, Vec<Request>)> {
+    let mut hosts = Endpoints::new(options, only_read)?;
     let requests = selection.images.into_iter().map(|image| hosts.request(&image.reference)).collect();
-    (hosts.target, requests)
+    Ok((hosts.target, requests))
 }

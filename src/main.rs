@@ -116,7 +116,10 @@ fn compare(runtime: &Runtime, options: &Options, selection: Selection, display: 
     });
     display.finish();
     Ok(match found {
-        Some(found) => give(&options.output, &found, found.exit() as u8),
+        Some(found) => {
+            let found = found?;
+            give(&options.output, &found, found.exit() as u8)
+        }
         None => by.load(Ordering::Relaxed),
     })
 }
@@ -125,6 +128,7 @@ fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: D
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let report = runtime.block_on(run(options, selection, display.listener(), interrupted));
     display.finish();
+    let report = report?;
     let status = match report.exit() {
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,

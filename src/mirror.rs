@@ -13,6 +13,7 @@ mod interruption;
 mod lanes;
 mod limits;
 mod on_their_way;
+mod preparation;
 mod publish;
 mod put;
 mod refusals;
@@ -60,8 +61,9 @@ pub(crate) async fn mirror(
     let mut was_interrupted = false;
     tokio::pin!(interrupted);
     while !run.is_over() {
+        run.prepare_once_all_is_known().await;
         run.begin_what_fits();
-        let go_on = run.on_their_way.has_room();
+        let go_on = run.on_their_way.has_room() || run.waits_for_all;
         let asking = run.resolution.is_under_way() || go_on && !run.resolution.is_over();
         if run.tasks.is_empty() && !asking {
             // What was left to begin was for images that have failed meanwhile, or waits for a source that will not come.
@@ -82,8 +84,7 @@ pub(crate) async fn mirror(
             }
         }
     }
-    run.target.release().await;
-    run.finish(was_interrupted)
+    run.finish(was_interrupted).await
 }
 
 /// What a task brings back.
@@ -96,6 +97,8 @@ enum Done {
 /// A run, and all that it knows.
 struct Run {
     target: Target,
+    /// Nothing is moved before all that will be is known, and the target has been told of it.
+    waits_for_all: bool,
     /// Which images there are, and what both sides have of them.
     resolution: Resolution,
     /// What has to move, and what waits for what.
@@ -120,6 +123,7 @@ impl Run {
         let inspector = limits.inspector(&target, rules, tally.listener());
         Self {
             plan: Plan::new(&target, rules),
+            waits_for_all: target.wants_all_first(),
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),
@@ -152,6 +156,9 @@ impl Run {
 
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
+        if self.waits_for_all {
+            return;
+        }
         let blobs_may_move = self.resolution.knows_holdings();
         let requests_at_a_time = self.target.requests_at_a_time();
         while self.under_way.has_room_for_small(requests_at_a_time) && self.refusals.may_begin() {

@@ -18,6 +18,7 @@ use crate::plan::Rules;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
+use crate::store::name::StoreName;
 use crate::store::patience::{Policy, Timing};
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
@@ -27,9 +28,11 @@ use crate::util::text::quoted;
 
 mod catalog;
 mod choice;
+mod supply;
 
 pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
 use choice::chosen;
+pub use supply::Supply;
 
 /// Longest password that is read, in bytes.
 const PASSWORD_MAX: u64 = 64 << 10;
@@ -40,8 +43,10 @@ pub struct Options {
     pub choice: Choice,
     pub platforms: Arc<Platforms>,
     pub rules: Rules,
-    pub target: Target,
+    pub target: StoreName,
     pub target_scheme: Scheme,
+    /// Where images are taken from, if not from where they are published.
+    pub from: Supply,
     /// The digests that images have to have.
     pub pins: Arc<Pins>,
     pub source_mirrors: Vec<SourceMirror>,
@@ -166,7 +171,11 @@ impl ConfigOptions {
     pub fn new(arguments: ConfigArgs, environment: Environment<'_>) -> Result<Self> {
         let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         let ConfigArgs { target, format, insecure, selection } = arguments;
-        let (choice, target, insecure) = chosen(target.as_deref(), selection, insecure, &get)?;
+        let (choice, target, insecure) =
+            chosen(target.as_deref(), selection, insecure, &Supply::Upstream, &get)?;
+        let StoreName::Registry(target) = target else {
+            bail!("{target}: a cluster pulls from a registry: name the one that the images are loaded into")
+        };
         Ok(Self { choice, target, insecure, format })
     }
 }
@@ -211,24 +220,41 @@ impl Options {
         let deep = deep(&cli.transfer)?;
         let platforms = platforms(&cli.selection, mode == Mode::Check || deep.is_some())?;
         check_report(&cli.output)?;
+        let policy = policy(&cli.transfer.sources);
+        let from = Supply::new(&cli.transfer.from, &policy)?;
         let (choice, target, insecure) =
-            chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &get)?;
+            chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &from, &get)?;
+        from.check_beside(&target, &cli.transfer.sources.source_mirror)?;
+        let report = cli.output.report.as_deref();
+        if let (StoreName::Layout(layout), Some(report)) = (&target, report) {
+            ensure!(
+                !layout.holds(report),
+                "--report {} would be written into {layout}, the target",
+                report.display()
+            );
+        }
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
             Access::new(&cli.transfer.sources, login, &get, offline)?;
         Ok(Self {
             choice,
-            platforms: Arc::new(platforms),
+            // Whatever reads files may want all that an index names.
+            platforms: Arc::new(match target {
+                StoreName::Registry(_) => platforms,
+                StoreName::Layout(_) => platforms.with_all_manifests(),
+            }),
             rules: Rules {
                 no_clobber: cli.transfer.no_clobber,
                 include_foreign: cli.transfer.include_foreign,
                 referrers: cli.transfer.referrers,
                 accept_moved: cli.transfer.accept_moved,
-                deep,
+                // Its names say nothing of what is below them, and to read it costs nobody a request.
+                deep: deep.or(target.registry().is_none().then_some(Depth::Bytes)),
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
+            from,
             pins: pins(cli.transfer.pins.as_deref())?,
             source_mirrors: mirrors,
             mode,
@@ -300,8 +326,11 @@ fn platforms(selection: &SelectionArgs, closely: bool) -> Result<Platforms> {
 
 /// The login at the target that the command line names. The password comes by standard input, never as an argument, which
 /// every process on the machine can read.
-fn login(transfer: &TransferArgs, target: &Target) -> Result<Option<(Host, Login)>> {
+fn login(transfer: &TransferArgs, target: &StoreName) -> Result<Option<(Host, Login)>> {
     let Some(user) = &transfer.username else { return Ok(None) };
+    let Some(target) = target.registry() else {
+        bail!("--username is for a registry that is the target, and {target} is none")
+    };
     let mut password = String::new();
     let read = std::io::stdin().lock().take(PASSWORD_MAX + 1).read_to_string(&mut password);
     let read = read.context("cannot read the password from standard input")?;

@@ -220,8 +220,7 @@ impl Plan {
         let mut blobs = Vec::new();
         let mut seen = HashSet::new();
         let include_foreign = self.rules.include_foreign;
-        let manifests = levels.iter().flatten();
-        for descriptor in manifests.flat_map(|manifest| blobs_of(manifest, include_foreign)) {
+        for descriptor in blobs_in(levels, &request.platforms, include_foreign) {
             if is_at_target && !descriptor.is_foreign() {
                 let holder = self.ledger.repository_id(&repository);
                 let (_, next) = self.ledger.held_before(&descriptor.digest, descriptor.size, holder);
@@ -259,8 +258,23 @@ fn parts_of(tree: &Tree, request: &Request) -> Vec<Part> {
     manifests.chain(request.refers_to.iter().cloned().map(Part::Referrers)).collect()
 }
 
+/// The blobs that are to be beside the manifests of an image at the target.
+fn blobs_in<'l>(
+    levels: &'l Levels,
+    platforms: &Platforms,
+    include_foreign: bool,
+) -> impl Iterator<Item = &'l Descriptor> {
+    let manifests: Vec<&Manifest> = levels.iter().flatten().map(AsRef::as_ref).collect();
+    let bare = platforms.without_layers(&manifests);
+    manifests.into_iter().flat_map(move |manifest| {
+        // The config is the first of them.
+        let most = if bare.contains(&manifest.digest) { 1 } else { usize::MAX };
+        blobs_of(manifest, include_foreign).take(most)
+    })
+}
+
 /// The blobs that are to be beside a manifest at the target.
-pub(crate) fn blobs_of(manifest: &Manifest, include_foreign: bool) -> impl Iterator<Item = &Descriptor> {
+fn blobs_of(manifest: &Manifest, include_foreign: bool) -> impl Iterator<Item = &Descriptor> {
     let blobs = match &manifest.content {
         Content::Image(blobs) => blobs.as_slice(),
         Content::Index(_) => &[],

@@ -7,8 +7,10 @@
 
 mod copy;
 mod inspect;
+pub mod layout;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod name;
 pub mod patience;
 mod reader;
 pub mod registry;
@@ -23,14 +25,14 @@ use url::Url;
 pub(crate) use self::copy::{BlobOrder, Landed, copy_blob};
 pub use self::inspect::{Depth, Flaw};
 pub(crate) use self::inspect::{Inspector, damaged_copy};
-pub(crate) use self::reader::BlobReader;
+pub(crate) use self::reader::{BlobReader, Prefix};
 pub(crate) use self::source::Source;
 pub(crate) use self::target::Target;
 pub(crate) use self::trial::Trial;
 
 use crate::error::Error;
-use crate::image::manifest::Descriptor;
-use crate::image::reference::{Digest, Repository};
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::reference::{Digest, Location, Repository};
 
 /// Most things that may refer to one image: a source that names more is not believed.
 pub(crate) const REFERRERS_MAX: usize = 1000;
@@ -42,6 +44,30 @@ pub(crate) enum Holds {
     PerRepository,
     /// In all of them.
     Shared,
+}
+
+/// What a manifest is put for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Another one names it.
+    Part,
+    /// It is what a name stands for.
+    Image,
+    /// The same of what refers to an image, and is to be findable by it.
+    Referrer,
+}
+
+/// An image that a target is told of before anything of it is put there.
+#[derive(Debug, Clone)]
+pub(crate) struct Incoming {
+    /// The names that it is to have.
+    pub names: Vec<Location>,
+    /// The image that it is about.
+    pub refers_to: Option<Digest>,
+    /// Children first, the root last, each with whether its layers come too.
+    pub manifests: Vec<(Arc<Manifest>, bool)>,
+    /// Layers that are marked as not to be distributed come too.
+    pub include_foreign: bool,
 }
 
 /// What a place says of the manifest under a name.
@@ -88,7 +114,17 @@ impl Origin {
     }
 
     pub(crate) async fn open(&self, blob: &Descriptor, past_caches: bool) -> Result<BlobReader, Error> {
-        self.source.open(&self.repository, blob, past_caches, self.url.as_deref().cloned()).await
+        self.open_behind(None, blob, past_caches).await
+    }
+
+    /// Opens it behind what is there of it already.
+    pub(crate) async fn open_behind(
+        &self,
+        prefix: Option<Prefix>,
+        blob: &Descriptor,
+        past_caches: bool,
+    ) -> Result<BlobReader, Error> {
+        self.source.open(&self.repository, blob, past_caches, self.url.as_deref().cloned(), prefix).await
     }
 }
 

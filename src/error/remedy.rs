@@ -68,6 +68,8 @@ pub enum Remedy {
     DeleteManifest(Location),
     /// A tag has another digest than is recorded of it.
     Moved,
+    /// Files that lack content may have been saved for some platforms alone.
+    SavedPlatforms,
     /// Content that the target should have is missing or damaged there.
     Repair,
     /// An index within an index that names what is not wanted.
@@ -115,6 +117,9 @@ impl fmt::Display for Remedy {
                 f,
                 "its rate limit is used up: it asks to wait {}, longer than --max-wait",
                 text::duration(*wish)
+            ),
+            Self::SavedPlatforms => f.write_str(
+                "if it was saved for some platforms only, --platform names those; else save it again",
             ),
             Self::TagsImmutable => f.write_str("its tags are immutable, and this one names something else"),
             Self::NotClobbered => f.write_str("--no-clobber leaves it alone"),

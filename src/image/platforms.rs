@@ -26,6 +26,8 @@ pub struct Platforms {
     repin: bool,
     /// Whether the target is asked for each of them even where it has the index that names them.
     closely: bool,
+    /// Whether what is not wanted of an image lacks its layers alone, and no manifest and config.
+    layers_alone: bool,
     seen: Arc<Seen>,
 }
 
@@ -81,7 +83,14 @@ impl Platforms {
     pub fn new(wanted: Vec<Platform>, repin: bool) -> Self {
         let seen =
             Seen { index: AtomicBool::new(false), wanted: wanted.iter().map(|_| false.into()).collect() };
-        Self { wanted, repin, closely: true, seen: Arc::new(seen) }
+        Self { wanted, repin, closely: true, layers_alone: false, seen: Arc::new(seen) }
+    }
+
+    /// The same where only layers of other platforms are left out: some readers of files want all that an index names,
+    /// though not all that its manifests name.
+    #[must_use]
+    pub fn with_all_manifests(self) -> Self {
+        Self { layers_alone: true, ..self }
     }
 
     /// All of them, and each looked for.
@@ -93,6 +102,12 @@ impl Platforms {
     /// what is not there, and to look costs a request for each platform of each image.
     pub fn are_looked_for(&self) -> bool {
         self.closely
+    }
+
+    /// The one that a reader gets which takes a single one: the first that is wanted, else that of most servers.
+    pub fn first(&self) -> Platform {
+        let usual = || Platform { system: "linux/amd64".to_owned(), variant: None };
+        self.wanted.first().cloned().unwrap_or_else(usual)
     }
 
     fn is_all(&self) -> bool {
@@ -112,6 +127,29 @@ impl Platforms {
             entries.iter().filter(is_wanted).map(|entry| entry.digest.as_str()).collect();
         let about = |entry: &Descriptor| entry.attests.as_deref().is_some_and(|about| images.contains(about));
         entries.iter().filter(|entry| is_wanted(entry) || about(entry)).collect()
+    }
+
+    /// The entries of an index whose manifests are to be there.
+    pub fn children<'d>(&self, entries: &'d [Descriptor]) -> Vec<&'d Descriptor> {
+        let kept = self.keep(entries);
+        if self.layers_alone { entries.iter().collect() } else { kept }
+    }
+
+    /// Of the manifests of an image, the root last, those whose layers are not wanted.
+    pub fn without_layers<'m>(&self, manifests: &[&'m Manifest]) -> HashSet<&'m Digest> {
+        let Some(root) = manifests.last().filter(|_| self.layers_alone && !self.is_all()) else {
+            return HashSet::new();
+        };
+        let mut wanted: HashSet<&Digest> = HashSet::from([&root.digest]);
+        // Children come before those that name them.
+        for manifest in
+            manifests.iter().rev().filter(|manifest| matches!(manifest.content, Content::Index(_)))
+        {
+            if let (Content::Index(entries), true) = (&manifest.content, wanted.contains(&manifest.digest)) {
+                wanted.extend(self.keep(entries).into_iter().map(|entry| &entry.digest));
+            }
+        }
+        manifests.iter().map(|manifest| &manifest.digest).filter(|digest| !wanted.contains(digest)).collect()
     }
 
     /// Whether `there`, as an index has it, is among them. All that it is are marked as seen.
@@ -173,6 +211,9 @@ impl Platforms {
     /// What is wanted of an index, unless that is all of it.
     fn cut<'m>(&self, manifest: &'m Manifest) -> Option<HashSet<&'m Digest>> {
         let Content::Index(entries) = &manifest.content else { return None };
+        if self.layers_alone {
+            return None;
+        }
         let kept: HashSet<&Digest> = self.keep(entries).into_iter().map(|entry| &entry.digest).collect();
         (!entries.iter().all(|entry| kept.contains(&entry.digest))).then_some(kept)
     }
@@ -235,6 +276,34 @@ mod tests {
         assert!(
             platforms(&["linux/s390x"]).has_none(&index) && !platforms(&["windows/amd64"]).has_none(&index)
         );
+    }
+
+    #[test]
+    fn where_layers_alone_are_left_out_no_manifest_is() {
+        let index = index();
+        let Content::Index(entries) = &index.content else { panic!() };
+        let child = |letter: char| {
+            let json = serde_json::json!({ "schemaVersion": 2, "config": {"digest": digest(letter), "size": 1}, "layers": [] });
+            let manifest = Manifest::parse(json.to_string().into(), None, Algorithm::Sha256).unwrap();
+            Manifest { digest: digest(letter).parse().unwrap(), ..manifest }
+        };
+        let children = ['a', 'b', 'c', 'd', 'e'].map(child);
+        let manifests: Vec<&Manifest> = children.iter().chain([&index]).collect();
+        let bare = |platforms: &Platforms| {
+            let mut bare: Vec<char> = platforms
+                .without_layers(&manifests)
+                .into_iter()
+                .map(|digest| digest.as_str().chars().last().unwrap())
+                .collect();
+            bare.sort_unstable();
+            bare.into_iter().collect::<String>()
+        };
+        let one = platforms(&["linux/amd64"]);
+        assert_eq!((one.children(entries).len(), bare(&one)), (2, String::new()));
+        let one = one.with_all_manifests();
+        assert_eq!((one.children(entries).len(), bare(&one)), (5, "bce".to_owned()));
+        assert_eq!(one.prepare(index.clone(), false).stand_in, StandIn::None);
+        assert_eq!(bare(&Platforms::every().with_all_manifests()), "");
     }
 
     #[test]

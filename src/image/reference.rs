@@ -56,6 +56,12 @@ impl Repository {
         &self.0
     }
 
+    /// What all repositories of a host are below where hosts are kept apart. A port may be part of it, so that it is no
+    /// path of a registry.
+    pub fn of_host(host: &Host) -> Repository {
+        Repository(host.as_str().into())
+    }
+
     /// This repository below `prefix`.
     pub fn below(&self, prefix: Option<&Repository>) -> Repository {
         match prefix {

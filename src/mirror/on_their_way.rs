@@ -39,6 +39,11 @@ impl OnTheirWay {
         self.images.insert(image, entered);
     }
 
+    /// The images whose manifests are kept.
+    pub(super) fn images(&self) -> impl Iterator<Item = ImageId> {
+        self.images.keys().copied()
+    }
+
     /// Whether the manifests of further images can be held until their blobs have landed.
     pub(super) fn has_room(&self) -> bool {
         self.occupied < OCCUPIED_MAX

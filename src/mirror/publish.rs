@@ -12,6 +12,7 @@ use crate::events::Outcome;
 use crate::image::manifest::{Extent, Manifest};
 use crate::image::reference::Digest;
 use crate::plan::{BlobId, DeliveryId, Step, Ticket};
+use crate::store::Role;
 
 impl Run {
     pub(super) fn publish(&mut self, delivery: DeliveryId) {
@@ -36,8 +37,8 @@ impl Run {
         let (target, mark) = (self.target.clone(), self.refusals.begin());
         self.under_way.began(Lane::Small);
         self.tasks.spawn(async move {
-            let (location, refers) = (&request.destinations[name], request.refers_to.is_some());
-            let published = put_manifests(&target, location, levels, refers, proof).await;
+            let role = if request.refers_to.is_some() { Role::Referrer } else { Role::Image };
+            let published = put_manifests(&target, &request.destinations[name], levels, role, proof).await;
             Done::Published(delivery, mark, published)
         });
     }

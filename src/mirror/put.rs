@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 use crate::image::manifest::{Extent, Manifest, StandIn, Trimmed};
 use crate::image::reference::{Digest, Location, TagOrDigest};
 use crate::store::Head;
-use crate::store::Target;
+use crate::store::{Role, Target};
 
 /// Manifests that were put, and what kept the others from it.
 #[derive(Default)]
@@ -36,14 +36,14 @@ pub(super) enum Proof {
 /// Puts manifests level by level; the last one, the root, gets the name of `location` and with it the tag. Those of one
 /// level go together.
 ///
-/// What `refers` to an image is made findable by it. What may be there from before is confirmed by a further `proof` after
+/// The `root` of what refers to an image is made findable by it. What may be there from before is confirmed by a further `proof` after
 /// its being put, and before anything names it: a registry that ran out of room may have kept damaged files, and take
 /// them for the manifests that it is sent (distribution before 3.0).
 pub(super) async fn put_manifests(
     target: &Target,
     location: &Location,
     levels: Vec<Vec<Arc<Manifest>>>,
-    refers: bool,
+    root: Role,
     proof: Proof,
 ) -> Published {
     let mut published = Published::default();
@@ -53,11 +53,12 @@ pub(super) async fn put_manifests(
             let is_root = depth == last;
             let name =
                 if is_root { location.name.clone() } else { TagOrDigest::Digest(manifest.digest.clone()) };
+            let role = if is_root { root } else { Role::Part };
             let at = Location { repository: location.repository.clone(), name };
             if proof != Proof::Answer && (!is_root || manifest.stand_in == StandIn::None) {
-                put_and_confirm(target, &at, manifest, refers && is_root, proof).await
+                put_and_confirm(target, &at, manifest, role, proof).await
             } else {
-                put(target, &at, manifest, refers && is_root).await
+                put(target, &at, manifest, role).await
             }
         });
         for (result, wanted) in join_all(puts).await.into_iter().zip(level) {
@@ -89,22 +90,22 @@ async fn put_and_confirm<'m>(
     target: &Target,
     at: &Location,
     manifest: &'m Arc<Manifest>,
-    refers: bool,
+    role: Role,
     proof: Proof,
 ) -> Result<&'m Arc<Manifest>, Error> {
     let name = TagOrDigest::Digest(manifest.digest.clone());
     let by_digest = Location { repository: at.repository.clone(), name };
     if manifest.stand_in != StandIn::None {
         // What is put may be another index, with another digest.
-        return put(target, at, manifest, refers).await;
+        return put(target, at, manifest, role).await;
     }
     let is_tagged = *at != by_digest;
-    put(target, &by_digest, manifest, refers && !is_tagged).await?;
+    put(target, &by_digest, manifest, if is_tagged { Role::Part } else { role }).await?;
     confirm(target, &by_digest, proof).await?;
     if !is_tagged {
         return Ok(manifest);
     }
-    match put(target, at, manifest, refers).await {
+    match put(target, at, manifest, role).await {
         // It may be there with this very tag already.
         Err(error) if error.kind == Kind::Immutable => match target.resolve(at).await {
             Ok(Head::Found(there)) if there == manifest.digest => Ok(manifest),
@@ -135,9 +136,9 @@ async fn put<'m>(
     target: &Target,
     at: &Location,
     manifest: &'m Arc<Manifest>,
-    refers: bool,
+    role: Role,
 ) -> Result<&'m Arc<Manifest>, Error> {
-    let error = match target.put_manifest(at, manifest, refers).await {
+    let error = match target.put_manifest(at, manifest, role).await {
         Ok(()) => return Ok(manifest),
         Err(error) => error,
     };
@@ -147,7 +148,7 @@ async fn put<'m>(
         StandIn::Nested if matches!(at.name, TagOrDigest::Tag(_)) => Err(error),
         _ if !is_for_absent_children(&error, manifest) => Err(error),
         StandIn::Index(trimmed) if matches!(at.name, TagOrDigest::Tag(_)) => {
-            target.put_manifest(at, trimmed, false).await?;
+            target.put_manifest(at, trimmed, Role::Image).await?;
             Ok(trimmed)
         }
         StandIn::Nested => {

@@ -57,7 +57,7 @@ impl Refusals {
 
     fn suspects(&self) -> bool {
         let most = match self.cause.as_ref().map(|cause| &cause.kind) {
-            Some(Kind::Unreachable | Kind::Untrusted) => REFUSALS_OF_HOST_MAX,
+            Some(Kind::Unreachable | Kind::Untrusted | Kind::Full) => REFUSALS_OF_HOST_MAX,
             _ => REFUSALS_MAX,
         };
         self.by.len() >= most
@@ -101,6 +101,7 @@ impl Refusals {
                 | Kind::Unauthorized
                 | Kind::Unsupported
                 | Kind::Untrusted
+                | Kind::Full
         );
         // What is tried for a while ends late; what went well meanwhile went well beside it.
         let is_late = matches!(error.kind, Kind::Transient | Kind::Busy) && mark.taken != self.taken;
@@ -112,6 +113,11 @@ impl Refusals {
             self.cause = Some(error.clone());
         }
         self.by.insert(repository);
+    }
+
+    /// The target can take nothing at all.
+    pub(super) fn give_up(&mut self, error: Error) {
+        self.gave_up = Some(error);
     }
 
     /// The cause for which the target is given up.

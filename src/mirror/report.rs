@@ -33,11 +33,13 @@ pub struct Finished {
     pub totals: Totals,
     /// The cause for which the target was given up.
     pub gave_up: Option<Error>,
+    /// Why what was moved is not yet what the target is to be.
+    pub unfinished: Option<Error>,
     pub interrupted: bool,
 }
 
 impl Run {
-    pub(super) fn finish(self, interrupted: bool) -> Finished {
+    pub(super) async fn finish(self, interrupted: bool) -> Finished {
         let Self { target, resolution, plan, tasks, on_their_way, mut deliveries, refusals, tally, .. } =
             self;
         // What was needed to move things makes room for what is told of them.
@@ -50,6 +52,7 @@ impl Run {
         let mut images: Vec<ImageId> = resolution.images().collect();
         images.sort_by_key(|image| resolution.rank(*image));
         let mut all = Vec::new();
+        let mut is_whole = true;
         for image in images {
             let request = resolution.request(image);
             let unresolved = || vec![None; request.destinations.len()];
@@ -61,11 +64,20 @@ impl Run {
                 if is_left {
                     tally.delivered(told.clone());
                 }
+                is_whole &= matches!(told.outcome, Outcome::Copied { .. } | Outcome::Present(_));
                 all.push(told);
             }
         }
+        let unfinished = target.finish(is_whole).await.err();
+        if let Some(error) = &unfinished {
+            for delivered in &mut all {
+                if matches!(delivered.outcome, Outcome::Copied { .. }) {
+                    delivered.outcome = Outcome::Left(format!("not there yet: {}", error.reason()));
+                }
+            }
+        }
         let gave_up = refusals.gave_up().cloned();
-        Finished { deliveries: all, totals: tally.totals(), gave_up, interrupted }
+        Finished { deliveries: all, totals: tally.totals(), gave_up, unfinished, interrupted }
     }
 }
 
@@ -73,7 +85,7 @@ impl Run {
 pub(super) fn told(target: &Target, request: &Request, name: usize, outcome: Outcome) -> Delivered {
     Delivered {
         source: request.reference.to_string(),
-        target: format!("{}/{}", target.place(), request.destinations[name]),
+        target: target.full_name(&request.destinations[name]),
         refers_to: request.refers_to.clone(),
         outcome,
     }

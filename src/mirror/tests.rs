@@ -523,3 +523,54 @@ proptest! {
         runtime.unwrap().block_on(play(case));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_wants_to_know_all_is_told_before_anything_is_put() {
+    let source = store("source");
+    let target = Arc::new(Store::new("target").shared().wanting_all_first());
+    for (name, own) in [("a", 1), ("b", 2)] {
+        image(&source, name, "1", &[(own, 10), (77, 5_000_000)]);
+    }
+    // The last one is late, and all wait for it.
+    source.script(|act| match act {
+        Act::GetManifest(at) if *at == location("b", "1") => vec![Fault::Delay(SECOND)],
+        _ => Vec::new(),
+    });
+    let requests = ["a", "b"].map(|name| request(&source, name, "1")).to_vec();
+    let finished = run(requests, &target).await;
+    assert_eq!(outcomes(&finished), (vec!["target/a:1", "target/b:1"], vec![]));
+    let done = target.done();
+    let is_put = |act: &Act| matches!(act, Act::PutBlob(..) | Act::PutManifest(..));
+    let told = done.iter().position(|act| *act == Act::Prepare(vec![location("a", "1"), location("b", "1")]));
+    assert!(told < done.iter().position(is_put) && told.is_some(), "{done:?}");
+    assert_eq!(done.last(), Some(&Act::Finish { is_whole: true }));
+    assert!(finished.unfinished.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_put_into_a_target_that_lacks_something_is_not_called_copied() {
+    let source = store("source");
+    let target = Arc::new(Store::new("target").shared().wanting_all_first());
+    image(&source, "a", "1", &[(1, 10), (77, 5_000_000)]);
+    let requests = ["a", "gone"].map(|name| request(&source, name, "1")).to_vec();
+    let finished = run(requests, &target).await;
+    assert_eq!(outcomes(&finished), (vec![], vec!["target/gone:1"]));
+    assert!(matches!(finished.deliveries[0].outcome, Outcome::Left(_)), "{finished:?}");
+    assert!(finished.unfinished.is_some());
+    assert_eq!(target.blobs_put(), 2, "what can be had is kept for the next run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_has_no_room_for_all_is_given_up_before_a_blob_moves() {
+    let source = store("source");
+    let target = Arc::new(Store::new("target").shared().wanting_all_first());
+    image(&source, "a", "1", &[(1, 10)]);
+    target.script(|act| match act {
+        Act::Prepare(_) => vec![Fault::Fail(Kind::Full)],
+        _ => Vec::new(),
+    });
+    let finished = run(vec![request(&source, "a", "1")], &target).await;
+    assert_eq!(finished.gave_up.map(|error| error.kind), Some(Kind::Full));
+    assert!(!source.done().iter().any(|act| matches!(act, Act::Open(..))));
+    assert!(matches!(finished.deliveries[0].outcome, Outcome::Left(_)));
+}

@@ -2,28 +2,32 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::Environment;
+use super::{Environment, Supply};
 use crate::cli::{Filter, SelectionArgs};
-use crate::image::reference::Target;
 use crate::selection::Choice;
 use crate::selection::catalog::{Group, Query};
 use crate::selection::cluster::{ByHand, Cluster};
 use crate::selection::kubernetes::Named;
 use crate::selection::list;
+use crate::store::name::StoreName;
 use crate::util::text::quoted;
 
-/// The choice, the target and whether it is insecure.
+/// The choice, the target and whether it is insecure. Where flags select nothing, and images are to be had `from` layouts,
+/// all of those are chosen.
 pub(super) fn chosen(
     argument: Option<&str>,
     selection: SelectionArgs,
     insecure: bool,
+    from: &Supply,
     get: Environment<'_>,
-) -> Result<(Choice, Target, bool)> {
+) -> Result<(Choice, StoreName, bool)> {
     let cluster = selection.manifest.as_deref().map(Cluster::read).transpose().context("--manifest")?;
     let named = named_target(argument, selection.registry.as_deref())?;
     let (target, insecure) = match (named, cluster.as_ref().and_then(|cluster| cluster.registry.as_ref())) {
         (Some(text), _) => (text.trim().parse()?, insecure),
-        (None, Some(registry)) => (registry.target.clone(), insecure || registry.insecure),
+        (None, Some(registry)) => {
+            (StoreName::Registry(registry.target.clone()), insecure || registry.insecure)
+        }
         (None, None) => match get("TARGET_REGISTRY") {
             Some(text) => (text.trim().parse()?, insecure),
             None => bail!(
@@ -31,7 +35,7 @@ pub(super) fn chosen(
             ),
         },
     };
-    let images = images(&selection)?;
+    let mut images = images(&selection)?;
     let catalog = selection.catalog.clone();
     let by_hand = ByHand {
         providers: words(&selection.provider, "--provider")?,
@@ -39,6 +43,16 @@ pub(super) fn chosen(
         addons: words(&selection.addon, "--addon")?,
     };
     let mut warnings = Vec::new();
+    if !is_any_asked_for(&selection, cluster.is_some() || !by_hand.is_empty()) && images.is_empty() {
+        images = from.all_images(&mut warnings)?;
+        if !images.is_empty() {
+            return Ok((
+                Choice { catalog, query: None, cluster, by_hand, images, warnings },
+                target,
+                insecure,
+            ));
+        }
+    }
     let query = query(selection, cluster.as_ref(), &by_hand, get, &mut warnings)?;
     Ok((Choice { catalog, query, cluster, by_hand, images, warnings }, target, insecure))
 }
@@ -82,10 +96,7 @@ fn query(
     let named = !selection.image.is_empty() || !selection.images_from.is_empty();
     // These say which addons to take, and so does a filter.
     let described = cluster.is_some() || !by_hand.is_empty();
-    let asked = described
-        || !selection.filter.is_empty()
-        || !selection.kubernetes_versions.is_empty()
-        || selection.kubeone_version.is_some();
+    let asked = is_any_asked_for(&selection, described);
     if named && !asked {
         return Ok(None);
     }
@@ -113,6 +124,14 @@ fn query(
         kubernetes = versions;
     }
     Ok(Some(Query { groups, kubernetes, kubeone: selection.kubeone_version, only: None }))
+}
+
+/// Whether flags ask for anything of the catalog.
+fn is_any_asked_for(selection: &SelectionArgs, described: bool) -> bool {
+    described
+        || !selection.filter.is_empty()
+        || !selection.kubernetes_versions.is_empty()
+        || selection.kubeone_version.is_some()
 }
 
 /// Those of the flag, else the manifest's, which is named on the command line too.

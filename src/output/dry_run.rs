@@ -6,7 +6,6 @@ use std::fmt;
 use semver::Version;
 use serde::Serialize;
 
-use crate::endpoints::destinations;
 use crate::image::reference::Digest;
 use crate::options::Options;
 use crate::selection::catalog::{Group, PinnedPlatform, Reason, SelectedImage, Selection, ranges};
@@ -52,8 +51,8 @@ impl DryRun<'_> {
 impl fmt::Display for DryRun<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for image in &self.selection.images {
-            for location in destinations(self.options, &image.reference) {
-                writeln!(f, "{} → {}/{location}", image.reference, self.options.target.host)?;
+            for location in self.options.target.destinations(&image.reference) {
+                writeln!(f, "{} → {}", image.reference, self.options.target.full_name(&location))?;
             }
             if self.options.output.verbose > 0 {
                 write_reasons(f, image)?;
@@ -93,10 +92,10 @@ impl Serialize for DryRun<'_> {
         serializer.collect_seq(self.selection.images.iter().flat_map(|image| {
             let (pinned_digest, platforms) = self.recorded(image).unzip();
             let platforms = platforms.unwrap_or_default();
-            let locations = destinations(self.options, &image.reference).into_iter();
+            let locations = self.options.target.destinations(&image.reference).into_iter();
             locations.map(move |location| Line {
                 source: image.reference.to_string(),
-                target: format!("{}/{location}", self.options.target.host),
+                target: self.options.target.full_name(&location),
                 reasons: explain(image),
                 pinned_digest,
                 bytes: (!platforms.is_empty()).then(|| {

@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Side};
 use crate::events::{Delivered, Outcome};
 use crate::image::manifest::{Extent, Trimmed};
-use crate::image::reference::{Digest, Target};
+use crate::image::reference::Digest;
 use crate::mirror::{Finished, Totals};
 use crate::selection::catalog::Pins;
+use crate::store::name::StoreName;
 use crate::util::text;
 
 /// The outcome of a whole run. As JSON it is what `-o json` and `--report` give.
@@ -41,6 +42,9 @@ pub struct Report {
     /// The same without what was being done.
     #[serde(skip)]
     gave_up_for: Option<String>,
+    /// Why what was moved is not yet what the target is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<String>,
 }
 
 /// One image under one name at the target.
@@ -99,7 +103,7 @@ pub enum Exit {
 }
 
 impl Report {
-    pub fn new(target: &Target, finished: Finished, took: Duration) -> Self {
+    pub fn new(target: &StoreName, finished: Finished, took: Duration) -> Self {
         let images: Vec<Line> = finished.deliveries.into_iter().map(Line::new).collect();
         let number = |status| images.iter().filter(|line| line.result == status).count();
         Self {
@@ -116,6 +120,7 @@ impl Report {
             platforms_not_found: Vec::new(),
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
+            unfinished: finished.unfinished.as_ref().map(Error::reason),
         }
     }
 
@@ -139,6 +144,7 @@ impl Report {
         let mut failures = self.images.iter().filter(|line| line.result == Status::Failed);
         match () {
             () if self.interrupted => Exit::Interrupted,
+            () if self.failed + self.left == 0 && self.unfinished.is_some() => Exit::SomeFailed,
             () if self.failed + self.left == 0 && self.platforms_not_found.is_empty() => Exit::Done,
             () if self.failed + self.left == 0 => Exit::SomeFailed,
             () if none_done && (self.gave_up.is_some() || failures.all(|line| line.refused)) => {
@@ -313,6 +319,9 @@ impl Report {
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(cause) = &self.gave_up {
             writeln!(f, "Gave up on the target: {cause}")?;
+        }
+        if let Some(why) = &self.unfinished {
+            writeln!(f, "Not finished {why}")?;
         }
         for (reason, lines) in self.failures_by_reason() {
             let all = lines.len() == self.images.len();

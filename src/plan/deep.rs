@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::ledger::{Step, Ticket};
 use super::resolver::{Found, Resolver};
-use super::{BlobId, Lack, Levels, Plan, RepositoryId, Request, State, blobs_of};
+use super::{BlobId, Lack, Levels, Plan, RepositoryId, Request, State, blobs_in};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
@@ -208,7 +208,7 @@ impl Look<'_> {
         let repository: &Repository = &self.location.repository;
         let mut seen = HashSet::new();
         let include_foreign = self.resolver.rules.include_foreign;
-        let blobs = levels.iter().flatten().flat_map(|manifest| blobs_of(manifest, include_foreign));
+        let blobs = blobs_in(levels, &self.request.platforms, include_foreign);
         let blobs: Vec<&Descriptor> =
             blobs.filter(|blob| seen.insert((blob.digest.clone(), blob.size))).collect();
         // Begun as there is room: an image may have very many.

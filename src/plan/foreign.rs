@@ -2,13 +2,10 @@
 //!
 //! A manifest is complete without them, so that its being at the target says nothing of them.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 
 use super::resolver::Resolver;
-use super::{Request, blobs_of};
-use crate::image::manifest::Manifest;
+use super::{Levels, Request, blobs_in};
 use crate::image::reference::Repository;
 
 impl Resolver {
@@ -21,7 +18,7 @@ impl Resolver {
         let here = self.here();
         let looks = request.destinations.iter().map(|location| async {
             match self.fetch_tree(&here, location, &request.platforms, false).await {
-                Ok(levels) => !self.has_foreign_layers(&location.repository, &levels).await,
+                Ok(levels) => !self.has_foreign_layers(request, &location.repository, &levels).await,
                 Err(_) => true,
             }
         });
@@ -31,13 +28,14 @@ impl Resolver {
     /// Whether the foreign layers of an image are in a repository of the target, if they are wanted at all.
     pub(super) async fn has_foreign_layers(
         &self,
+        request: &Request,
         repository: &Repository,
-        levels: &[Vec<Arc<Manifest>>],
+        levels: &Levels,
     ) -> bool {
         if !self.rules.include_foreign {
             return true;
         }
-        let layers = levels.iter().flatten().flat_map(|m| blobs_of(m, true)).filter(|b| b.is_foreign());
+        let layers = blobs_in(levels, &request.platforms, true).filter(|blob| blob.is_foreign());
         let looks = layers.map(|layer| self.has_blob(repository, layer));
         join_all(looks).await.into_iter().all(|there| there)
     }

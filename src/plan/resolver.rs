@@ -138,7 +138,10 @@ impl Resolver {
             let found = Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
             return self.inspect(request, found, trees).await;
         }
-        let fetched = self.fetch_source(request).await;
+        let fetched = match self.fetch_source(request).await {
+            Ok(levels) => self.check_blobs_at_source(request, &levels).await.map(|()| levels),
+            error => error,
+        };
         match fetched.and_then(|levels| self.hold_to_pin(request, levels)) {
             // For other platforms only: nothing is to be done for it.
             Ok(levels) if levels.is_empty() => {
@@ -162,6 +165,12 @@ impl Resolver {
                 levels: None,
             },
         }
+    }
+
+    /// Nothing of an image is begun that cannot be had whole, where that can be known.
+    async fn check_blobs_at_source(&self, request: &Request, levels: &Levels) -> Result<(), Error> {
+        let blobs = super::blobs_in(levels, &request.platforms, self.rules.include_foreign);
+        request.source.store.check_blobs(blobs.filter(|blob| blob.urls.is_empty())).await
     }
 
     /// A registry answers 500 for a tag whose manifest's file is damaged, and does so whatever it is sent (distribution):
@@ -218,7 +227,7 @@ impl Resolver {
             match () {
                 () if state.digest_there().is_none() => state,
                 () if !registered => State::Partial(Lack::Listing),
-                () if !self.has_foreign_layers(&location.repository, levels).await => {
+                () if !self.has_foreign_layers(request, &location.repository, levels).await => {
                     State::Partial(Lack::Layers)
                 }
                 () => state,
@@ -252,7 +261,7 @@ impl Resolver {
 
     async fn digest_at_target(&self, location: &Location) -> AtTarget {
         let _permit = self.permit_for_target().await;
-        match self.target.resolve(location).await {
+        match self.target.named(location).await {
             Ok(Head::Found(digest)) => AtTarget::Digest(digest),
             Ok(Head::Absent) => AtTarget::Nothing,
             Ok(Head::Mute) => match self.target.manifest(location, None).await {

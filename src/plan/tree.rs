@@ -89,7 +89,7 @@ impl Resolver {
             let mut children: Vec<&Descriptor> = Vec::new();
             for manifest in above {
                 if let Content::Index(entries) = &manifest.content {
-                    let kept = platforms.keep(entries).into_iter();
+                    let kept = platforms.children(entries).into_iter();
                     children.extend(kept.filter(|child| seen.insert(child.digest.clone())));
                 }
             }

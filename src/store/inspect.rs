@@ -256,7 +256,7 @@ async fn read_once(
     past_caches: bool,
     moved: &impl Fn(u64),
 ) -> Result<(), Trial> {
-    let mut reader = target.as_source().open(repository, blob, past_caches, None).await?;
+    let mut reader = target.as_source().open(repository, blob, past_caches, None, None).await?;
     while reader.next().await?.is_some() {
         moved(reader.position());
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) use self::blobs::{Put, Stream};
 
-use super::Holds;
+use super::{Holds, Incoming};
 use crate::error::{Error, Kind, Side};
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::reference::{Algorithm, Digest, Location, Repository, Tag, TagOrDigest};
@@ -34,6 +34,11 @@ pub(crate) enum Act {
     Mount(Repository, Repository, Digest),
     PutBlob(Repository, Digest),
     PutManifest(Location, Digest),
+    /// The names of all images that will come.
+    Prepare(Vec<Location>),
+    Finish {
+        is_whole: bool,
+    },
 }
 
 /// What goes wrong with an act.
@@ -74,6 +79,7 @@ pub(crate) struct Store {
     holds: Holds,
     /// A manifest may name what is not there.
     takes_unverified: bool,
+    wants_all_first: bool,
     /// It is asked to mount, and never does.
     mounts: bool,
     policy: Policy,
@@ -94,6 +100,7 @@ impl Store {
             name: name.to_owned(),
             holds: Holds::PerRepository,
             takes_unverified: false,
+            wants_all_first: false,
             mounts: true,
             policy,
             state: Mutex::default(),
@@ -103,6 +110,11 @@ impl Store {
     /// A blob that is in one repository is in all of them.
     pub(crate) fn shared(self) -> Self {
         Self { holds: Holds::Shared, ..self }
+    }
+
+    /// It is to be told of all images before anything is put there.
+    pub(crate) fn wanting_all_first(self) -> Self {
+        Self { wants_all_first: true, ..self }
     }
 
     pub(crate) fn taking_unverified(self) -> Self {
@@ -243,6 +255,7 @@ impl Store {
         side: Side,
         repository: &Repository,
         blob: &Descriptor,
+        position: u64,
     ) -> Result<Stream, Error> {
         let act = Act::Open(repository.clone(), blob.digest.clone());
         self.undergo(side, &act).await?;
@@ -250,7 +263,8 @@ impl Store {
         self.lock().note(act.clone(), bytes.is_some());
         let bytes = bytes.ok_or_else(|| self.error(side, Kind::NotFound, &act, "it is not there"))?;
         let (repository, digest) = (repository.clone(), blob.digest.clone());
-        Ok(Stream::new(self.clone(), side, repository, digest, bytes))
+        let bytes = bytes.slice((position as usize).min(bytes.len())..);
+        Ok(Stream::new(self.clone(), side, repository, digest, bytes, position))
     }
 
     pub(super) async fn has(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
@@ -277,6 +291,28 @@ impl Store {
         }
         state.add_manifest(location, manifest);
         Ok(())
+    }
+
+    pub(super) fn wants_all_first(&self) -> bool {
+        self.wants_all_first
+    }
+
+    pub(super) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+        let act = Act::Prepare(images.into_iter().flat_map(|image| image.names).collect());
+        self.undergo(Side::Target, &act).await?;
+        self.lock().note(act, true);
+        Ok(())
+    }
+
+    pub(super) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+        if !self.wants_all_first {
+            return Ok(());
+        }
+        let act = Act::Finish { is_whole };
+        self.undergo(Side::Target, &act).await?;
+        self.lock().note(act.clone(), is_whole);
+        let lacking = || self.error(Side::Target, Kind::Invalid, &act, "something is lacking");
+        if is_whole { Ok(()) } else { Err(lacking()) }
     }
 
     /// The first of what `manifest` names that is not in `repository`.

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::layout;
 #[cfg(test)]
 use super::memory;
 use crate::error::{Error, Kind};
@@ -13,6 +14,7 @@ use crate::store::registry::Download;
 /// Where bytes come from.
 pub(super) enum Stream {
     Registry(Box<Download>),
+    Layout(layout::Stream),
     #[cfg(test)]
     Memory(memory::Stream),
 }
@@ -21,6 +23,7 @@ impl Stream {
     async fn next(&mut self) -> Result<Option<Bytes>, Trial> {
         match self {
             Stream::Registry(download) => download.next().await,
+            Stream::Layout(stream) => stream.next().await,
             #[cfg(test)]
             Stream::Memory(stream) => stream.next().await,
         }
@@ -29,10 +32,20 @@ impl Stream {
     fn error(&self, kind: Kind, why: String) -> Error {
         match self {
             Stream::Registry(download) => download.error(kind, why),
+            Stream::Layout(stream) => stream.error(kind, why),
             #[cfg(test)]
             Stream::Memory(stream) => stream.error(kind, why),
         }
     }
+}
+
+/// The beginning of a blob that is there from an earlier try.
+#[derive(Clone)]
+pub(crate) struct Prefix {
+    /// Bytes.
+    pub length: u64,
+    /// It has read them.
+    pub hasher: Hasher,
 }
 
 /// A blob being read, and verified on the way. Its last piece is handed on only once the digest of the whole is right,
@@ -51,11 +64,14 @@ pub(crate) struct BlobReader {
 }
 
 impl BlobReader {
-    pub(super) fn new(from: Stream, blob: &Descriptor) -> Result<Self, Error> {
-        let hasher = Some(Hasher::new(blob.digest.algorithm()));
+    /// One that goes on behind `prefix`.
+    pub(super) fn new(from: Stream, blob: &Descriptor, prefix: Option<Prefix>) -> Result<Self, Error> {
         let (digest, size) = (blob.digest.clone(), blob.size);
-        let mut reader = Self { from, digest, size, position: 0, hasher, rest: Bytes::new() };
-        if size == 0 {
+        let Prefix { length, hasher } =
+            prefix.unwrap_or_else(|| Prefix { length: 0, hasher: Hasher::new(digest.algorithm()) });
+        let mut reader =
+            Self { from, digest, size, position: length, hasher: Some(hasher), rest: Bytes::new() };
+        if reader.is_done() {
             reader.verify()?;
         }
         Ok(reader)

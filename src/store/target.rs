@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
-use super::{Holds, Source};
+use super::{Holds, Incoming, Role, Source, layout};
 use crate::error::Error;
 #[cfg(test)]
 use crate::error::Side;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Location, Repository};
-use crate::store::Held;
 use crate::store::patience::Policy;
 use crate::store::registry::{Ladder, Registry};
+use crate::store::{Head, Held};
 
 /// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].
 #[derive(Debug, Clone)]
@@ -33,6 +33,10 @@ impl Target {
         Self(Source::Registry(registry))
     }
 
+    pub(crate) fn layout(layout: Arc<layout::Layout>) -> Self {
+        Self(Source::Layout(layout))
+    }
+
     #[cfg(test)]
     pub(crate) fn memory(store: &Arc<memory::Store>) -> Self {
         Self(Source::Memory(store.clone(), Side::Target))
@@ -47,6 +51,7 @@ impl Target {
     pub(crate) fn policy(&self) -> &Policy {
         match &self.0 {
             Source::Registry(registry) => registry.policy(),
+            Source::Layout(layout) => layout.policy(),
             #[cfg(test)]
             Source::Memory(store, _) => store.policy(),
         }
@@ -56,8 +61,20 @@ impl Target {
     pub(crate) fn holds(&self) -> Holds {
         match &self.0 {
             Source::Registry(_) => Holds::PerRepository,
+            Source::Layout(_) => Holds::Shared,
             #[cfg(test)]
             Source::Memory(store, _) => store.holds(),
+        }
+    }
+
+    /// Which digest has the name that an image is to have. Content that is there without being named so has it not.
+    ///
+    /// # Errors
+    /// The place cannot be asked. That nothing is named so is no error.
+    pub(crate) async fn named(&self, location: &Location) -> Result<Head, Error> {
+        match &self.0 {
+            Source::Layout(layout) => Ok(layout.named(location)),
+            other => other.resolve(location).await,
         }
     }
 
@@ -68,6 +85,7 @@ impl Target {
     pub(crate) async fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<Held, Error> {
         match &self.0 {
             Source::Registry(registry) => registry.held_blob(repository, &blob.digest).await,
+            Source::Layout(layout) => layout.has(blob).await,
             #[cfg(test)]
             Source::Memory(store, _) => {
                 Ok(store.has(repository, &blob.digest).await?.map_or(Held::Nothing, Held::Bytes))
@@ -79,12 +97,14 @@ impl Target {
     pub(super) fn put_blob<'a>(&'a self, order: &'a BlobOrder) -> Put<'a> {
         match &self.0 {
             Source::Registry(registry) => Put::Registry(Box::new(Ladder::new(registry, order))),
+            Source::Layout(layout) => Put::Layout(layout::Put::new(layout, order)),
             #[cfg(test)]
             Source::Memory(store, _) => Put::Memory(memory::Put::new(store, order)),
         }
     }
 
-    /// Puts a manifest under a tag or its digest, byte for byte. One that `refers` to another is made findable by it.
+    /// Puts a manifest under a tag or its digest, byte for byte. One that refers to another, by its `role`, is made
+    /// findable by it.
     ///
     /// # Errors
     /// The place refuses it ([`crate::error::Kind::BlobUnknown`] if it misses content), or says that it stored
@@ -93,16 +113,17 @@ impl Target {
         &self,
         location: &Location,
         manifest: &Manifest,
-        refers: bool,
+        role: Role,
     ) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => {
                 let stored = registry.put_manifest(location, manifest).await?;
-                if refers && !stored.lists_referrers {
+                if role == Role::Referrer && !stored.lists_referrers {
                     self.register_referrer(&location.repository, manifest).await?;
                 }
                 Ok(())
             }
+            Source::Layout(layout) => layout.put_manifest(location, manifest, role).await,
             #[cfg(test)]
             Source::Memory(store, _) => store.put_manifest(location, manifest).await,
         }
@@ -119,6 +140,8 @@ impl Target {
     ) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => registry.register_referrer(repository, manifest).await,
+            // Its index says what is about what.
+            Source::Layout(_) => Ok(()),
             #[cfg(test)]
             // It looks at its manifests whenever it is asked.
             Source::Memory(..) => Ok(()),
@@ -129,6 +152,7 @@ impl Target {
     pub(crate) fn takes_blobs(&self) -> bool {
         match &self.0 {
             Source::Registry(registry) => registry.takes_uploads(),
+            Source::Layout(_) => true,
             #[cfg(test)]
             Source::Memory(..) => true,
         }
@@ -138,6 +162,7 @@ impl Target {
     pub(crate) fn has_settled_mounts(&self) -> bool {
         match &self.0 {
             Source::Registry(registry) => registry.has_settled_mounts(),
+            Source::Layout(_) => true,
             #[cfg(test)]
             Source::Memory(..) => true,
         }
@@ -147,18 +172,51 @@ impl Target {
     pub(crate) fn distrust_mounts(&self) {
         match &self.0 {
             Source::Registry(registry) => registry.distrust_mounts(),
+            // It mounts nothing.
+            Source::Layout(_) => {}
             #[cfg(test)]
             // Whatever it says of mounts is true.
             Source::Memory(..) => {}
         }
     }
 
-    /// Gives back what was kept for copies that were never asked for again; to be called once nothing is under way.
-    pub(crate) async fn release(&self) {
+    /// Whether it has to know all that it is going to hold before anything is put into it.
+    pub(crate) fn wants_all_first(&self) -> bool {
         match &self.0 {
-            Source::Registry(registry) => registry.release_uploads().await,
+            Source::Registry(_) => false,
+            Source::Layout(layout) => layout.wants_all_first(),
             #[cfg(test)]
-            Source::Memory(..) => {}
+            Source::Memory(store, _) => store.wants_all_first(),
+        }
+    }
+
+    /// Makes ready for all these images, where [`Self::wants_all_first`].
+    ///
+    /// # Errors
+    /// There is no room for them, or the place is not to be had.
+    pub(crate) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+        match &self.0 {
+            Source::Registry(_) => Ok(()),
+            Source::Layout(layout) => layout.prepare(images).await,
+            #[cfg(test)]
+            Source::Memory(store, _) => store.prepare(images).await,
+        }
+    }
+
+    /// Ends what was begun, once nothing is under way; `is_whole` where all that was asked for is there. What was kept for
+    /// copies that were never asked for again is given back.
+    ///
+    /// # Errors
+    /// What was put is not to be had under the place's name: it lacks something, or could not be given its name.
+    pub(crate) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+        match &self.0 {
+            Source::Registry(registry) => {
+                registry.release_uploads().await;
+                Ok(())
+            }
+            Source::Layout(layout) => layout.finish(is_whole).await,
+            #[cfg(test)]
+            Source::Memory(store, _) => store.finish(is_whole).await,
         }
     }
 }

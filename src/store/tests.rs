@@ -45,7 +45,7 @@ async fn a_tag_is_resolved_to_the_manifest_that_was_put_under_it() {
     let (source, target) = (Source::memory(&store), Target::memory(&store));
     let at = location("a", "1");
     assert_eq!(target.resolve(&at).await.unwrap(), Head::Absent);
-    target.put_manifest(&at, &manifest, false).await.unwrap();
+    target.put_manifest(&at, &manifest, Role::Image).await.unwrap();
     assert_eq!(source.resolve(&at).await.unwrap(), Head::Found(manifest.digest.clone()));
     assert_eq!(source.manifest(&at, None).await.unwrap(), manifest);
     assert_eq!(target.manifest(&at, None).await.unwrap(), manifest);
@@ -74,14 +74,14 @@ async fn a_manifest_that_names_what_is_not_there_is_refused() {
     });
     for (manifest, lacking) in [(&manifest, &config.digest), (&parse(&index), &manifest.digest)] {
         let strict = Target::memory(&Arc::new(Store::new("target")));
-        let error = strict.put_manifest(&location("a", "1"), manifest, false).await.unwrap_err();
+        let error = strict.put_manifest(&location("a", "1"), manifest, Role::Image).await.unwrap_err();
         assert_eq!(error.kind, Kind::BlobUnknown(vec![lacking.clone()]));
         let lax = Target::memory(&Arc::new(Store::new("target").taking_unverified()));
-        lax.put_manifest(&location("a", "1"), manifest, false).await.unwrap();
+        lax.put_manifest(&location("a", "1"), manifest, Role::Image).await.unwrap();
     }
     let shared = Arc::new(Store::new("target").shared());
     shared.add_blob(&repository("b"), "{}");
-    Target::memory(&shared).put_manifest(&location("a", "1"), &manifest, false).await.unwrap();
+    Target::memory(&shared).put_manifest(&location("a", "1"), &manifest, Role::Image).await.unwrap();
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn what_refers_to_a_manifest_is_listed() {
     store.add_manifest(&location("a", "1"), &subject);
     let target = Target::memory(&store);
     let digest = Location { name: TagOrDigest::Digest(about.digest.clone()), ..location("a", "1") };
-    target.put_manifest(&digest, &about, true).await.unwrap();
+    target.put_manifest(&digest, &about, Role::Referrer).await.unwrap();
     let source = Source::memory(&store);
     for listed in [
         source.referrers(&repository("a"), &subject.digest).await.unwrap(),
@@ -119,9 +119,9 @@ async fn acts_are_noted_in_order_and_fail_as_scripted() {
     });
     let (at, manifest) = (location("a", "1"), image(&[&config], None));
     let target = Target::memory(&store);
-    let error = target.put_manifest(&at, &manifest, false).await.unwrap_err();
+    let error = target.put_manifest(&at, &manifest, Role::Image).await.unwrap_err();
     assert_eq!(error.kind, Kind::BlobUnknown(Vec::new()));
-    target.put_manifest(&at, &manifest, false).await.unwrap();
+    target.put_manifest(&at, &manifest, Role::Image).await.unwrap();
     let put = Act::PutManifest(at, manifest.digest);
     let noted: Vec<_> = store.journal().into_iter().map(|entry| (entry.act, entry.done)).collect();
     assert_eq!(noted, [(put.clone(), false), (put, true)]);

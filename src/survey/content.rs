@@ -80,7 +80,7 @@ impl Question {
         };
         let Some(config) = blobs.first().filter(is_config) else { return Ok(None) };
         let repository = self.location().repository;
-        let mut reader = self.place.store.open(&repository, config, false, None).await?;
+        let mut reader = self.place.store.open(&repository, config, false, None, None).await?;
         let length = usize::try_from(config.size).unwrap_or_default();
         let bytes = reader.next_exactly(length).await.map_err(crate::store::Trial::into_error)?;
         let Ok(Config { os, architecture, variant }) = serde_json::from_slice(&bytes) else {

@@ -11,6 +11,7 @@ mod scene;
 mod single;
 mod stage;
 
+mod archives;
 mod canary;
 mod catalog;
 mod check;
@@ -24,7 +25,9 @@ mod empty_root;
 mod failures;
 mod former_names;
 mod helpers;
+mod importers;
 mod kill;
+mod layouts;
 mod main_job;
 mod memory;
 mod output;

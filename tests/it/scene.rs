@@ -249,7 +249,9 @@ impl Scene {
     /// What `--check` says.
     pub fn check(&self) -> Check {
         let (options, selection) = (self.options(|_| {}), self.selection());
-        self.net.block_on(mirror_images::check(&options, selection, Arc::new(|_| {})))
+        self.net
+            .block_on(mirror_images::check(&options, selection, Arc::new(|_| {})))
+            .expect("a registry is no layout")
     }
 
     fn selection(&self) -> Selection {
@@ -263,7 +265,9 @@ impl Scene {
         let (options, selection) = (self.options(policy), self.selection());
         let run = mirror_images::run(&options, selection, Arc::new(|_| {}), interrupted);
         let report = self.net.block_on(async { tokio::time::timeout(self.budget, run).await });
-        report.unwrap_or_else(|_| panic!("no end within {:?}\n{}", self.budget, self.journal().dump()))
+        let report =
+            report.unwrap_or_else(|_| panic!("no end within {:?}\n{}", self.budget, self.journal().dump()));
+        report.expect("a registry is no layout")
     }
 
     /// What is true after every run, whatever went wrong in it.

@@ -143,6 +143,11 @@ impl Stage {
         self.program_for(target, self.selection)
     }
 
+    /// The same to another target, for another selection.
+    pub fn program_with(&self, target: &str, selection: &[&str]) -> Program {
+        self.program_for(target, selection)
+    }
+
     /// The same for another selection, whose images are among those of this one.
     pub fn program_of(&self, selection: &[&str]) -> Program {
         self.program_for(&self.target.host(), selection)
@@ -220,7 +225,9 @@ pub fn mirror_in_process(net: &Net, references: &[&str], source: &str, target: &
     let image = |text: &&str| SelectedImage::new(&text.parse().expect("a reference"));
     let images = references.iter().map(image).collect();
     let selection = Selection { images, ..Selection::default() };
-    net.block_on(mirror_images::run(&options, selection, Arc::new(|_| {}), std::future::pending()))
+    let report =
+        net.block_on(mirror_images::run(&options, selection, Arc::new(|_| {}), std::future::pending()));
+    report.expect("a registry is no layout")
 }
 
 /// Reads all of `wanted` back from the registry at `url` by a reader that shares no code with the program.

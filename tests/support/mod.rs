@@ -2,6 +2,7 @@
 //! child processes of real registries, and a reader that shares no code with the program.
 #![allow(dead_code, unused_imports)]
 
+pub mod containerd;
 pub mod content;
 pub mod digest;
 pub mod fault;

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod carried;
 mod judge;
 mod records;
 mod upstream;
@@ -43,7 +44,7 @@ fn main() -> Result<()> {
     introduce(&upstream, &target);
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let command = command_line(&upstream, &target);
+    let command = command_line(&upstream, &target.host());
     println!("\n$ {}\n", command.join(" \\\n    "));
     let report = runtime.block_on(mirror(&command, &upstream.selection))?;
     check_first_run(&report, &upstream, net.journal())?;
@@ -59,6 +60,7 @@ fn main() -> Result<()> {
     let report = runtime.block_on(mirror(&command, &upstream.selection))?;
     check_second_run(&report, &upstream, net.journal())?;
     println!();
+    runtime.block_on(carried::check(&upstream))?;
     runtime.block_on(records::check(&upstream))?;
     println!("\nAll is as it should be.");
     Ok(())
@@ -85,7 +87,7 @@ fn introduce(upstream: &Upstream, target: &Registry) {
 }
 
 /// What one would type.
-fn command_line(upstream: &Upstream, target: &Registry) -> Vec<String> {
+fn command_line(upstream: &Upstream, target: &str) -> Vec<String> {
     let images = upstream.selection.images.iter();
     let hosts: BTreeSet<&str> = images.map(|image| image.reference.host.as_str()).collect();
     let place = upstream.registry.host();
@@ -93,7 +95,7 @@ fn command_line(upstream: &Upstream, target: &Registry) -> Vec<String> {
     let begin = format!("mirror-images --kubernetes-versions {KUBERNETES}");
     // What is generated is not what is recorded of the real images.
     let accepts = "--accept-moved".to_owned();
-    [begin].into_iter().chain(mirrors).chain([accepts, target.host()]).collect()
+    [begin].into_iter().chain(mirrors).chain([accepts, target.to_owned()]).collect()
 }
 
 /// What the program does with that command line, but for the pins in the selection.
@@ -101,7 +103,7 @@ async fn mirror(command: &[String], selection: &Selection) -> Result<Report> {
     let words = command.iter().flat_map(|line| line.split(' '));
     let options = Options::new(Cli::try_from_arguments(words)?, &|_| None)?;
     let display = Display::new(&options.output);
-    let report = run(&options, selection.clone(), display.listener(), pending()).await;
+    let report = run(&options, selection.clone(), display.listener(), pending()).await?;
     display.finish();
     println!("{report}");
     Ok(report)

@@ -27,4 +27,14 @@ impl Reference {
         }
         locations
     }
+
+    /// The names that the image has where hosts are kept apart, as in an image layout: its host stands in front. One that
+    /// is pinned has a name by its digest too, for a pod that pins it is looked up by that, whatever the tag.
+    pub fn whole_names(&self) -> Vec<Location> {
+        let repository = self.repository.below(Some(&Repository::of_host(&self.host)));
+        let at = |name| Location { repository: repository.clone(), name };
+        let tag = self.tag.clone().map(|tag| at(TagOrDigest::Tag(tag)));
+        let digest = self.digest.clone().map(|digest| at(TagOrDigest::Digest(digest)));
+        tag.into_iter().chain(digest).collect()
+    }
 }

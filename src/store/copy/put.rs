@@ -1,5 +1,6 @@
 //! The putting of a blob, by the kind of target.
 
+use super::super::layout;
 #[cfg(test)]
 use super::super::memory;
 use super::Landed;
@@ -11,6 +12,7 @@ use crate::store::registry::Ladder;
 /// The putting of one blob into one repository, over all the tries that it takes: what the kind of target knows of it.
 pub(crate) enum Put<'a> {
     Registry(Box<Ladder<'a>>),
+    Layout(layout::Put<'a>),
     #[cfg(test)]
     Memory(memory::Put<'a>),
 }
@@ -24,6 +26,7 @@ impl Put<'_> {
     ) -> Result<Option<Landed>, Trial> {
         match self {
             Put::Registry(ladder) => ladder.attempt(origin, past_caches).await,
+            Put::Layout(put) => put.attempt(origin, past_caches).await,
             #[cfg(test)]
             Put::Memory(put) => put.attempt(origin, past_caches).await,
         }
@@ -33,6 +36,7 @@ impl Put<'_> {
     pub(super) fn is_suspect(&self) -> bool {
         match self {
             Put::Registry(ladder) => ladder.is_suspect(),
+            Put::Layout(put) => put.must_send,
             #[cfg(test)]
             Put::Memory(put) => put.must_send,
         }
@@ -42,6 +46,7 @@ impl Put<'_> {
     pub(super) async fn suspect(&mut self) {
         match self {
             Put::Registry(ladder) => ladder.suspect().await,
+            Put::Layout(put) => put.must_send = true,
             #[cfg(test)]
             Put::Memory(put) => put.must_send = true,
         }
@@ -51,6 +56,7 @@ impl Put<'_> {
     pub(super) async fn failed(&mut self, error: &Error) {
         match self {
             Put::Registry(ladder) => ladder.failed(error).await,
+            Put::Layout(_) => {}
             #[cfg(test)]
             Put::Memory(_) => {}
         }
@@ -60,6 +66,7 @@ impl Put<'_> {
     pub(super) fn otherwise(&mut self, trial: &Trial) -> bool {
         match self {
             Put::Registry(ladder) => ladder.otherwise(trial),
+            Put::Layout(_) => false,
             #[cfg(test)]
             Put::Memory(_) => false,
         }
@@ -69,6 +76,7 @@ impl Put<'_> {
     pub(super) fn meaning(&mut self, error: &Error) -> Kind {
         match self {
             Put::Registry(ladder) => ladder.meaning(error),
+            Put::Layout(_) => error.kind.clone(),
             #[cfg(test)]
             Put::Memory(_) => error.kind.clone(),
         }
@@ -78,6 +86,7 @@ impl Put<'_> {
     pub(super) fn is_spent(&self) -> bool {
         match self {
             Put::Registry(ladder) => ladder.is_spent(),
+            Put::Layout(_) => false,
             #[cfg(test)]
             Put::Memory(_) => false,
         }
@@ -87,6 +96,7 @@ impl Put<'_> {
     pub(super) async fn give_up(&mut self, error: &Error) {
         match self {
             Put::Registry(ladder) => ladder.give_up(error).await,
+            Put::Layout(_) => {}
             #[cfg(test)]
             Put::Memory(_) => {}
         }

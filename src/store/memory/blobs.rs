@@ -31,8 +31,9 @@ impl Stream {
         repository: Repository,
         digest: Digest,
         bytes: Bytes,
+        position: u64,
     ) -> Self {
-        Self { store, side, repository, digest, bytes, position: 0 }
+        Self { store, side, repository, digest, bytes, position }
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Trial> {

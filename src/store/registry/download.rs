@@ -53,8 +53,8 @@ pub(crate) struct Download {
 const REWARD: u64 = 64 << 10;
 
 impl Download {
-    /// Starts reading `blob`, from `url` if that is given, else from `repository`. `past_caches` asks proxies on the
-    /// way for a fresh copy.
+    /// Starts reading `blob` from `position` on, a number of bytes, from `url` if that is given, else from `repository`.
+    /// `past_caches` asks proxies on the way for a fresh copy.
     ///
     /// # Errors
     /// The registry does not serve the blob, or serves something of another size.
@@ -64,6 +64,7 @@ impl Download {
         url: Option<Url>,
         blob: &Descriptor,
         past_caches: bool,
+        position: u64,
     ) -> Result<Self, Error> {
         let mut reader = Self {
             digest: blob.digest.clone(),
@@ -72,21 +73,44 @@ impl Download {
             source,
             repository,
             url,
-            position: 0,
+            position,
             skip: 0,
             response: None,
-            rewarded: 0,
+            rewarded: position,
             past_caches,
-            window: (Instant::now(), 0),
+            window: (Instant::now(), position),
             decoder: None,
             storage: None,
         };
-        if blob.size > 0 {
-            let response = reader.get(false).await?;
-            reader.check_head(&response)?;
-            reader.response = Some(response);
+        if position < blob.size {
+            reader.begin().await?;
         }
         Ok(reader)
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        if self.position > 0
+            && let Some((response, skip)) = self.rest().await?
+        {
+            self.storage = self.source.storage_host(response.url());
+            (self.decoder, self.skip) = (self.decoder_for(&response), skip);
+            self.response = Some(response);
+            return Ok(());
+        }
+        let response = self.get(false).await?;
+        self.check_head(&response)?;
+        (self.response, self.skip) = (Some(response), self.position);
+        Ok(())
+    }
+
+    /// What lies behind the position, and how many bytes of it are known already; `None` from a host that gives the whole
+    /// alone.
+    async fn rest(&self) -> Result<Option<(Response, u64)>, Error> {
+        match self.get(true).await {
+            Ok(response) => Ok(self.take_up(&response).map(|skip| (response, skip))),
+            Err(error) if error.status == Some(416) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The next piece. After the last byte that the blob is to have comes `None`, or what there is too much.

@@ -1,0 +1,259 @@
+//! Images as files: the OCI image layout, as a directory or as one tar file.
+//!
+//! A blob is there for all names, and a name is whole: its host stands in front.
+
+mod archive;
+mod directory;
+mod docker;
+mod error;
+mod files;
+mod index;
+mod put;
+mod reading;
+mod saver;
+mod writing;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use self::error::LayoutError;
+pub(crate) use self::put::Put;
+pub(crate) use self::reading::Stream;
+
+use self::archive::Archive;
+use self::directory::Directory;
+use self::files::Files;
+use self::index::{Entry, Index};
+use self::saver::Saver;
+use super::name::{Form, LayoutName};
+use crate::error::{Error, Kind, Side};
+use crate::image::platforms::Platform;
+use crate::image::reference::Digest;
+use crate::store::patience::Policy;
+
+/// A place of images that is files.
+pub struct Layout {
+    side: Side,
+    name: String,
+    policy: Policy,
+    /// Where content is read from.
+    files: Vec<Arc<Files>>,
+    /// Where it is written to, if anything is.
+    written: Written,
+    state: Mutex<State>,
+    /// Held by whoever writes the names that were entered.
+    turn: tokio::sync::Mutex<Duration>,
+}
+
+/// What is written, by the form that it has.
+enum Written {
+    Nothing,
+    Directory(Arc<Directory>),
+    Archive(Arc<Saver>),
+}
+
+#[derive(Default)]
+struct State {
+    /// All names, with those that are not written yet.
+    index: Index,
+    /// What this run has entered.
+    ours: Index,
+    /// How many times something was entered, and how many of them are written.
+    entered: u64,
+    written: u64,
+    /// Blobs whose bytes have been seen to be right, with how many they are.
+    verified: HashMap<Digest, u64>,
+}
+
+impl fmt::Debug for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Layout {
+    /// The layouts called `names`, to be read as one.
+    ///
+    /// # Errors
+    /// There is none, or two of them have different images under one name.
+    pub(crate) fn open(names: &[LayoutName], policy: Policy) -> Result<Self, LayoutError> {
+        let mut index = Index::default();
+        let mut files = Vec::new();
+        for name in names {
+            let (found, names) = open_files(name)?;
+            if let Some(name) = index.contradiction(&names) {
+                return Err(LayoutError::Contradiction(name));
+            }
+            index.merge(&names);
+            files.push(found);
+        }
+        let name = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        Ok(Self::new(Side::Source, name, policy, files, index, Written::Nothing))
+    }
+
+    /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`.
+    ///
+    /// # Errors
+    /// It cannot be made, or something else is there.
+    pub(crate) fn create(name: &LayoutName, policy: Policy, platform: Platform) -> Result<Self, LayoutError> {
+        let (written, files, index) = match name.form {
+            Form::Directory => {
+                let (directory, index) = Directory::create(&name.path)?;
+                let files = vec![Files::Directory(directory.clone())];
+                (Written::Directory(Arc::new(directory)), files, index)
+            }
+            Form::Archive => {
+                let saver = Saver::new(&place_of_file(&name.path)?, platform);
+                (Written::Archive(Arc::new(saver)), Vec::new(), Index::default())
+            }
+        };
+        Ok(Self::new(Side::Target, name.to_string(), policy, files, index, written))
+    }
+
+    /// The layout called `name`, to be compared with; one that is not there is empty.
+    ///
+    /// # Errors
+    /// Something else is there.
+    pub(crate) fn look(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
+        let (files, index) = match std::fs::exists(&name.path) {
+            Ok(false) => (Vec::new(), Index::default()),
+            _ => {
+                let (files, index) = open_files(name)?;
+                (vec![files], index)
+            }
+        };
+        Ok(Self::new(Side::Target, name.to_string(), policy, files, index, Written::Nothing))
+    }
+
+    fn new(
+        side: Side,
+        name: String,
+        policy: Policy,
+        files: Vec<Files>,
+        index: Index,
+        written: Written,
+    ) -> Self {
+        Self {
+            side,
+            name,
+            policy,
+            files: files.into_iter().map(Arc::new).collect(),
+            written,
+            state: Mutex::new(State { index, ..State::default() }),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Whether it is the one that is called `name`.
+    pub(crate) fn is(&self, name: &LayoutName) -> bool {
+        self.files.iter().any(|files| files.is_at(&name.path))
+    }
+
+    /// How it is called.
+    pub(crate) fn place(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole names in it, with the digests that they stand for, and what else it holds under no whole name.
+    pub(crate) fn names(&self) -> (Vec<(String, Digest)>, Vec<String>) {
+        let state = self.lock();
+        let entries = || state.index.entries().iter();
+        let names = entries().filter_map(|entry| Some((entry.name.clone()?, entry.digest.clone()))).collect();
+        let unnamed = |entry: &Entry| match (&entry.name, &entry.subject) {
+            (None, None) => Some(entry.short_name.clone().unwrap_or_else(|| entry.digest.to_string())),
+            _ => None,
+        };
+        (names, entries().filter_map(unnamed).collect())
+    }
+}
+
+impl Layout {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn error(&self, kind: Kind, doing: String, why: String) -> Error {
+        let (side, place, redactor) = (self.side, self.name.clone(), Arc::default());
+        let (cause, remedy, status) = (why.into(), None, None);
+        Error { side, kind, place, action: doing, cause, remedy, status, redactor }
+    }
+
+    fn io_error(&self, doing: String, error: &io::Error) -> Error {
+        let kind = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => Kind::Full,
+            _ => Kind::Invalid,
+        };
+        self.error(kind, doing, error.to_string())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// The one version that there is (image-spec, "oci-layout file").
+fn check_version(document: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(rename = "imageLayoutVersion")]
+        version: String,
+    }
+    match serde_json::from_slice::<File>(document) {
+        Ok(file) if file.version == "1.0.0" => Ok(()),
+        Ok(file) => Err(crate::util::text::quoted(&file.version)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The content and the names of the layout called `name`.
+fn open_files(name: &LayoutName) -> Result<(Files, Index), LayoutError> {
+    match name.form {
+        Form::Directory => {
+            Directory::open(&name.path).map(|(directory, index)| (Files::Directory(directory), index))
+        }
+        Form::Archive => Archive::open(&name.path).map(|(archive, index)| (Files::Archive(archive), index)),
+    }
+}
+
+/// Where an archive called `path` is to be written. One that is there is replaced, also where a link leads; nothing else
+/// is.
+fn place_of_file(path: &Path) -> Result<PathBuf, LayoutError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| LayoutError::Io(path, error)
+    };
+    let path = match std::fs::symlink_metadata(path) {
+        Ok(there) if there.is_symlink() => std::fs::canonicalize(path).map_err(io(path))?,
+        _ => path.to_owned(),
+    };
+    match std::fs::metadata(&path) {
+        Ok(there) if there.is_dir() => return Err(LayoutError::IsDirectory(path)),
+        Ok(there) if !there.is_file() => return Err(LayoutError::NoArchive(path)),
+        _ => {}
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::metadata(parent).map_err(io(parent))?;
+    Ok(path)
+}
+
+/// Does what waits for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! A blob on its way into a layout.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::directory::{Directory, Part};
+use super::saver::{Saving, Slot};
+use super::{Layout, Written, blocking};
+use crate::error::{Error, Kind, Side};
+use crate::events::Event;
+use crate::image::reference::Digest;
+use crate::store::{BlobOrder, Landed, Origin, Prefix, Trial};
+
+/// Bytes that are written at a time.
+const PIECE: usize = 256 << 10;
+
+/// The putting of one blob, over all the tries that it takes.
+pub(crate) struct Put<'a> {
+    layout: &'a Layout,
+    order: &'a BlobOrder,
+    pub(crate) must_send: bool,
+}
+
+/// What blobs are written into.
+#[derive(Clone)]
+enum Place {
+    Directory(Arc<Directory>),
+    Archive(Arc<Saving>),
+}
+
+impl Place {
+    /// Whether the blob is there with all its bytes.
+    fn has(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+        match self {
+            Place::Directory(directory) => match directory.blob(digest)? {
+                Some(piece) if piece.length == size => piece.is(digest),
+                _ => Ok(false),
+            },
+            Place::Archive(saving) => saving.is_there(digest, size),
+        }
+    }
+
+    /// Begins the blob, or goes on with it; `None` if there is no place for it.
+    fn begin(&self, digest: &Digest, size: u64) -> io::Result<Option<Sink>> {
+        match self {
+            Place::Directory(directory) => {
+                Ok(Some(Sink::Part(directory.begin(digest, size)?, directory.clone())))
+            }
+            Place::Archive(saving) => Ok(saving.begin(digest, size)?.map(Sink::Slot)),
+        }
+    }
+}
+
+/// What one blob is written into.
+enum Sink {
+    Part(Part, Arc<Directory>),
+    Slot(Slot),
+}
+
+impl Sink {
+    fn prefix(&self) -> Prefix {
+        match self {
+            Sink::Part(part, _) => part.prefix.clone(),
+            Sink::Slot(slot) => slot.prefix.clone(),
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        match self {
+            Sink::Part(part, _) => part.write_at(bytes, position),
+            Sink::Slot(slot) => slot.write_at(bytes, position),
+        }
+    }
+
+    /// Keeps nothing for the next try.
+    fn forget(&self) -> io::Result<()> {
+        match self {
+            Sink::Part(part, _) => part.forget(),
+            Sink::Slot(slot) => slot.forget(),
+        }
+    }
+
+    /// All of it is there, and right.
+    fn keep(&self, digest: &Digest) -> io::Result<()> {
+        match self {
+            Sink::Part(part, directory) => directory.keep(part, digest),
+            Sink::Slot(slot) => slot.keep(),
+        }
+    }
+}
+
+impl<'a> Put<'a> {
+    pub(crate) fn new(layout: &'a Layout, order: &'a BlobOrder) -> Self {
+        Self { layout, order, must_send: order.must_send || order.suspect }
+    }
+
+    pub(crate) async fn attempt(
+        &mut self,
+        origin: &Origin,
+        past_caches: bool,
+    ) -> Result<Option<Landed>, Trial> {
+        let order = self.order;
+        let Some(place) = self.place() else {
+            return Err(self.invalid("it is only read").into());
+        };
+        if !self.must_send && self.is_there(&place).await? {
+            return Ok(Some(Landed::Found));
+        }
+        if !order.may_send {
+            return Ok(Some(Landed::Refused));
+        }
+        let (digest, size) = (order.blob.digest.clone(), order.blob.size);
+        let begun = blocking(move || place.begin(&digest, size)).await.map_err(|error| self.error(&error))?;
+        let Some(sink) = begun else {
+            let why = format!("its manifest says {size} bytes, and another one says otherwise");
+            return Err(origin.source.error(Kind::Corrupt, self.action(), why).into());
+        };
+        let prefix = sink.prefix();
+        let mut writer = Writer { sink: Arc::new(sink), position: prefix.length, piece: BytesMut::new() };
+        if let Err(trial) = self.write(&mut writer, prefix, origin, past_caches).await {
+            let error = trial.error();
+            // What is wrong may be what was there before; what is not is kept for the next try.
+            if error.side == Side::Source && error.kind == Kind::Corrupt {
+                let sink = writer.sink.clone();
+                blocking(move || sink.forget()).await.map_err(|error| self.error(&error))?;
+            }
+            return Err(trial);
+        }
+        let (sink, digest) = (writer.sink.clone(), order.blob.digest.clone());
+        blocking(move || sink.keep(&digest)).await.map_err(|error| self.error(&error))?;
+        self.layout.lock().verified.insert(order.blob.digest.clone(), order.blob.size);
+        Ok(Some(Landed::Streamed))
+    }
+
+    fn place(&self) -> Option<Place> {
+        match &self.layout.written {
+            Written::Nothing => None,
+            Written::Directory(directory) => Some(Place::Directory(directory.clone())),
+            Written::Archive(saver) => saver.saving().cloned().map(Place::Archive),
+        }
+    }
+
+    /// Whether it is there with all its bytes; each blob is read for that once in a run.
+    async fn is_there(&self, place: &Place) -> Result<bool, Error> {
+        let blob = &self.order.blob;
+        // A size that another image has given it is no news of this one's.
+        if self.layout.lock().verified.get(&blob.digest) == Some(&blob.size) {
+            return Ok(true);
+        }
+        let (place, digest, size) = (place.clone(), blob.digest.clone(), blob.size);
+        let whole = blocking(move || place.has(&digest, size)).await;
+        let whole = whole.map_err(|error| self.error(&error))?;
+        if whole {
+            self.layout.lock().verified.insert(blob.digest.clone(), blob.size);
+        }
+        Ok(whole)
+    }
+
+    async fn write(
+        &self,
+        writer: &mut Writer,
+        prefix: Prefix,
+        origin: &Origin,
+        past_caches: bool,
+    ) -> Result<(), Trial> {
+        let order = self.order;
+        let mut reader = origin.open_behind(Some(prefix), &order.blob, past_caches).await?;
+        let (transfer, size) = (order.id, order.blob.size);
+        (order.listener)(Event::Started { transfer, what: order.what.clone(), size });
+        (order.listener)(Event::Moved { transfer, position: reader.position() });
+        loop {
+            let piece = match reader.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(trial) => {
+                    // What has come is kept for the next try.
+                    writer.flush().await.map_err(|error| self.error(&error))?;
+                    return Err(trial);
+                }
+            };
+            writer.add(piece).await.map_err(|error| self.error(&error))?;
+            (order.listener)(Event::Moved { transfer, position: reader.position() });
+        }
+        Ok(writer.flush().await.map_err(|error| self.error(&error))?)
+    }
+
+    fn action(&self) -> String {
+        format!("write blob {}", self.order.blob.digest)
+    }
+
+    fn invalid(&self, why: &str) -> Error {
+        self.layout.error(Kind::Invalid, self.action(), why.to_owned())
+    }
+
+    fn error(&self, error: &io::Error) -> Error {
+        self.layout.io_error(self.action(), error)
+    }
+}
+
+/// Gathers what comes, so that the disk is not asked for each piece of it.
+struct Writer {
+    sink: Arc<Sink>,
+    /// Where the next piece goes, in bytes.
+    position: u64,
+    piece: BytesMut,
+}
+
+impl Writer {
+    async fn add(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.piece.extend_from_slice(&bytes);
+        if self.piece.len() >= PIECE { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let (sink, position, piece) = (self.sink.clone(), self.position, self.piece.split().freeze());
+        let length = piece.len() as u64;
+        blocking(move || sink.write_at(&piece, position)).await?;
+        self.position += length;
+        Ok(())
+    }
+}

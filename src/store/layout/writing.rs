@@ -1,0 +1,134 @@
+//! What is written into a layout: names, once what they stand for is there.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::archive::partial::PartialError;
+use super::directory::Directory;
+use super::index::Index;
+use super::saver::Saver;
+use super::{Layout, LayoutError, Written, blocking};
+use crate::error::{Error, Kind};
+use crate::image::manifest::Manifest;
+use crate::image::reference::Location;
+use crate::store::{Incoming, Role};
+
+/// How long names are gathered before they are written together, at least.
+const GATHERING: Duration = Duration::from_millis(20);
+/// How much longer names are gathered than writing them took the last time.
+const GATHERING_FACTOR: u32 = 4;
+
+/// The verbs of a target, as [`crate::store::Target`] describes them.
+impl Layout {
+    pub(in crate::store) async fn put_manifest(
+        &self,
+        location: &Location,
+        manifest: &Manifest,
+        role: Role,
+    ) -> Result<(), Error> {
+        let action = || format!("write manifest {location}");
+        let directory = match &self.written {
+            Written::Directory(directory) => directory.clone(),
+            Written::Archive(saver) => return self.name_in_archive(saver, location, role),
+            Written::Nothing => {
+                return Err(self.error(Kind::Invalid, action(), "it is only read".to_owned()));
+            }
+        };
+        let (digest, bytes) = (manifest.digest.clone(), manifest.bytes.clone());
+        let place = directory.clone();
+        let put = blocking(move || {
+            let there = place.blob(&digest)?.filter(|piece| piece.length == bytes.len() as u64);
+            if there.map_or(Ok(false), |piece| piece.is(&digest))? {
+                Ok(())
+            } else {
+                place.put(&digest, &bytes)
+            }
+        });
+        put.await.map_err(|error| self.io_error(action(), &error))?;
+        if role == Role::Part {
+            return Ok(());
+        }
+        let mut index = Index::default();
+        let subject =
+            if role == Role::Referrer { manifest.as_referrer().map(|(subject, _)| subject) } else { None };
+        index.enter_image(location, subject.as_ref(), manifest);
+        let mine = {
+            let mut state = self.lock();
+            state.index.merge(&index);
+            state.ours.merge(&index);
+            state.entered += 1;
+            state.entered
+        };
+        self.write_names(&directory, mine).await.map_err(|why| self.error(Kind::Invalid, action(), why))
+    }
+
+    /// The manifests of an archive are in it from the beginning: it only has to be known that an image is whole.
+    fn name_in_archive(&self, saver: &Saver, location: &Location, role: Role) -> Result<(), Error> {
+        let is_there = role == Role::Part || saver.saving().is_some_and(|saving| saving.name(location));
+        if is_there {
+            return Ok(());
+        }
+        let why = "it names content in another size than an earlier image does".to_owned();
+        Err(self.error(Kind::Corrupt, format!("write manifest {location}"), why))
+    }
+
+    /// Writes what has been entered so far, together with what others enter meanwhile.
+    async fn write_names(&self, directory: &Arc<Directory>, mine: u64) -> Result<(), String> {
+        let mut took = self.turn.lock().await;
+        if self.lock().written >= mine {
+            return Ok(());
+        }
+        tokio::time::sleep(GATHERING.max(*took * GATHERING_FACTOR)).await;
+        let (entered, ours) = {
+            let state = self.lock();
+            (state.entered, state.ours.clone())
+        };
+        let began = Instant::now();
+        let directory = directory.clone();
+        let written = blocking(move || Ok(directory.write_index(&ours))).await;
+        *took = began.elapsed();
+        match written {
+            Ok(Ok(index)) => {
+                let mut state = self.lock();
+                state.written = entered;
+                if state.entered == entered {
+                    state.index = index;
+                }
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The places of an archive's entries follow from all of them.
+    pub(in crate::store) fn wants_all_first(&self) -> bool {
+        matches!(self.written, Written::Archive(_))
+    }
+
+    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+        let Written::Archive(saver) = &self.written else { return Ok(()) };
+        let saver = saver.clone();
+        self.saved(blocking(move || Ok(saver.prepare(images))).await)
+    }
+
+    pub(in crate::store) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+        let Written::Archive(saver) = &self.written else { return Ok(()) };
+        let saver = saver.clone();
+        self.saved(blocking(move || Ok(saver.finish(is_whole))).await)
+    }
+
+    fn saved(&self, done: io::Result<Result<(), LayoutError>>) -> Result<(), Error> {
+        let action = || "write the archive".to_owned();
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
+                let kind = if is_full { Kind::Full } else { Kind::Invalid };
+                Err(self.error(kind, action(), error.to_string()))
+            }
+            Err(error) => Err(self.io_error(action(), &error)),
+        }
+    }
+}
