@@ -35,6 +35,7 @@ mod pins;
 mod platforms;
 mod privacy;
 mod proxies;
+mod real_limits;
 mod real_targets;
 mod renew;
 mod replay;

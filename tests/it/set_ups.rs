@@ -15,7 +15,7 @@ use crate::support::{Fault, Image, Kind, Net, Op, on};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The program, about to mirror all tags of `content` from a host that stands for quay.io.
-fn mirror_all(content: &Content, source: &str, target: &str, more: &[&str]) -> Ended {
+pub fn mirror_all(content: &Content, source: &str, target: &str, more: &[&str]) -> Ended {
     let mut arguments = vec![target.to_owned(), format!("--source-mirror=quay.io={source}")];
     for (repository, tag, _) in content.tags() {
         arguments.push(format!("--image=quay.io/{repository}:{tag}"));
@@ -25,7 +25,7 @@ fn mirror_all(content: &Content, source: &str, target: &str, more: &[&str]) -> E
 }
 
 /// All tags of `content`, as they have to be.
-fn wanted(content: &Content) -> std::collections::BTreeMap<(String, String), String> {
+pub fn wanted(content: &Content) -> std::collections::BTreeMap<(String, String), String> {
     content.tags().map(|(name, tag, digest)| ((name.to_owned(), tag.to_owned()), digest.clone())).collect()
 }
 
@@ -347,8 +347,14 @@ fn what_another_path_of_a_docker_registry_has_is_mounted_there() {
 fn behind_nginx(net: &Net, registry: &DockerRegistry, more: &str) -> Nginx {
     let identity = net.ca().issue(&["127.0.0.1".to_owned()]);
     let to = registry.addr();
-    let setup =
-        nginx::Setup { to, tls: &identity, client_ca: None, server: more, location: nginx::AS_THEY_ARE };
+    let setup = nginx::Setup {
+        to,
+        tls: Some(&identity),
+        client_ca: None,
+        http: "",
+        server: more,
+        location: nginx::AS_THEY_ARE,
+    };
     Nginx::start(&setup).unwrap()
 }
 

@@ -119,8 +119,9 @@ impl BehindNginx {
         let pem = single.net.ca().pem.clone();
         let nginx = Nginx::start(&nginx::Setup {
             to: registry.addr(),
-            tls: &identity,
+            tls: Some(&identity),
             client_ca: client_ca.then_some(&pem),
+            http: "",
             server: "client_max_body_size 0;",
             location: headers,
         });

@@ -7,6 +7,7 @@ pub mod content;
 pub mod digest;
 pub mod fault;
 pub mod journal;
+pub mod line;
 pub mod net;
 pub mod nginx;
 pub mod process;

@@ -1,4 +1,4 @@
-//! nginx as a child, in front of a registry: TLS, client certificates, and headers as people set them.
+//! nginx as a child, in front of a registry: TLS, client certificates, limits and headers as people set them.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,9 +11,12 @@ use super::tls::Identity;
 pub struct Setup<'a> {
     /// The registry behind it, by plain HTTP.
     pub to: SocketAddr,
-    pub tls: &'a Identity,
+    /// Without one it speaks plain HTTP.
+    pub tls: Option<&'a Identity>,
     /// Clients have to show a certificate of this authority, in PEM.
     pub client_ca: Option<&'a str>,
+    /// Directives for all servers, such as the zones of limits.
+    pub http: &'a str,
     /// Directives for the server.
     pub server: &'a str,
     /// Directives for the one location.
@@ -44,16 +47,22 @@ impl Nginx {
             }
             None => String::new(),
         };
-        std::fs::write(directory.path().join("tls.crt"), &setup.tls.certificate_pem)?;
-        std::fs::write(directory.path().join("tls.key"), &setup.tls.key_pem)?;
-        let (to, server, location) = (setup.to, setup.server, setup.location);
+        let listen = match setup.tls {
+            Some(identity) => {
+                std::fs::write(directory.path().join("tls.crt"), &identity.certificate_pem)?;
+                std::fs::write(directory.path().join("tls.key"), &identity.key_pem)?;
+                format!("{addr} ssl; ssl_certificate {place}/tls.crt; ssl_certificate_key {place}/tls.key")
+            }
+            None => addr.to_string(),
+        };
+        let (to, http, server, location) = (setup.to, setup.http, setup.server, setup.location);
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String =
             kinds.iter().map(|kind| format!("{kind}_temp_path {place}/{kind}; ")).collect();
         let config = format!(
             "daemon off; master_process off; pid {place}/pid; error_log stderr crit; events {{}}\n\
-             http {{ access_log off; {temporary}\n\
-             server {{ listen {addr} ssl; ssl_certificate {place}/tls.crt; ssl_certificate_key {place}/tls.key;\n\
+             http {{ access_log off; {temporary} {http}\n\
+             server {{ listen {listen};\n\
              {clients} {server}\n\
              location / {{ proxy_pass http://{to}; {location} }} }} }}\n"
         );
@@ -74,6 +83,10 @@ impl Nginx {
         let mut nginx = Self { child, addr, _directory: directory };
         nginx.wait_until_up()?;
         Ok(nginx)
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     pub fn host(&self) -> String {

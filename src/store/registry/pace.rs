@@ -3,7 +3,8 @@
 //! As TCP does it (RFC 5681): after a pause a host gets half of the requests that it had at a time, and one more for each
 //! round that it answers well. The pause ends with one request alone, which shows whether the host takes requests again;
 //! no blob is sent before that. As limits are mostly so many requests a second, requests are spaced as well: by what the
-//! host took since the pause before, whatever it takes at once. Nothing here waits or looks at a clock.
+//! host took since the pause before, whatever it takes at once. Whether it takes more is tried by what costs nothing:
+//! blobs are spaced by what it takes for sure. Nothing here waits or looks at a clock.
 
 mod rate;
 
@@ -148,7 +149,8 @@ impl Pace {
         if let Some(oldest) = self.is_full(now) {
             return Turn::At(oldest + OVERDUE);
         }
-        if let Some(next) = self.rate.next().filter(|next| *next > now) {
+        let next = if place.load == Load::Blob { self.rate.next_for_sure() } else { self.rate.next() };
+        if let Some(next) = next.filter(|next| *next > now) {
             return Turn::At(next);
         }
         Turn::Go(self.admit(place, now))
@@ -206,11 +208,11 @@ impl Pace {
     /// The host has taken the request, whatever it has answered.
     pub(super) fn taken(&mut self, pass: Pass, now: Instant) {
         self.ended(pass);
-        self.rate.taken(now);
         if pass.epoch < self.epoch {
             // It was asked before the host wanted to be left alone.
             return;
         }
+        self.rate.taken(now);
         (self.doubtful, self.refusals) = (false, 0);
         self.window = self.window.map(|window| window + 1.0 / window);
         self.window = self.window.filter(|window| *window < REQUESTS_PER_HOST as f64);
