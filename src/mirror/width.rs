@@ -11,10 +11,17 @@ use tokio::time::Instant;
 pub(super) const FIRST: usize = 2;
 /// Bytes a second: a blob that moves less crawls.
 const CRAWL: f64 = 1_048_576.0;
-/// Bytes that a line has to move before it is believed to be fast: what the system has taken is not there yet.
+/// Bytes that a line has to move before it is believed to be fast.
 const PROOF: u64 = 4 << 20;
-/// How long a line is measured with so many blobs.
+/// What the system has taken is not there yet: so soon after more have begun, so many bytes of each, and more count for
+/// nothing.
+const FILLING: Duration = Duration::from_secs(1);
+const TAKEN: u64 = 1 << 20;
+/// How long a line is measured with so many blobs after that: until it has moved so much that a few hundred KiB, which the
+/// system takes at a time, make no difference.
 const PERIOD: Duration = Duration::from_secs(2);
+const LONGEST_PERIOD: Duration = Duration::from_secs(6);
+const SAMPLE: u64 = 3 << 20;
 /// A line moves more only if it moves so many times as much.
 const GAIN: f64 = 1.2;
 /// A line that moves so many times as much as before is another line.
@@ -39,11 +46,14 @@ pub(super) struct Width {
     state: State,
     /// When the measurement began, and what had moved by then, in bytes.
     begun: Option<(Instant, u64)>,
+    /// So many are under way for longer than [`FILLING`].
+    is_filled: bool,
 }
 
 impl Width {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, allowed: FIRST.min(most), state: State::Search { before: None }, begun: None }
+        let (allowed, state) = (FIRST.min(most), State::Search { before: None });
+        Self { most, allowed, state, begun: None, is_filled: false }
     }
 
     /// So many may be under way.
@@ -60,18 +70,28 @@ impl Width {
     pub(super) fn measure(&mut self, now: Instant, moved: u64, under_way: usize) {
         let (since, from) = *self.begun.get_or_insert((now, moved));
         if under_way == 0 || moved < from {
-            self.begun = None;
+            (self.begun, self.is_filled) = (None, false);
             return;
         }
         let (time, bytes) = (now - since, moved - from);
         let crawl = CRAWL * under_way as f64;
-        if bytes >= PROOF && bytes as f64 >= crawl * time.as_secs_f64() {
+        let taken = if self.is_filled { 0 } else { TAKEN * under_way as u64 };
+        let there = bytes.saturating_sub(taken);
+        if there >= PROOF && there as f64 >= crawl * time.as_secs_f64() {
             (self.state, self.allowed) = (State::Fast, self.most);
         }
-        if time < PERIOD {
+        let period = match (self.is_filled, bytes) {
+            (false, _) => FILLING,
+            (true, 0 | SAMPLE..) => PERIOD,
+            (true, _) => LONGEST_PERIOD,
+        };
+        if time < period {
             return;
         }
         self.begun = Some((now, moved));
+        if !std::mem::replace(&mut self.is_filled, true) {
+            return;
+        }
         let rate = bytes as f64 / time.as_secs_f64();
         // With fewer than are allowed nothing is learned of more, and with those of before nothing of fewer.
         if under_way == self.allowed && (rate < crawl || self.state != State::Fast) {
@@ -101,6 +121,7 @@ impl Width {
         } else {
             self.state = State::Search { before: Some(rate) };
             self.allowed = (2 * self.allowed).min(self.most);
+            self.is_filled = false;
         }
     }
 }
@@ -128,6 +149,30 @@ mod tests {
         width.allowed()
     }
 
+    /// Most blobs under way on a line of so many bytes a second, where the system takes so many of each within half a
+    /// second, before they leave.
+    fn most_over(width: &mut Width, seconds: usize, rate: f64, taken: f64) -> usize {
+        let (mut now, mut left, mut begun) = (Instant::now(), 0.0, Vec::new());
+        for _ in 0..seconds * 100 {
+            begun.resize(width.allowed().max(begun.len()), now);
+            left += rate / 100.0;
+            now += Duration::from_millis(10);
+            let filled = |begun: &Instant| ((now - *begun).as_secs_f64() / 0.5).min(1.0);
+            let taken = taken * begun.iter().map(filled).sum::<f64>();
+            width.measure(now, (left + taken) as u64, begun.len());
+        }
+        begun.len()
+    }
+
+    #[test]
+    fn what_the_system_takes_of_more_blobs_is_not_moved_by_the_line() {
+        for (rate, taken) in [(0.005, 0.1), (0.1, 0.5), (0.5, 0.5), (1.5, 0.5), (1.5, 1.5)] {
+            let mut width = Width::new(26);
+            let most = most_over(&mut width, 60, rate * MIB, taken * MIB);
+            assert!(most <= 2 * FIRST, "{rate} MiB/s, {taken} MiB: {most}");
+        }
+    }
+
     #[test]
     fn a_fast_line_gets_all_at_once() {
         let mut width = Width::new(10);
@@ -144,7 +189,7 @@ mod tests {
     #[test]
     fn where_each_is_slowed_down_by_itself_all_go() {
         let mut width = Width::new(10);
-        assert_eq!(over(&mut width, 20, |under_way| 0.1 * MIB * under_way as f64), 10);
+        assert_eq!(over(&mut width, 30, |under_way| 0.1 * MIB * under_way as f64), 10);
         assert_eq!(over(&mut width, 600, |_| 0.3 * MIB), 10, "it is not narrowed again and again");
     }
 

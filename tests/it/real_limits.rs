@@ -1,8 +1,9 @@
-//! A real registry behind a limit of requests.
+//! A real registry behind a limit of requests, and at the end of a thin line.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::program::Ended;
 use crate::set_ups::{mirror_all, wanted};
 use crate::stage::assert_mirrored;
 use crate::support::content::Content;
@@ -86,4 +87,64 @@ fn a_registry_behind_a_limit_of_requests_gets_all_and_hardly_a_byte_in_vain_howe
     }
     assert!(ten.sent <= one.sent + 0.15, "{one:?} {ten:?}");
     assert!(ten.took <= one.took.mul_f64(1.5) + Duration::from_secs(5), "{one:?} {ten:?}");
+}
+
+/// Images of a large layer each.
+fn heavy(count: u64, size: u64) -> Content {
+    let mut content = Content::new();
+    for n in 0..count {
+        content.add(&format!("group/n{n}"), "1", &Image::generated(Kind::Oci, 800 + n, &[size]));
+    }
+    content
+}
+
+/// What a run over a thin line to a docker-registry ends with. The line is fast once `meanwhile` is over.
+#[track_caller]
+fn over_thin_line(
+    content: &Content,
+    speed: u64,
+    flags: &[&str],
+    meanwhile: impl FnOnce(&Line) + Send,
+) -> Ended {
+    let net = Net::new();
+    let source = net.registry("source").content(content).start();
+    let registry = DockerRegistry::start(&Setup::default()).unwrap();
+    let line = Line::thin(&net, registry.addr(), speed);
+    let run = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            meanwhile(&line);
+            line.set_speed(None);
+        });
+        mirror_all(content, &source.url(), &line.host(), &[&["--retries=0"], flags].concat())
+    });
+    if run.code == Some(0) {
+        assert_mirrored(&net, &registry.url(), &wanted(content));
+    }
+    run
+}
+
+#[test]
+fn an_upload_over_a_line_that_stands_still_is_given_up_after_the_stall_timeout_and_not_before() {
+    if !require("docker-registry") {
+        return;
+    }
+    let content = heavy(1, 3_000_000);
+    let stand_still = |line: &Line| {
+        line.wait_for(500_000);
+        line.set_speed(Some(0));
+        std::thread::sleep(Duration::from_secs(5));
+    };
+    let run = over_thin_line(&content, 1_000_000, &["--stall-timeout=2"], stand_still).expect(3);
+    assert!(run.stdout.contains("takes no more bytes"), "{}", run.stdout);
+    over_thin_line(&content, 1_000_000, &["--stall-timeout=30"], stand_still).expect(0);
+}
+
+/// With all of them at once each waits for longer than it may until it is its turn again.
+#[test]
+fn large_blobs_that_a_thin_line_would_starve_wait_for_their_turn() {
+    if !require("docker-registry") {
+        return;
+    }
+    let meanwhile = |_: &Line| std::thread::sleep(Duration::from_secs(18));
+    over_thin_line(&heavy(26, 1_500_000), 400_000, &["-p=60", "--stall-timeout=7"], meanwhile).expect(0);
 }

@@ -2,21 +2,30 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::net::{Endpoint, Net, listen};
+use super::net::Net;
 
-const CHUNK: usize = 64 << 10;
-/// A thin line takes turns after so many bytes of one connection, and holds no more of it.
-const THIN_CHUNK: usize = 4 << 10;
+/// Bytes read at a time.
+const CHUNK: usize = 16 << 10;
+/// Segments and window of a line that is no loopback, in bytes: there a sender hands ten segments of 64 KiB and more to its
+/// own system, and takes them for sent.
+const SEGMENT: u32 = 1_400;
+const WINDOW: usize = 8 << 10;
+/// One connection after the other gets its turn, as in the queue of a router, for so many bytes.
+const TURN: usize = 32 << 10;
+/// Whoever sends nothing for so long has had its turn.
+const SILENCE: Duration = Duration::from_millis(20);
 
 /// Listens while it lives.
 pub struct Line {
@@ -28,28 +37,30 @@ pub struct Line {
 /// What all connections share.
 struct Way {
     to: SocketAddr,
-    /// Bytes a second towards the server, and when the last byte that was let in has left.
-    speed: Option<(u64, Mutex<Instant>)>,
+    /// Bytes a second to the server, over all connections, if it is thin. None at all: it stands still.
+    speed: watch::Sender<Option<u64>>,
+    /// Held by the connection whose turn it is.
+    turn: Mutex<()>,
     carried: AtomicU64,
 }
 
 impl Line {
     /// A line as fast as this machine.
     pub fn fast(net: &Net, to: SocketAddr) -> Self {
-        Self::start(net, to, None, &Endpoint::default())
+        Self::start(net, to, None)
     }
 
-    /// A line that carries `speed` bytes a second to the server, over all connections, and hardly holds any.
+    /// A line of so many bytes a second to the server.
     pub fn thin(net: &Net, to: SocketAddr, speed: u64) -> Self {
-        let endpoint = Endpoint { receive_buffer: Some(4096), ..Endpoint::default() };
-        Self::start(net, to, Some((speed, Mutex::new(Instant::now()))), &endpoint)
+        Self::start(net, to, Some(speed))
     }
 
-    fn start(net: &Net, to: SocketAddr, speed: Option<(u64, Mutex<Instant>)>, endpoint: &Endpoint) -> Self {
+    fn start(net: &Net, to: SocketAddr, speed: Option<u64>) -> Self {
         let _runtime = net.shared.handle.enter();
-        let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), endpoint).expect("a free loopback port");
+        let listener = listen(speed.is_some()).expect("a free loopback port");
         let addr = listener.local_addr().expect("a bound socket");
-        let way = Arc::new(Way { to, speed, carried: AtomicU64::new(0) });
+        let (speed, turn) = (watch::Sender::new(speed), Mutex::default());
+        let way = Arc::new(Way { to, speed, turn, carried: AtomicU64::new(0) });
         let task = net.shared.handle.spawn(serve(listener, way.clone())).abort_handle();
         Self { addr, way, task }
     }
@@ -58,9 +69,23 @@ impl Line {
         self.addr.to_string()
     }
 
+    /// From now on it carries so many bytes a second.
+    pub fn set_speed(&self, speed: Option<u64>) {
+        self.way.speed.send_replace(speed);
+    }
+
     /// Bytes that went to the server so far, heads of requests among them.
     pub fn carried(&self) -> u64 {
         self.way.carried.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many bytes went to the server.
+    pub fn wait_for(&self, bytes: u64) {
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        while self.carried() < bytes {
+            assert!(std::time::Instant::now() < patience, "{} of {bytes} bytes came", self.carried());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -70,20 +95,16 @@ impl Drop for Line {
     }
 }
 
-impl Way {
-    /// Returns once so many bytes have left.
-    async fn carry(&self, bytes: usize) {
-        if let Some((speed, free)) = &self.speed {
-            let time = Duration::from_secs_f64(bytes as f64 / *speed as f64);
-            let left = {
-                let mut free = free.lock().expect("nothing panics here");
-                *free = (*free).max(Instant::now()) + time;
-                *free
-            };
-            sleep_until(left).await;
-        }
-        self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
+fn listen(is_thin: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if is_thin {
+        socket.set_tcp_mss(SEGMENT)?;
+        socket.set_recv_buffer_size(WINDOW)?;
     }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
 }
 
 async fn serve(listener: TcpListener, way: Arc<Way>) {
@@ -98,10 +119,9 @@ async fn connect(near: TcpStream, way: Arc<Way>) -> io::Result<()> {
     let far = TcpStream::connect(way.to).await?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
-    let (near_read, near_write) = near.into_split();
+    let (near_read, mut near_write) = near.into_split();
     let (mut far_read, far_write) = far.into_split();
     let back = async {
-        let mut near_write = near_write;
         tokio::io::copy(&mut far_read, &mut near_write).await?;
         near_write.shutdown().await
     };
@@ -109,13 +129,56 @@ async fn connect(near: TcpStream, way: Arc<Way>) -> io::Result<()> {
 }
 
 async fn there(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: &Way) -> io::Result<()> {
-    let mut chunk = vec![0; if way.speed.is_some() { THIN_CHUNK } else { CHUNK }];
+    let mut chunk = vec![0; CHUNK];
+    let mut speeds = way.speed.subscribe();
     loop {
-        let read = from.read(&mut chunk).await?;
+        let mut read = from.read(&mut chunk).await?;
         if read == 0 {
             return to.shutdown().await;
         }
-        way.carry(read).await;
-        to.write_all(&chunk[..read]).await?;
+        let is_thin = speeds.borrow().is_some();
+        let _turn = if is_thin { Some(way.turn.lock().await) } else { None };
+        let mut of_turn = 0;
+        loop {
+            way.leave(read, &mut speeds).await;
+            to.write_all(&chunk[..read]).await?;
+            of_turn += read;
+            if !is_thin || of_turn >= TURN {
+                break;
+            }
+            let Ok(more) = timeout(SILENCE, from.read(&mut chunk)).await else { break };
+            read = more?;
+            if read == 0 {
+                return to.shutdown().await;
+            }
+        }
+    }
+}
+
+impl Way {
+    /// Returns once so many bytes have left.
+    async fn leave(&self, bytes: usize, speeds: &mut watch::Receiver<Option<u64>>) {
+        let began = Instant::now();
+        loop {
+            let speed = *speeds.borrow_and_update();
+            let gone = match speed {
+                None => break,
+                // Until it is another.
+                Some(0) => None,
+                Some(speed) => Some(began + Duration::from_secs_f64(bytes as f64 / speed as f64)),
+            };
+            let leaving = async {
+                match gone {
+                    Some(gone) => sleep_until(gone).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = leaving => break,
+                // The sender lives in self.
+                _ = speeds.changed() => {}
+            }
+        }
+        self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

@@ -26,7 +26,7 @@ use super::journal::Journal;
 use super::registry::token::{TokenBuilder, TokenState};
 use super::registry::{RegistryBuilder, RegistryService};
 use super::tls::{Ca, Identity};
-pub(super) use serve::{Abort, listen};
+pub(super) use serve::Abort;
 
 pub struct Net {
     runtime: Option<Runtime>,

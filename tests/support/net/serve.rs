@@ -41,7 +41,7 @@ fn acceptor(host: &Host) -> TlsAcceptor {
     TlsAcceptor::from(host.net.ca.issue(&names).server_config())
 }
 
-pub fn listen(address: SocketAddr, endpoint: &Endpoint) -> io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr, endpoint: &Endpoint) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     socket.set_reuseaddr(true)?;
     if let Some(size) = endpoint.receive_buffer {
