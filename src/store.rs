@@ -7,6 +7,7 @@
 
 mod copy;
 mod inspect;
+mod layout;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod patience;

@@ -1,0 +1,11 @@
+//! An image layout as one tar file, which is never unpacked: a blob is read and written at its own place in it.
+//!
+//! All sizes are known before the first blob moves, and so is each entry's place ([`table`]).
+
+pub(crate) mod contents;
+mod header;
+pub(crate) mod names;
+pub(crate) mod table;
+
+#[cfg(test)]
+pub(crate) mod tests;

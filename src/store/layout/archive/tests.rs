@@ -1,0 +1,2 @@
+mod readers;
+pub(crate) mod sample;
