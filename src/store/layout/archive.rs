@@ -5,7 +5,9 @@
 pub(crate) mod contents;
 mod header;
 pub(crate) mod names;
+pub(crate) mod scan;
 pub(crate) mod table;
+mod walk;
 
 #[cfg(test)]
 pub(crate) mod tests;
