@@ -87,6 +87,7 @@ impl FromStr for Digest {
 }
 
 /// Hashes a stream of bytes into a [`Digest`], with the processor's instructions where it has them.
+#[derive(Clone)]
 pub struct Hasher {
     algorithm: Algorithm,
     context: ring::digest::Context,

@@ -3,9 +3,15 @@
 //! All sizes are known before the first blob moves, and so is each entry's place ([`table`]).
 
 pub(crate) mod contents;
+mod files;
 mod header;
+mod journal;
 pub(crate) mod names;
+pub(crate) mod partial;
+pub(crate) mod regain;
+mod room;
 pub(crate) mod scan;
+pub(crate) mod space;
 pub(crate) mod table;
 mod walk;
 

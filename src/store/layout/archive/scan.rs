@@ -164,7 +164,7 @@ pub(crate) fn read(
 ) -> Result<Option<Vec<u8>>, ScanError> {
     let Some(span) = found.document(document) else { return Ok(None) };
     let mut text = vec![0; span.size as usize];
-    bytes.read_exact_at(&mut text, span.offset).map_err(ScanError::Io)?;
+    bytes.fill_at(&mut text, span.offset).map_err(ScanError::Io)?;
     Ok(Some(text))
 }
 
@@ -193,7 +193,7 @@ const COMPRESSIONS: [(&[u8], &str, &str); 5] = [
 fn compression(bytes: &impl ReadAt, length: u64) -> Result<Option<ScanError>, ScanError> {
     let mut start = [0; 6];
     let start = &mut start[..length.min(6) as usize];
-    bytes.read_exact_at(start, 0).map_err(ScanError::Io)?;
+    bytes.fill_at(start, 0).map_err(ScanError::Io)?;
     let known = COMPRESSIONS.iter().find(|(magic, ..)| start.starts_with(magic));
     Ok(known.map(|(_, with, undo)| ScanError::Compressed(with, undo)))
 }

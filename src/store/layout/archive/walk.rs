@@ -21,11 +21,11 @@ const EXTENDED_MAX: u64 = 1 << 20;
 pub(crate) trait ReadAt {
     /// # Errors
     /// They cannot be read, or end before the buffer is full.
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 impl ReadAt for std::fs::File {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
     }
 }
@@ -177,7 +177,7 @@ impl<'a, R: ReadAt> Walk<'a, R> {
             return Err(self.no_end());
         }
         let mut header = Header::new_old();
-        self.bytes.read_exact_at(header.as_mut_bytes(), self.next).map_err(ScanError::Io)?;
+        self.bytes.fill_at(header.as_mut_bytes(), self.next).map_err(ScanError::Io)?;
         self.next += BLOCK;
         if header.as_bytes().iter().all(|byte| *byte == 0) {
             return self.end();
@@ -199,7 +199,7 @@ impl<'a, R: ReadAt> Walk<'a, R> {
             return Err(self.no_end());
         }
         let mut second = [0; BLOCK as usize];
-        self.bytes.read_exact_at(&mut second, self.next).map_err(ScanError::Io)?;
+        self.bytes.fill_at(&mut second, self.next).map_err(ScanError::Io)?;
         if second.iter().all(|byte| *byte == 0) {
             Ok(None)
         } else {
@@ -217,7 +217,7 @@ impl<'a, R: ReadAt> Walk<'a, R> {
             return Err(self.no_end());
         }
         let mut content = vec![0; size as usize];
-        self.bytes.read_exact_at(&mut content, offset).map_err(ScanError::Io)?;
+        self.bytes.fill_at(&mut content, offset).map_err(ScanError::Io)?;
         Ok(content)
     }
 
@@ -324,7 +324,7 @@ mod tests {
     struct Endless(Header);
 
     impl ReadAt for Endless {
-        fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+        fn fill_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
             buffer.copy_from_slice(self.0.as_bytes());
             Ok(())
         }

@@ -1,0 +1,369 @@
+//! An archive that is being written: each blob at its own place, in any order, from many sides at once.
+//!
+//! It is `FILE.partial` until it is whole, with `FILE.partial.journal` beside it, which is locked: one run writes an
+//! archive at a time. A run that goes on after a kill takes what is there once it has hashed it anew. Where the archive
+//! is to be another one, for a tag that has moved, the old file is put aside as `FILE.partial.old`, and what fits is
+//! copied out of it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::io::Errno;
+
+pub(super) use self::error::io_at;
+use super::contents::{Body, Item};
+use super::files::{Files, Stage, directory, is_at, open_to_append, remove, sync_directory};
+use super::journal::{Journal, Noted, Notes};
+use super::names::Known;
+use super::regain::{Earlier, Prefix, regain};
+use super::room;
+use super::space::Space;
+use super::table::Table;
+use crate::image::reference::Digest;
+
+mod error;
+
+pub(crate) use self::error::PartialError;
+
+/// A large blob's progress is noted whenever so many bytes more are there.
+pub(crate) const MARK: u64 = 16 << 20;
+
+/// A blob's place in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    pub(super) offset: u64,
+}
+
+/// An archive that is not whole yet. What is written of it stays when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    files: Files,
+    table: Table,
+    slots: HashMap<Digest, Slot>,
+    space: Space,
+    journal: Journal,
+    /// What an earlier run for the same table has written, by its own word.
+    noted: HashMap<Digest, Noted>,
+    earlier: Option<Earlier>,
+    /// Nothing of an earlier run is in it.
+    is_new: AtomicBool,
+    /// Entries that are there, whole.
+    done: Mutex<HashSet<u64>>,
+}
+
+impl Partial {
+    /// Begins the archive `path`, or goes on with it; in parts of at most `limit` bytes, if there is one. A file under
+    /// its own name stays as it is until this one is whole.
+    ///
+    /// # Errors
+    /// Another run is writing it, the disk has no room for it, or something else is in its place.
+    pub(crate) fn open(path: &Path, table: Table, limit: Option<u64>) -> Result<Self, PartialError> {
+        let files = Files::new(path, limit);
+        let size = table.size();
+        let count = files.count(size).ok_or_else(|| PartialError::TooManyParts {
+            file: path.to_owned(),
+            size,
+            limit: files.limit(),
+        })?;
+        for number in 0..count {
+            check_place(&files.path(number, Stage::Whole))?;
+        }
+        let journal = lock(&files)?;
+        let partial = Self::open_locked(files, table, count, journal)?;
+        match partial.check_room() {
+            Ok(()) => Ok(partial),
+            Err(error) => {
+                partial.discard_if_new();
+                Err(error)
+            }
+        }
+    }
+
+    fn open_locked(files: Files, table: Table, count: u64, journal: Journal) -> Result<Self, PartialError> {
+        let at_journal = || io_at(files.journal(Stage::Partial));
+        let (mut notes, mut bytes) = journal.read().map_err(at_journal())?;
+        let is_new = notes.head.is_none();
+        if notes.head != Some((table.digest(), files.limit())) {
+            match &notes.head {
+                Some((_, limit)) => Earlier::put_aside(&files.with_limit(*limit), &notes, &bytes)?,
+                None => check_ours(&files, count, &bytes)?,
+            }
+            journal.restart(&table, files.limit()).map_err(at_journal())?;
+            sync_directory(files.base()).map_err(io_at(directory(files.base()).to_owned()))?;
+            (notes, bytes) = (Notes::default(), Vec::new());
+        }
+        journal.go_on(&bytes).map_err(at_journal())?;
+        let paths = (0..count).map(|number| files.path(number, Stage::Partial));
+        let space = files.open(paths).map_err(|(path, error)| PartialError::Io(path, error))?;
+        Ok(Self {
+            earlier: Earlier::open(&files)?,
+            slots: slots(&table),
+            is_new: AtomicBool::new(is_new),
+            done: Mutex::default(),
+            noted: notes.blobs,
+            files,
+            table,
+            space,
+            journal,
+        })
+    }
+
+    /// Whether there is room for all of it, before anything is asked for.
+    fn check_room(&self) -> Result<(), PartialError> {
+        let room = self.room()?;
+        let reused = self.earlier.as_ref().map_or(0, Earlier::taken);
+        if room.needed > room.available.saturating_add(reused) {
+            return Err(self.no_room(room));
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Result<room::Room, PartialError> {
+        let mut all = room::Room { needed: 0, available: 0 };
+        for (number, file) in self.numbered() {
+            let one = room::of(file, self.files.size_of(number, self.table.size()));
+            let one = one.map_err(|error| self.io(number, error.into()))?;
+            all = room::Room { needed: all.needed.saturating_add(one.needed), available: one.available };
+        }
+        Ok(all)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &fs::File)> {
+        (0..).zip(self.space.files())
+    }
+
+    /// What an earlier run has left of a blob, hashed anew: its beginning, or all of it, with which it is done. `moved`
+    /// hears how many bytes have been hashed. To be asked before [`Self::prepare`] is called, from as many sides as one
+    /// likes.
+    ///
+    /// # Errors
+    /// What can be taken over cannot be written.
+    pub(crate) fn regain(&self, slot: &Slot, moved: impl Fn(u64)) -> Result<Prefix, PartialError> {
+        let noted = self.noted.get(&slot.digest);
+        let noted = noted.filter(|noted| (noted.offset, noted.size) == (slot.offset, slot.size));
+        let mut prefix = Prefix::none(&slot.digest);
+        if let Some(noted) = noted {
+            let here = regain(&self.space, &slot.digest, noted, &moved, |_, _| Ok(()));
+            prefix = here.map_err(|error| self.io(0, error))?;
+        }
+        if let (Some(earlier), 0) = (&self.earlier, prefix.length) {
+            prefix = match self.take_over(earlier, slot, moved) {
+                // There will be room once the earlier one is away.
+                Err(error) if error.kind() == ErrorKind::StorageFull => Prefix::none(&slot.digest),
+                taken => taken.map_err(|error| self.io(0, error))?,
+            };
+        }
+        if prefix.length > 0 {
+            self.is_new.store(false, Ordering::Relaxed);
+        }
+        if prefix.length == slot.size && prefix.hasher.clone().finish() == slot.digest {
+            self.lock_done().insert(slot.offset);
+        }
+        Ok(prefix)
+    }
+
+    /// Copies what an earlier archive has of a blob, and notes it here.
+    fn take_over(&self, earlier: &Earlier, slot: &Slot, moved: impl Fn(u64)) -> io::Result<Prefix> {
+        let write = |bytes: &[u8], position: u64| self.space.write_all_at(bytes, slot.offset + position);
+        let taken = earlier.regain(slot, moved, write)?;
+        if taken.length > 0 {
+            self.mark(slot, taken.length, &taken.hasher.clone().finish())?;
+            // Room that both need is given back at once where there is little: it is copied.
+            if self.room().is_ok_and(|room| !room.is_enough()) {
+                earlier.give_back(&slot.digest);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes all the room there has to be, and writes all that is known of `items`: those that the table was made of.
+    ///
+    /// # Errors
+    /// There is no room, or it cannot be written.
+    pub(crate) fn prepare(&mut self, items: &[Item]) -> Result<(), PartialError> {
+        if let Some(earlier) = self.earlier.take() {
+            earlier.remove(&self.files)?;
+        }
+        let taken = self.take_room();
+        if taken.is_err() {
+            self.discard_if_new();
+        }
+        taken?;
+        for (offset, gap) in self.table.gaps() {
+            self.space.write_all_at(&gap, offset).map_err(|error| self.io(0, error))?;
+        }
+        for (item, place) in items.iter().zip(self.table.entries()) {
+            if let Body::Known(bytes) = &item.body {
+                self.space.write_all_at(bytes, place.data).map_err(|error| self.io(0, error))?;
+                self.lock_done().insert(place.data);
+            }
+        }
+        Ok(())
+    }
+
+    /// A disk that is too small does not stay full of what nobody needs.
+    fn discard_if_new(&self) {
+        if self.is_new.load(Ordering::Relaxed) {
+            let paths = self.numbered().map(|(number, _)| self.path(number));
+            for path in paths.chain([self.files.journal(Stage::Partial)]) {
+                let _ = remove(&path);
+            }
+        }
+    }
+
+    fn take_room(&self) -> Result<(), PartialError> {
+        let room = self.room()?;
+        for (number, file) in self.numbered() {
+            let size = self.files.size_of(number, self.table.size());
+            match room::take(file, size) {
+                Ok(()) => {}
+                Err(Errno::NOSPC) => return Err(self.no_room(room)),
+                Err(Errno::FBIG) => {
+                    return Err(PartialError::FileTooLarge { file: self.path(number), size });
+                }
+                Err(error) => return Err(self.io(number, error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a blob belongs; `None` for one that is not in the table.
+    pub(crate) fn slot(&self, digest: &Digest) -> Option<&Slot> {
+        self.slots.get(digest)
+    }
+
+    /// Writes some bytes of a blob, at `position` in it.
+    ///
+    /// # Errors
+    /// They cannot be written, or go beyond the blob's end.
+    pub(crate) fn write_at(&self, slot: &Slot, bytes: &[u8], position: u64) -> io::Result<()> {
+        if position.checked_add(bytes.len() as u64).is_none_or(|end| end > slot.size) {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "there are more bytes than the blob has"));
+        }
+        self.space.write_all_at(bytes, slot.offset + position)
+    }
+
+    /// Notes that a blob is there up to `position`, where its bytes hash to `sum`. Worth it every [`MARK`] bytes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn mark(&self, slot: &Slot, position: u64, sum: &Digest) -> io::Result<()> {
+        self.journal.at(&slot.digest, slot.offset, slot.size, position, sum)
+    }
+
+    /// Notes that a blob is there, verified.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn done(&self, slot: &Slot) -> io::Result<()> {
+        self.lock_done().insert(slot.offset);
+        self.journal.done(&slot.digest, slot.offset, slot.size)
+    }
+
+    /// Whether a blob is there, verified.
+    pub(crate) fn is_done(&self, slot: &Slot) -> bool {
+        self.lock_done().contains(&slot.offset)
+    }
+
+    fn lock_done(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the archive its name, once all of it is on the disk. What had that name before is replaced.
+    ///
+    /// # Errors
+    /// Something is missing in it, or it cannot be written.
+    pub(crate) fn finish(self) -> Result<(), PartialError> {
+        let lacking = self.table.entries().len().saturating_sub(self.lock_done().len());
+        if lacking > 0 {
+            return Err(PartialError::Incomplete { file: self.files.base().to_owned(), lacking });
+        }
+        for (number, file) in self.numbered() {
+            file.sync_data().map_err(|error| self.io(number, error))?;
+        }
+        let rename = |number: u64| {
+            let (from, to) = (self.path(number), self.files.path(number, Stage::Whole));
+            fs::rename(&from, &to).map_err(io_at(to))
+        };
+        (0..self.space.files().len() as u64).rev().try_for_each(rename)?;
+        sync_directory(self.files.base()).map_err(io_at(directory(self.files.base()).to_owned()))?;
+        let journal = self.files.journal(Stage::Partial);
+        remove(&journal).map_err(io_at(journal))
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.files.path(number, Stage::Partial)
+    }
+
+    fn io(&self, number: u64, error: io::Error) -> PartialError {
+        PartialError::Io(self.path(number), error)
+    }
+
+    fn no_room(&self, room: room::Room) -> PartialError {
+        let room::Room { needed, available } = room;
+        PartialError::NoRoom { file: self.files.base().to_owned(), needed, available }
+    }
+}
+
+fn slots(table: &Table) -> HashMap<Digest, Slot> {
+    let slots = table.entries().iter().filter_map(|entry| match Known::parse(&entry.path) {
+        Some(Known::Blob(digest)) => {
+            Some((digest.clone(), Slot { digest, size: entry.size, offset: entry.data }))
+        }
+        _ => None,
+    });
+    slots.collect()
+}
+
+/// What is there under the archive's name may be replaced if it is a file.
+fn check_place(path: &Path) -> Result<(), PartialError> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() => Err(PartialError::NotAFile(path.to_owned())),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(PartialError::Io(path.to_owned(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// Without a word of an earlier run nothing may be there that could be another program's.
+fn check_ours(files: &Files, count: u64, journal: &[u8]) -> Result<(), PartialError> {
+    if !journal.is_empty() {
+        return Err(PartialError::NotOurs(files.journal(Stage::Partial)));
+    }
+    let mut paths = (0..count).map(|number| files.path(number, Stage::Partial));
+    let Some(path) = paths.find(|path| fs::symlink_metadata(path).is_ok()) else { return Ok(()) };
+    let journal = files.journal(Stage::Partial);
+    remove(&journal).map_err(io_at(journal))?;
+    Err(PartialError::NotOurs(path))
+}
+
+/// The journal, which nobody else has now.
+fn lock(files: &Files) -> Result<Journal, PartialError> {
+    let path = files.journal(Stage::Partial);
+    loop {
+        let journal = Journal(open_to_append(&path).map_err(io_at(path.clone()))?);
+        match journal.0.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let process = journal.read().ok().and_then(|(notes, _)| notes.process);
+                return Err(PartialError::Busy { file: files.base().to_owned(), process });
+            }
+            // Where there are no locks, nobody can be told apart.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(PartialError::Io(path, error)),
+        }
+        // A run that has just ended has taken it away.
+        if is_at(&journal.0, &path).map_err(io_at(path.clone()))? {
+            return Ok(journal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
