@@ -8,10 +8,12 @@ mod header;
 mod journal;
 pub(crate) mod names;
 pub(crate) mod partial;
+pub(crate) mod parts;
 pub(crate) mod regain;
 mod room;
 pub(crate) mod scan;
 pub(crate) mod space;
+mod sums;
 pub(crate) mod table;
 mod walk;
 

@@ -87,10 +87,15 @@ impl Files {
         with_suffix(&self.base, ".sha256")
     }
 
-    /// Those files that are there, from the first one on.
-    pub(super) fn there(&self, stage: Stage) -> Vec<PathBuf> {
+    /// All files that there can be, with their numbers.
+    pub(super) fn numbered(&self, stage: Stage) -> impl Iterator<Item = (u64, PathBuf)> {
         let count = if self.limit.is_some() { PARTS_MAX } else { 1 };
-        let paths = (0..count).map(|number| self.path(number, stage));
+        (0..count).map(move |number| (number, self.path(number, stage)))
+    }
+
+    /// Those that are there, from the first one on.
+    pub(super) fn there(&self, stage: Stage) -> Vec<PathBuf> {
+        let paths = self.numbered(stage).map(|(_, path)| path);
         paths.take_while(|path| fs::symlink_metadata(path).is_ok()).collect()
     }
 

@@ -26,6 +26,7 @@ use super::table::Table;
 use crate::image::reference::Digest;
 
 mod error;
+mod finish;
 
 pub(crate) use self::error::PartialError;
 
@@ -98,6 +99,8 @@ impl Partial {
             journal.restart(&table, files.limit()).map_err(at_journal())?;
             sync_directory(files.base()).map_err(io_at(directory(files.base()).to_owned()))?;
             (notes, bytes) = (Notes::default(), Vec::new());
+        } else {
+            Self::take_back(&files, count)?;
         }
         journal.go_on(&bytes).map_err(at_journal())?;
         let paths = (0..count).map(|number| files.path(number, Stage::Partial));
@@ -274,28 +277,6 @@ impl Partial {
 
     fn lock_done(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives the archive its name, once all of it is on the disk. What had that name before is replaced.
-    ///
-    /// # Errors
-    /// Something is missing in it, or it cannot be written.
-    pub(crate) fn finish(self) -> Result<(), PartialError> {
-        let lacking = self.table.entries().len().saturating_sub(self.lock_done().len());
-        if lacking > 0 {
-            return Err(PartialError::Incomplete { file: self.files.base().to_owned(), lacking });
-        }
-        for (number, file) in self.numbered() {
-            file.sync_data().map_err(|error| self.io(number, error))?;
-        }
-        let rename = |number: u64| {
-            let (from, to) = (self.path(number), self.files.path(number, Stage::Whole));
-            fs::rename(&from, &to).map_err(io_at(to))
-        };
-        (0..self.space.files().len() as u64).rev().try_for_each(rename)?;
-        sync_directory(self.files.base()).map_err(io_at(directory(self.files.base()).to_owned()))?;
-        let journal = self.files.journal(Stage::Partial);
-        remove(&journal).map_err(io_at(journal))
     }
 
     fn path(&self, number: u64) -> PathBuf {

@@ -1,2 +1,3 @@
+pub(crate) mod hand;
 mod readers;
 pub(crate) mod sample;

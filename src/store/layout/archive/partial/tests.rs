@@ -1,13 +1,13 @@
 use std::os::unix::fs::symlink;
 
-use proptest::prelude::*;
-
 use super::super::contents::table_of;
 use super::super::names::blob_path;
-use super::super::scan::{ReadAt as _, scan};
+use super::super::scan::scan;
 use super::super::tests::sample::{DOCUMENT, filled};
 use super::*;
 use crate::image::reference::Algorithm;
+
+mod kills;
 
 /// A place for an archive, and what is to be in it.
 struct Scene {
@@ -123,7 +123,7 @@ fn blobs_are_written_in_any_order_and_from_many_sides() {
         }
     });
     assert!(!scene.file().exists());
-    partial.finish().unwrap();
+    partial.finish(|_| {}).unwrap();
     assert!(fs::read(scene.file()).unwrap() == scene.expected());
     assert_eq!(scene.names(), ["images.tar"]);
 }
@@ -134,17 +134,17 @@ fn it_gets_its_name_only_once_it_is_whole_and_takes_it_from_what_was_there() {
     fs::write(scene.file(), "of last week").unwrap();
     let partial = scene.prepared();
     write_whole(&partial, &scene.blobs[0]);
-    let error = partial.finish().unwrap_err();
+    let error = partial.finish(|_| {}).unwrap_err();
     assert!(matches!(error, PartialError::Incomplete { lacking: 1, .. }), "{error:?}");
     assert_eq!(fs::read(scene.file()).unwrap(), b"of last week");
     // Without its documents neither.
     let partial = scene.open();
     scene.regained(&partial);
     write_whole(&partial, &scene.blobs[1]);
-    assert!(matches!(partial.finish(), Err(PartialError::Incomplete { lacking: 2, .. })));
+    assert!(matches!(partial.finish(|_| {}), Err(PartialError::Incomplete { lacking: 2, .. })));
     let partial = scene.prepared();
     assert_eq!(scene.regained(&partial), [5000, 1]);
-    partial.finish().unwrap();
+    partial.finish(|_| {}).unwrap();
     assert_eq!(fs::read(scene.file()).unwrap(), scene.expected());
 }
 
@@ -189,188 +189,6 @@ fn a_second_run_is_told_of_the_first() {
     assert!(matches!(Partial::open(&scene.file(), table, None), Err(PartialError::Busy { .. })));
     drop(partial);
     assert!(scene.try_open().is_ok());
-}
-
-#[test]
-fn what_a_killed_run_has_written_is_hashed_and_gone_on_with() {
-    let scene = Scene::new(&[100_000, 100_000, 100_000, 0]);
-    let partial = scene.prepared();
-    write_whole(&partial, &scene.blobs[0]);
-    write(&partial, &scene.blobs[1], 0, 40_000);
-    write(&partial, &scene.blobs[1], 40_000, 60_000);
-    // After the last mark.
-    let slot = partial.slot(&digest(&scene.blobs[1])).unwrap();
-    partial.write_at(slot, &scene.blobs[1][60_000..70_000], 60_000).unwrap();
-    drop(partial);
-    let partial = scene.open();
-    assert_eq!(scene.regained(&partial), [100_000, 60_000, 0, 0]);
-    // The hasher goes on where it is.
-    let slot = partial.slot(&digest(&scene.blobs[1])).unwrap();
-    let Prefix { length, mut hasher } = partial.regain(slot, |_| {}).unwrap();
-    hasher.update(&scene.blobs[1][length as usize..]);
-    assert_eq!(hasher.finish(), digest(&scene.blobs[1]));
-    drop(partial);
-    let partial = scene.prepared();
-    scene.regained(&partial);
-    write(&partial, &scene.blobs[1], 60_000, 100_000);
-    write_whole(&partial, &scene.blobs[2]);
-    write_whole(&partial, &scene.blobs[3]);
-    partial.finish().unwrap();
-    assert!(fs::read(scene.file()).unwrap() == scene.expected());
-}
-
-#[test]
-fn it_is_told_how_far_hashing_is() {
-    let scene = Scene::new(&[3_000_000]);
-    write_whole(&scene.prepared(), &scene.blobs[0]);
-    let partial = scene.open();
-    let heard = Mutex::new(Vec::new());
-    partial
-        .regain(partial.slot(&digest(&scene.blobs[0])).unwrap(), |bytes| heard.lock().unwrap().push(bytes))
-        .unwrap();
-    assert_eq!(heard.into_inner().unwrap(), [1 << 20, 2 << 20, 3_000_000]);
-}
-
-/// Changes one byte of a blob in the file of an unfinished archive.
-fn damage(scene: &Scene, partial: &Partial, blob: usize, position: u64) {
-    let slot = partial.slot(&digest(&scene.blobs[blob])).unwrap();
-    let mut byte = [0];
-    partial.space.fill_at(&mut byte, slot.offset + position).unwrap();
-    partial.space.write_all_at(&[byte[0] ^ 1], slot.offset + position).unwrap();
-}
-
-#[test]
-fn bytes_that_a_power_cut_has_taken_are_not_counted() {
-    let scene = Scene::new(&[100_000, 100_000, 100_000]);
-    let partial = scene.prepared();
-    write_whole(&partial, &scene.blobs[0]);
-    for (from, to) in [(0, 30_000), (30_000, 60_000), (60_000, 90_000)] {
-        write(&partial, &scene.blobs[1], from, to);
-        write(&partial, &scene.blobs[2], from, to);
-    }
-    damage(&scene, &partial, 0, 99_999);
-    damage(&scene, &partial, 1, 50_000);
-    damage(&scene, &partial, 2, 10);
-    drop(partial);
-    let partial = scene.open();
-    // As far as all before it is right.
-    assert_eq!(scene.regained(&partial), [0, 30_000, 0]);
-}
-
-#[test]
-fn a_journal_with_a_torn_line_or_nonsense_in_it_says_the_rest() {
-    let scene = Scene::new(&[10_000, 10_000, 10_000]);
-    let partial = scene.prepared();
-    write_whole(&partial, &scene.blobs[0]);
-    write_whole(&partial, &scene.blobs[1]);
-    drop(partial);
-    let journal = scene.path(".partial.journal");
-    let text = fs::read_to_string(&journal).unwrap();
-    let torn = &text[..text.len() - 5];
-    fs::write(&journal, torn).unwrap();
-    let partial = scene.prepared();
-    assert_eq!(scene.regained(&partial), [10_000, 0, 0]);
-    // What is written after it is a line of its own.
-    write_whole(&partial, &scene.blobs[2]);
-    drop(partial);
-    let partial = scene.open();
-    assert_eq!(scene.regained(&partial), [10_000, 0, 10_000]);
-    drop(partial);
-    let digest = digest(&scene.blobs[1]);
-    let nonsense = [
-        "done".to_owned(),
-        format!("done {digest} 18446744073709551615 10000"),
-        format!("at {digest} 0 10000 10001 {digest}"),
-        format!("at {digest} 0 10000 5 sha512:{}", "0".repeat(128)),
-        format!("at {digest} 0 -1 5 {digest}"),
-        "run x".to_owned(),
-        "\0\0\0".to_owned(),
-        "x".repeat(100_000),
-    ];
-    let text = fs::read_to_string(&journal).unwrap();
-    fs::write(&journal, format!("{text}{}\n", nonsense.join("\n"))).unwrap();
-    let partial = scene.open();
-    assert_eq!(scene.regained(&partial), [10_000, 0, 10_000]);
-}
-
-#[test]
-fn another_archive_under_the_same_name_takes_over_what_fits() {
-    let mut scene = Scene::new(&[100_000, 100_000, 50_000, 700]);
-    let partial = scene.prepared();
-    for bytes in &scene.blobs[..3] {
-        write_whole(&partial, &bytes[..]);
-    }
-    drop(partial);
-    let partial = scene.prepared();
-    let slot = partial.slot(&digest(&scene.blobs[3])).unwrap().clone();
-    partial.write_at(&slot, &scene.blobs[3][..300], 0).unwrap();
-    partial.mark(&slot, 300, &digest(&scene.blobs[3][..300])).unwrap();
-    damage(&scene, &partial, 2, 7);
-    drop(partial);
-    // The first one is not wanted any more, and a new one comes before all.
-    scene.blobs[0] = blob(77, 1234);
-    scene.blobs.rotate_right(1);
-    let partial = scene.open();
-    // By their order now: the begun one, the new one, the whole one, the damaged one.
-    let kept = [300, 0, 100_000, 0];
-    assert_eq!(scene.regained(&partial), kept);
-    drop(partial);
-    // A kill in the middle of that costs nothing, and what was taken over is no longer needed there.
-    let partial = scene.prepared();
-    assert_eq!(scene.names(), ["images.tar.partial", "images.tar.partial.journal"]);
-    assert_eq!(scene.regained(&partial), kept);
-    write(&partial, &scene.blobs[0], 300, 700);
-    write_whole(&partial, &scene.blobs[1]);
-    write_whole(&partial, &scene.blobs[3]);
-    partial.finish().unwrap();
-    assert!(fs::read(scene.file()).unwrap() == scene.expected());
-    assert_eq!(scene.names(), ["images.tar"]);
-}
-
-#[test]
-fn of_two_earlier_archives_the_one_that_has_more_is_taken_over() {
-    let mut scene = Scene::new(&[1000, 2000]);
-    write_whole(&scene.prepared(), &scene.blobs[0]);
-    scene.blobs.push(blob(50, 3000));
-    // Killed before anything is taken over.
-    drop(scene.open());
-    assert!(scene.path(".partial.old").exists());
-    scene.blobs.push(blob(51, 4000));
-    // The second one has nothing.
-    let mut partial = scene.open();
-    assert_eq!(scene.regained(&partial), [1000, 0, 0, 0]);
-    write_whole(&partial, &scene.blobs[3]);
-    drop(partial);
-    // The third one has more than the first.
-    scene.blobs.push(blob(52, 5000));
-    partial = scene.open();
-    assert_eq!(scene.regained(&partial), [1000, 0, 0, 4000, 0]);
-    drop(partial);
-    drop(scene.prepared());
-    assert_eq!(scene.names(), ["images.tar.partial", "images.tar.partial.journal"]);
-}
-
-#[test]
-fn a_kill_while_the_earlier_archive_is_put_aside_costs_nothing() {
-    let mut scene = Scene::new(&[1000, 2000]);
-    write_whole(&scene.prepared(), &scene.blobs[1]);
-    // Its journal is copied, and nothing renamed yet: whole, or torn.
-    for length in [usize::MAX, 10, 0] {
-        let journal = fs::read(scene.path(".partial.journal")).unwrap();
-        fs::write(scene.path(".partial.old.journal"), &journal[..length.min(journal.len())]).unwrap();
-        let partial = scene.open();
-        assert_eq!(scene.regained(&partial), [0, 2000], "{length}");
-    }
-    // Renamed, and the journal is still the old one.
-    fs::remove_file(scene.path(".partial.old.journal")).unwrap();
-    fs::copy(scene.path(".partial.journal"), scene.path(".partial.old.journal")).unwrap();
-    fs::rename(scene.path(".partial"), scene.path(".partial.old")).unwrap();
-    let partial = scene.open();
-    assert_eq!(scene.regained(&partial), [0, 2000]);
-    drop(partial);
-    scene.blobs[0] = blob(60, 10);
-    let partial = scene.open();
-    assert_eq!(scene.regained(&partial), [0, 2000]);
 }
 
 #[test]
@@ -430,50 +248,4 @@ fn what_was_written_can_be_read_before_it_is_whole() {
     let file = fs::File::open(scene.path(".partial")).unwrap();
     let length = file.metadata().unwrap().len();
     assert_eq!(scan(&file, length).unwrap().blobs().count(), 2);
-}
-
-/// What a run does before it is killed: for some blobs, how many more bytes it writes.
-fn run() -> impl Strategy<Value = Vec<(usize, usize)>> {
-    proptest::collection::vec((0..4_usize, 1..40_000_usize), 0..6)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-    #[test]
-    fn any_number_of_kills_gives_the_same_bytes(
-        runs in proptest::collection::vec((run(), any::<bool>(), 0..200_usize), 0..8),
-    ) {
-        let mut scene = Scene::new(&[30_000, 60_000, 1, 100_000]);
-        for (number, (steps, changes, torn)) in runs.into_iter().enumerate() {
-            if changes {
-                // A tag has moved meanwhile.
-                scene.blobs[2] = blob(number as u8 + 10, 20 + number);
-            }
-            let mut partial = scene.open();
-            let mut there: Vec<usize> = scene.regained(&partial).into_iter().map(|length| length as usize).collect();
-            partial.prepare(&scene.items()).unwrap();
-            for (number, more) in steps {
-                let (bytes, from) = (&scene.blobs[number], there[number]);
-                let to = bytes.len().min(from + more);
-                if from < bytes.len() {
-                    write(&partial, bytes, from, to);
-                    there[number] = to;
-                }
-            }
-            drop(partial);
-            let journal = scene.path(".partial.journal");
-            let text = fs::read(&journal).unwrap();
-            let head = text.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-            fs::write(&journal, &text[..head.max(text.len().saturating_sub(torn))]).unwrap();
-        }
-        let partial = scene.prepared();
-        for (bytes, there) in scene.blobs.iter().zip(scene.regained(&partial)) {
-            if there < bytes.len() as u64 {
-                write(&partial, bytes, there as usize, bytes.len());
-            }
-        }
-        partial.finish().unwrap();
-        prop_assert!(fs::read(scene.file()).unwrap() == scene.expected());
-        prop_assert_eq!(scene.names(), ["images.tar"]);
-    }
 }
