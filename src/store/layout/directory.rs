@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::LayoutError;
-use super::files::{Piece, open_regular};
+use super::files::{Piece, is_at, open_regular};
 use super::index::{DOCUMENT_MAX, Index};
 use crate::image::reference::{Digest, Hasher};
 use crate::store::Prefix;
@@ -274,15 +274,4 @@ fn sync_file_system(file: &File) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     file.sync_all()?;
     Ok(())
-}
-
-/// Whether `file` is what `path` names: it may have been renamed between its being opened and its being locked.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let opened = file.metadata()?;
-    match fs::symlink_metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }

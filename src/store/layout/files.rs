@@ -99,3 +99,14 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
         Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"))
     }
 }
+
+/// Whether `file` is what `path` names: it may have been renamed between its being opened and its being locked.
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let opened = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::super::files::open_regular;
+use super::super::files::{is_at, open_regular};
 use super::table::Table;
 use crate::image::reference::Digest;
 
@@ -162,16 +162,6 @@ fn open(path: &Path) -> io::Result<File> {
         .truncate(false)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)
-}
-
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let opened = file.metadata()?;
-    match fs::symlink_metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Takes all the room that the file needs, before anything is asked for.
