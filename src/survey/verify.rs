@@ -140,7 +140,7 @@ impl Question {
     }
 
     fn gone_since(&self) -> Option<String> {
-        self.gone.as_ref().map(|gone| text::printable(&gone.since))
+        self.gone.as_ref().map(|gone| gone.since.to_string())
     }
 
     /// A line about an image of which nothing else is known.
@@ -149,7 +149,7 @@ impl Question {
             source: self.reference.to_string(),
             state: Standing::There,
             digest: None,
-            pinned_digest: self.pin.as_ref().and_then(|pin| pin.wanted()).cloned(),
+            pinned_digest: self.held_to().cloned(),
             lacks: Vec::new(),
             platforms_unknown: false,
             gone_since: None,

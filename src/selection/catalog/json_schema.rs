@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
 use super::rules::DriversFrom;
-use super::{Full, Image, Kubernetes, Minor, Release, Resource, Resources};
+use super::{Day, Full, Image, Kubernetes, Minor, Release, Resource, Resources};
 use crate::image::reference::Reference;
 
 const NUMBER: &str = "(0|[1-9][0-9]*)";
@@ -44,6 +44,7 @@ macro_rules! is_text {
 }
 
 is_text!(Minor, "Minor", "A version of two numbers, such as 1.36", format!("^{NUMBER}\\.{NUMBER}$"));
+is_text!(Day, "Day", "A day, such as 2026-08-13", "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$");
 is_text!(
     Full,
     "Version",
@@ -239,6 +240,9 @@ mod tests {
             ("quay.io/calico/cni:v3.32.0", "null"),
             ("quay.io/calico/cni:v3.32.0", "3.32"),
             ("released: 2026-08-13\n", ""),
+            ("released: 2026-08-13\n", "released: 2028-13-31\n"),
+            ("base:", "gone: [{below: a.b/c, gone: yesterday, why: so}]\nbase:"),
+            ("base:", "unlisted: [{addons: [], image: quay.io/a/b:1}]\nbase:"),
             ("optional:\n", "surplus: 1\noptional:\n"),
         ] {
             let text = stream.replacen(from, to, 1);

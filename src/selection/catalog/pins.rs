@@ -74,6 +74,10 @@ pub struct Pin {
     /// Those that it has; none where nobody has looked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<PinnedPlatform>,
+    /// Bytes of all else that a run moves for it: of its indexes, and of what is for no platform, such as attestations.
+    /// None where nobody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<u64>,
 }
 
 /// One platform of an image.
@@ -175,6 +179,38 @@ impl Pins {
         self.0.get(source).map(Entry::pin)
     }
 
+    /// These records, of which those of `moving` images are compared with nothing.
+    #[must_use]
+    pub fn exempting<'r>(self: &Arc<Self>, moving: impl Iterator<Item = &'r Reference>) -> Arc<Self> {
+        let held = moving.filter_map(|image| self.get(image).filter(|pin| pin.wanted().is_some()));
+        let exempt: Vec<Pin> = held.map(|pin| Pin { moving: true, ..pin.clone() }).collect();
+        if exempt.is_empty() {
+            return self.clone();
+        }
+        let mut pins = Self::clone(self);
+        exempt.into_iter().for_each(|pin| pins.put(pin));
+        Arc::new(pins)
+    }
+
+    /// Makes `changes`, by image: another record, or none. Of the same digest the record stays that tells more.
+    pub fn apply(&mut self, changes: BTreeMap<String, Option<Pin>>) {
+        for (source, change) in changes {
+            match change {
+                None => {
+                    self.0.remove(source.as_str());
+                }
+                Some(pin) => {
+                    let tells_more =
+                        |there: &&Pin| there.digest == pin.digest && there.has_sizes() && !pin.has_sizes();
+                    match self.of(&source).filter(tells_more) {
+                        Some(there) => self.put(Pin { moving: there.moving || pin.moving, ..there.clone() }),
+                        None => self.put(pin),
+                    }
+                }
+            }
+        }
+    }
+
     /// Puts a record in the place of the one that is there.
     pub fn put(&mut self, pin: Pin) {
         self.0.insert(Cow::Owned(pin.source.to_string()), Entry::of(pin));
@@ -216,16 +252,22 @@ impl Pin {
         self.digest.as_ref().filter(|_| !self.moving)
     }
 
+    /// Whether anything is known of what the image consists of.
+    pub fn has_sizes(&self) -> bool {
+        self.more.is_some() || !self.platforms.is_empty()
+    }
+
     /// The first rule that it breaks.
     fn check(&self) -> Result<(), &'static str> {
-        let sizes = self.size.iter().chain(self.platforms.iter().map(|platform| &platform.bytes));
+        let sizes = self.size.iter().chain(&self.more);
+        let sizes = sizes.chain(self.platforms.iter().map(|platform| &platform.bytes));
         let bytes = sizes.fold(0_u64, |sum, size| sum.saturating_add(*size));
         let is_platform = |platform: &PinnedPlatform| {
             platform.platform.as_ref().is_none_or(|name| name.parse::<Platform>().is_ok())
         };
         match &self.digest {
             None if !self.moving => Err("it has no digest, and is not `moving`"),
-            None if !self.platforms.is_empty() => Err("it has platforms and no digest"),
+            None if self.has_sizes() => Err("it has platforms and no digest"),
             Some(digest) if self.source.digest.as_ref().is_some_and(|named| named != digest) => {
                 Err("its digest is not the one that the reference names")
             }
@@ -315,7 +357,7 @@ mod tests {
         let read = Pins::from_json(
             &document(
                 r#"{"source":"quay.io/b/b:1","digest":"sha256:HEX","mediaType":"x/y","size":7,
-                    "platforms":[{"platform":"linux/amd64","digest":"sha256:HEX","bytes":9},{"digest":"sha256:HEX","bytes":1}]},
+                    "platforms":[{"platform":"linux/amd64","digest":"sha256:HEX","bytes":9},{"digest":"sha256:HEX","bytes":1}],"more":5},
                    {"source":"quay.io/a/a:1","digest":"sha256:HEX","names":["of a lock"]}"#,
             ),
             "f",
@@ -326,7 +368,8 @@ mod tests {
         assert_eq!(lines.len(), 4);
         assert!(lines[1].starts_with(r#"{"source":"quay.io/a/a:1","digest":"sha256:aaa"#), "{written}");
         assert!(
-            lines[2].contains(r#""size":7,"platforms":[{"platform":"linux/amd64","digest":"#),
+            lines[2].contains(r#""size":7,"platforms":[{"platform":"linux/amd64","digest":"#)
+                && lines[2].ends_with(r#","bytes":1}],"more":5}"#),
             "{written}"
         );
         assert_eq!(Pins::from_json(&written, "f").unwrap().to_json(), written);
@@ -374,6 +417,12 @@ mod tests {
                 ),
                 "no digest",
             ),
+            (of(r#"{"source":"quay.io/a/a:1","moving":true,"more":1}"#), "no digest"),
+            (
+                of(r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX","size":1,"more":9007199254740992}"#),
+                "more than 2^53 bytes",
+            ),
+            (of(r#"{"source":"quay.io/a/a:1","digest":"sha256:HEX","more":-1}"#), "invalid value"),
         ];
         for (told, wanted) in cases {
             assert!(told.contains(wanted), "{told}");
