@@ -60,7 +60,7 @@ impl fmt::Display for DryRun<'_> {
             }
         }
         for image in self.selection.gone.iter().filter(|_| self.options.output.verbose > 0) {
-            let since = image.gone.as_ref().map_or("", |gone| &gone.since);
+            let since = image.gone.as_ref().map_or("", |gone| gone.since.as_str());
             writeln!(f, "{} is left out, gone since {since}", image.reference)?;
             write_reasons(f, image)?;
         }

@@ -18,9 +18,9 @@ pub struct Info {
     /// The day of the newest release of KubeOne in it, as YYYY-MM-DD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest: Option<String>,
-    /// Days that have passed since then.
+    /// Days that have passed since then; negative for a day that is to come.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub age_days: Option<u64>,
+    pub age_days: Option<i64>,
     /// Images, each once.
     pub references: usize,
     /// Those of them that can be had nowhere any more.
@@ -76,24 +76,24 @@ impl Info {
         let mut days = Vec::new();
         for (kubeone, supported) in catalog.releases() {
             let Some(release) = catalog.release(kubeone)? else { continue };
-            days.push(release.released.as_str());
-            days.extend(release.patches.iter().map(|patch| patch.released.as_str()));
+            days.push(release.released.clone());
+            days.extend(release.patches.iter().map(|patch| patch.released.clone()));
             releases.push(Release {
                 release: kubeone.to_string(),
                 patch: release.patch.0.to_string(),
-                released: text::printable(&release.released),
+                released: release.released.to_string(),
                 patches: release.patches.len() + 1,
                 kubernetes: supported.iter().map(ToString::to_string).collect(),
             });
         }
-        let newest = days.into_iter().filter_map(|day| Some((day_number(day)?, day))).max();
+        let newest = days.into_iter().max();
         let all = catalog.references(None)?.references;
         let number = |is: fn(&Pins, &Reference) -> bool| all.keys().filter(|image| is(pins, image)).count();
         Ok(Self {
             kubernetes: kubernetes.collect(),
             kubeone: releases,
-            newest: newest.map(|(_, day)| day.to_owned()),
-            age_days: newest.map(|(number, _)| today.saturating_sub(number)),
+            age_days: newest.as_ref().map(|day| today.cast_signed().saturating_sub_unsigned(day.number())),
+            newest: newest.map(|day| day.to_string()),
             references: all.len(),
             gone: all.values().filter(|gone| gone.is_some()).count(),
             pins: Recorded {
@@ -108,26 +108,6 @@ impl Info {
 /// The day that it is, in days since 1970; 0 by a clock that is before that.
 pub fn today() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / (24 * 3600))
-}
-
-/// Days since 1970 of a YYYY-MM-DD, by the proleptic Gregorian calendar; `None` for what is no such day.
-fn day_number(text: &str) -> Option<u64> {
-    let number = |range: std::ops::Range<usize>| {
-        let digits = text.get(range)?;
-        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
-    };
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let is_dashed = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
-    let is_leap =
-        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let february = if is_leap(year) { 29 } else { 28 };
-    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let month = usize::try_from(month).ok().filter(|month| (1..=12).contains(month))?;
-    if !is_dashed || year < 1970 || !(1..=months[month - 1]).contains(&day) {
-        return None;
-    }
-    let years: u64 = (1970..year).map(|year| if is_leap(year) { 366 } else { 365 }).sum();
-    Some(years + months[..month - 1].iter().sum::<u64>() + day - 1)
 }
 
 /// For people.
@@ -154,8 +134,11 @@ impl fmt::Display for Info {
             writeln!(f, "{name:<12}{patch:<8}{released}, {patches}, for Kubernetes {kubernetes}")?;
         }
         if let (Some(newest), Some(days)) = (&self.newest, self.age_days) {
-            let days = usize::try_from(days).unwrap_or(usize::MAX);
-            writeln!(f, "Newest      {newest}, {} ago", text::count(days, "day"))?;
+            let number = text::count(usize::try_from(days.unsigned_abs()).unwrap_or(usize::MAX), "day");
+            match days {
+                0.. => writeln!(f, "Newest      {newest}, {number} ago")?,
+                _ => writeln!(f, "Newest      {newest}, which is to come in {number}")?,
+            }
         }
         write!(f, "Images      {}", self.references)?;
         if self.gone > 0 {
@@ -176,36 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_counted_as_calendars_do() {
-        for (day, number) in
-            [("1970-01-01", 0), ("1972-03-01", 790), ("2000-02-29", 11_016), ("2026-08-13", 20_678)]
-        {
-            assert_eq!(day_number(day), Some(number), "{day}");
-        }
-        for wrong in [
-            "",
-            "2026",
-            "2026-8-13",
-            "2026-02-29",
-            "2026-13-01",
-            "2026-00-01",
-            "2026/08/13",
-            "1969-12-31",
-            "2026-08-1x",
-            "2026-08-13 ",
-            "٢٠٢٦-08-13",
-            "+026-08-13",
-        ] {
-            assert_eq!(day_number(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
     fn the_embedded_catalog_tells_its_span_and_its_age() {
         let catalog = Catalog::embedded().unwrap();
         let pins = Pins::embedded();
-        let newest = Info::new(&catalog, &pins, 0).unwrap().newest.unwrap();
-        let today = day_number(&newest).unwrap() + 12;
+        let at_first = Info::new(&catalog, &pins, 0).unwrap();
+        let newest = at_first.newest.clone().unwrap();
+        let released = at_first.age_days.unwrap().unsigned_abs();
+        let today = released + 12;
         let info = Info::new(&catalog, &pins, today).unwrap();
         assert_eq!(info.age_days, Some(12));
         assert_eq!(info.kubeone.iter().map(|release| release.patches).sum::<usize>(), 80);
@@ -218,7 +178,9 @@ mod tests {
                     .contains(&format!("; {} not compared\n", text::count(info.pins.moving, "moving tag"))),
             "{told}"
         );
-        // A clock that is wrong makes nobody fail.
-        assert_eq!(Info::new(&catalog, &pins, 5).unwrap().age_days, Some(0));
+        // A clock that is wrong, or a release that is to come, makes nobody fail.
+        let before = Info::new(&catalog, &pins, released - 3).unwrap();
+        assert_eq!(before.age_days, Some(-3));
+        assert!(before.to_string().contains(&format!("{newest}, which is to come in 3 days\n")), "{before}");
     }
 }

@@ -15,6 +15,7 @@ use thiserror::Error;
 use self::schema::Broken;
 use crate::util::{input, yaml};
 
+mod day;
 mod deployment;
 mod gone;
 mod json_schema;
@@ -26,6 +27,7 @@ mod rules;
 mod schema;
 mod select;
 
+pub use day::Day;
 pub use deployment::Deployment;
 pub use gone::Gone;
 pub use json_schema::json_schema;

@@ -140,7 +140,7 @@ impl Question {
     }
 
     fn gone_since(&self) -> Option<String> {
-        self.gone.as_ref().map(|gone| text::printable(&gone.since))
+        self.gone.as_ref().map(|gone| gone.since.to_string())
     }
 
     /// A line about an image of which nothing else is known.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Day;
 use super::select::Selection;
 use crate::image::reference::{Host, Reference};
 use crate::util::text;
@@ -12,9 +13,8 @@ use crate::util::text;
 pub struct Gone {
     /// What their names begin with: a host and one or more parts of a path.
     below: String,
-    /// The day, as YYYY-MM-DD.
     #[serde(rename = "gone")]
-    pub since: String,
+    pub since: Day,
     /// What happened, as a part of a sentence.
     pub why: String,
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
 use super::rules::DriversFrom;
-use super::{Full, Image, Kubernetes, Minor, Release, Resource, Resources};
+use super::{Day, Full, Image, Kubernetes, Minor, Release, Resource, Resources};
 use crate::image::reference::Reference;
 
 const NUMBER: &str = "(0|[1-9][0-9]*)";
@@ -44,6 +44,7 @@ macro_rules! is_text {
 }
 
 is_text!(Minor, "Minor", "A version of two numbers, such as 1.36", format!("^{NUMBER}\\.{NUMBER}$"));
+is_text!(Day, "Day", "A day, such as 2026-08-13", "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$");
 is_text!(
     Full,
     "Version",
@@ -103,7 +104,7 @@ mod tests {
     /// Why `value` does not have the form of `schema`; `None` if it does. Knows the words that this schema uses, and no
     /// others.
     fn complaint(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
-        const KNOWN: [&str; 17] = [
+        const KNOWN: [&str; 18] = [
             "$schema",
             "$defs",
             "$ref",
@@ -115,6 +116,7 @@ mod tests {
             "const",
             "pattern",
             "items",
+            "minItems",
             "properties",
             "required",
             "patternProperties",
@@ -176,6 +178,10 @@ mod tests {
                 pattern.filter(|pattern| !pattern.is_match(text)).map(|pattern| format!("{at}: {pattern}"))
             }
             Value::Array(items) => {
+                let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or_default();
+                if (items.len() as u64) < least {
+                    return Some(format!("{at}: it has fewer than {least}"));
+                }
                 let of = schema.get("items")?;
                 let numbered = items.iter().enumerate();
                 numbered.into_iter().find_map(|(n, item)| complaint(root, of, item, &format!("{at}[{n}]")))
@@ -239,6 +245,9 @@ mod tests {
             ("quay.io/calico/cni:v3.32.0", "null"),
             ("quay.io/calico/cni:v3.32.0", "3.32"),
             ("released: 2026-08-13\n", ""),
+            ("released: 2026-08-13\n", "released: 2028-13-31\n"),
+            ("base:", "gone: [{below: a.b/c, gone: yesterday, why: so}]\nbase:"),
+            ("base:", "unlisted: [{addons: [], image: quay.io/a/b:1}]\nbase:"),
             ("optional:\n", "surplus: 1\noptional:\n"),
         ] {
             let text = stream.replacen(from, to, 1);

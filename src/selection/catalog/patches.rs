@@ -6,15 +6,15 @@ use semver::Version;
 use serde::Deserialize;
 
 use super::schema::Broken;
-use super::{Full, Image, Minor, Release, Resources};
+use super::{Day, Full, Image, Minor, Release, Resources};
 
 /// One that is not the newest.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchRelease {
     pub patch: Full,
-    /// Its day, as YYYY-MM-DD.
-    pub released: String,
+    /// Its day.
+    pub released: Day,
     /// The minors of Kubernetes that it supports, where they are not those of the newest one.
     pub kubernetes: Option<Vec<Minor>>,
 }

@@ -7,7 +7,7 @@ use semver::Version;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Earlier, Gone, Group, Minor, PatchRelease, Rules};
+use super::{Day, Earlier, Gone, Group, Minor, PatchRelease, Rules};
 use crate::image::reference::Reference;
 
 /// No minor has come near it; a typing error easily goes beyond.
@@ -74,8 +74,8 @@ pub struct Release {
     pub kubeone: Minor,
     /// The patch release whose images these are.
     pub patch: Full,
-    /// The day of that patch release, as YYYY-MM-DD.
-    pub released: String,
+    /// The day of that patch release.
+    pub released: Day,
     /// The minors of Kubernetes it supports, ascending.
     pub kubernetes: Vec<Minor>,
     /// The pause image it configures in containerd; releases before 1.7 leave that alone.
@@ -145,6 +145,7 @@ pub struct EtcdImage {
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unlisted {
+    #[schemars(length(min = 1))]
     pub addons: Vec<String>,
     pub image: Reference,
     /// Whether `registryConfiguration.overwriteRegistry` changes its registry.
@@ -261,6 +262,10 @@ impl Release {
             }
         }
         self.gone.iter().try_for_each(Gone::check).map_err(|why| Broken::at([&"gone"], why))?;
+        if let Some(unlisted) = self.unlisted.iter().find(|unlisted| unlisted.addons.is_empty()) {
+            let why = format!("`unlisted` has {} of no addon", unlisted.image);
+            return Err(Broken::at([&"unlisted"], why));
+        }
         self.rules.iter().try_for_each(Rules::check).map_err(|why| Broken::at([&"rules"], why))?;
         let mut seen = BTreeSet::new();
         for (group, resources) in [("base", &self.base), ("optional", &self.optional)] {

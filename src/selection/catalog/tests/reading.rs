@@ -123,6 +123,18 @@ fn wrong_documents_are_told_why() {
         ("optional:\n", "optional:\n  AwsCCM: {addons: [], image: quay.io/a/b:1}\n".into(), "duplicate"),
         ("base:\n", "base: &a\n  <<: *a\n".into(), "line"),
         ("released: 2026-08-13\n", String::new(), "missing field `released`"),
+        ("2026-08-13", "2028-13-31".into(), r#""2028-13-31" is not a day such as 2026-08-13"#),
+        ("2026-08-13", "\"2026-08-13\\e[2J\"".into(), r#""2026-08-13\u{1b}[2J" is not a day"#),
+        (
+            "base:",
+            "gone: [{below: a.b/c, gone: 2026-02-30, why: so}]\nbase:".into(),
+            r#""2026-02-30" is not a day"#,
+        ),
+        (
+            "base:",
+            "unlisted: [{addons: [], image: quay.io/a/b:1}]\nbase:".into(),
+            "`unlisted` has quay.io/a/b:1 of no addon",
+        ),
     ];
     for (from, to, expected) in cases {
         let text = error(from, &to);
@@ -152,6 +164,10 @@ fn a_file_of_one_document_is_told_what_is_wrong_in_it() {
         (release("", ""), "not 0, at line 13, column 1"),
         ("kubeone: \"1.14\"\n".to_owned(), "missing field"),
         ("{\"kubeone\": \"1.14\",\n \"patch\": 1}".to_owned(), "at line 2, column 11"),
+        (
+            release("2026-08-13", "2026-02-29"),
+            "\"2026-02-29\" is not a day such as 2026-08-13 at line 3, column 11",
+        ),
         ("- a\n- b\n".to_owned(), "at line 1, column 1"),
         ("text".to_owned(), "at line 1, column 1"),
         (String::new(), "not 0, at line 1, column 1"),
