@@ -1,5 +1,6 @@
 //! `mirror-images catalog`, and what there is to do with one besides printing it.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result};
@@ -9,8 +10,9 @@ use mirror_images::output::file::{self, Holds, check_place};
 use mirror_images::output::info::{Info, today};
 use mirror_images::output::report::Exit;
 use mirror_images::progress::Display;
-use mirror_images::selection::catalog::{Catalog, json_schema};
+use mirror_images::selection::catalog::{Catalog, Pins, json_schema};
 use mirror_images::store::registry::credentials::end_helpers;
+use mirror_images::survey::Pinning;
 use mirror_images::{pin_catalog, verify_catalog};
 use tokio::runtime::Runtime;
 
@@ -63,16 +65,26 @@ fn pin(arguments: PinArgs) -> Result<u8> {
     end(display, runtime);
     let pinned = pinned?;
     let status = status(pinned.exit(), &by);
-    let records = pinned.pins.to_json();
     if let Some(path) = &options.file {
-        let status = after(file::write(path, &records, Holds::Pins), status);
+        let status = after(write_records(path, &pinned), status);
         return Ok(give(output, &pinned, status));
     }
     // Standard output is for the records; what came of them is told beside it.
     for record in pinned.references.iter().filter(|record| record.is_told()) {
         tracing::warn!("{record}");
     }
-    Ok(write_report(output, &pinned, after(print(&records), status)))
+    Ok(write_report(output, &pinned, after(print(&pinned.pins.to_json()), status)))
+}
+
+/// Writes what has been recorded to `path`. Another one may have written there meanwhile: what that has changed stays.
+fn write_records(path: &Path, pinned: &Pinning) -> Result<()> {
+    let _lock = file::lock(path)?;
+    let mut records = pinned.pins.clone();
+    if path.is_file() {
+        records = Pins::read(path)?;
+        records.apply(pinned.changes.clone());
+    }
+    file::write(path, &records.to_json(), Holds::Pins)
 }
 
 /// The exit status; of what was interrupted, that of the signal.

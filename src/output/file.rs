@@ -67,6 +67,21 @@ fn write_into(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
+/// Keeps other runs of this program from changing `path` until it is dropped, once none does. It is its directory that is
+/// locked: the file itself is replaced, and one beside it would stay behind. Where the file system has no such locks,
+/// nobody is kept.
+///
+/// # Errors
+/// Its directory cannot be opened.
+pub fn lock(path: &Path) -> Result<fs::File> {
+    let cannot = || cannot_write(path, Holds::Pins);
+    let directory = fs::File::open(directory_of(path)).with_context(cannot)?;
+    if let Err(error) = directory.lock() {
+        tracing::debug!("{} cannot be locked: {error}", directory_of(path).display());
+    }
+    Ok(directory)
+}
+
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -1,6 +1,6 @@
 //! Digests and platforms recorded as they are now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 
@@ -41,6 +41,9 @@ pub struct Pinning {
     /// All records, with those that nobody was asked about.
     #[serde(skip)]
     pub pins: Pins,
+    /// How they are other than before, by image; none is a record that is removed.
+    #[serde(skip)]
+    pub changes: BTreeMap<String, Option<Pin>>,
 }
 
 /// One image.
@@ -206,12 +209,14 @@ impl Pinning {
             platforms_unknown: 0,
             interrupted: false,
             pins,
+            changes: BTreeMap::new(),
         }
     }
 
     /// Removes the records of all images but those that are `named`.
     fn prune(&mut self, named: &BTreeSet<String>) {
         for source in self.pins.keep(named) {
+            self.changes.insert(source.clone(), None);
             self.take(Record::new(source, Recorded::Pruned), None);
         }
     }
@@ -228,7 +233,10 @@ impl Pinning {
         } += 1;
         self.platforms_unknown += usize::from(record.platforms_unknown);
         self.references.push(record);
-        pin.into_iter().for_each(|pin| self.pins.put(pin));
+        if let Some(pin) = pin {
+            self.changes.insert(pin.source.to_string(), Some(pin.clone()));
+            self.pins.put(pin);
+        }
     }
 
     pub fn exit(&self) -> Exit {

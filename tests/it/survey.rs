@@ -2,6 +2,7 @@
 
 mod answers;
 mod pinning;
+mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -175,6 +175,26 @@ impl Pins {
         self.0.get(source).map(Entry::pin)
     }
 
+    /// Makes `changes`, by image: another record, or none. Of the same digest the record stays that tells more.
+    pub fn apply(&mut self, changes: BTreeMap<String, Option<Pin>>) {
+        for (source, change) in changes {
+            match change {
+                None => {
+                    self.0.remove(source.as_str());
+                }
+                Some(pin) => {
+                    let tells_more = |there: &&Pin| {
+                        there.digest == pin.digest && !there.platforms.is_empty() && pin.platforms.is_empty()
+                    };
+                    match self.of(&source).filter(tells_more) {
+                        Some(there) => self.put(Pin { moving: there.moving || pin.moving, ..there.clone() }),
+                        None => self.put(pin),
+                    }
+                }
+            }
+        }
+    }
+
     /// Puts a record in the place of the one that is there.
     pub fn put(&mut self, pin: Pin) {
         self.0.insert(Cow::Owned(pin.source.to_string()), Entry::of(pin));
