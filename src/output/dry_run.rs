@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::image::reference::Digest;
 use crate::options::Options;
+use crate::plan::Rules;
 use crate::selection::catalog::{Group, PinnedPlatform, Reason, SelectedImage, Selection, ranges};
 use crate::util::text::{self, list};
 
@@ -17,32 +18,75 @@ pub struct DryRun<'a> {
     pub selection: &'a Selection,
 }
 
+/// What is recorded of an image.
+struct Recorded<'p> {
+    digest: &'p Digest,
+    /// Those that are wanted, each once.
+    platforms: Vec<&'p PinnedPlatform>,
+    /// Bytes of all else, where that is recorded.
+    more: Option<u64>,
+}
+
+impl Recorded<'_> {
+    /// Of the wanted platforms and all else.
+    fn bytes(&self) -> u64 {
+        self.platforms.iter().fold(self.more.unwrap_or(0), |sum, platform| sum.saturating_add(platform.bytes))
+    }
+
+    /// Whether it tells how much there is.
+    fn has_sizes(&self) -> bool {
+        self.more.is_some() || !self.platforms.is_empty()
+    }
+}
+
 impl DryRun<'_> {
-    /// The digest that is recorded of an image, and those of its platforms that are wanted.
-    fn recorded(&self, image: &SelectedImage) -> Option<(&Digest, Vec<&PinnedPlatform>)> {
+    fn recorded(&self, image: &SelectedImage) -> Option<Recorded<'_>> {
         let pin = self.options.pins.get(&image.reference)?;
+        let digest = pin.wanted()?;
         let is_wanted = |platform: &&PinnedPlatform| {
             platform.platform.as_ref().is_none_or(|name| self.options.platforms.includes(name))
         };
-        Some((pin.wanted()?, pin.platforms.iter().filter(is_wanted).collect()))
+        let mut platforms: Vec<&PinnedPlatform> = pin.platforms.iter().filter(is_wanted).collect();
+        let mut seen = HashSet::new();
+        platforms.retain(|platform| seen.insert(&platform.digest));
+        Some(Recorded { digest, platforms, more: pin.more })
     }
 
     /// How much there is to move at most, by what is recorded of the images; `None` where no sizes are.
     pub fn sizes(&self) -> Option<String> {
-        let (mut counted, mut bytes, mut known) = (HashSet::new(), 0_u64, 0);
+        let (mut counted, mut bytes, mut known, mut incomplete) = (HashSet::new(), 0_u64, 0, 0);
         for image in &self.selection.images {
-            let platforms = self.recorded(image).map(|(_, platforms)| platforms).unwrap_or_default();
-            known += usize::from(!platforms.is_empty());
-            for platform in platforms {
-                if counted.insert(&platform.digest) {
-                    bytes = bytes.saturating_add(platform.bytes);
-                }
+            let Some(recorded) = self.recorded(image).filter(Recorded::has_sizes) else { continue };
+            known += 1;
+            incomplete += usize::from(recorded.more.is_none());
+            for location in self.options.target.destinations(&image.reference) {
+                // What one repository gets by two tags it gets once; another one may have to be sent all of it.
+                let mut add = |digest, size: u64| {
+                    if counted.insert((location.repository.clone(), digest)) {
+                        bytes = bytes.saturating_add(size);
+                    }
+                };
+                recorded.platforms.iter().for_each(|platform| add(&platform.digest, platform.bytes));
+                add(recorded.digest, recorded.more.unwrap_or(0));
             }
         }
         let all = self.selection.images.len();
         let of = if known == all { text::count(all, "image") } else { format!("{known} of {all} images") };
+        let mut without = Vec::new();
+        match incomplete {
+            0 => {}
+            1 => without.push("what 1 image has beside its platforms".to_owned()),
+            _ => without.push(format!("what {incomplete} images have beside their platforms")),
+        }
+        let Rules { include_foreign, referrers, .. } = self.options.rules;
+        without.extend(include_foreign.then(|| "layers that are not to be distributed".to_owned()));
+        without.extend(referrers.then(|| "what refers to the images".to_owned()));
+        let bound = match without.as_slice() {
+            [] => " at most".to_owned(),
+            without => format!(" without {}, of which no size is recorded", list(without)),
+        };
         (known > 0)
-            .then(|| format!("{of}: {} at most, layers that they share counted for each", text::bytes(bytes)))
+            .then(|| format!("{of}: {}{bound}, layers that they share counted for each", text::bytes(bytes)))
     }
 }
 
@@ -70,14 +114,22 @@ impl fmt::Display for DryRun<'_> {
 
 impl DryRun<'_> {
     fn write_recorded(&self, f: &mut fmt::Formatter<'_>, image: &SelectedImage) -> fmt::Result {
-        let Some((digest, platforms)) = self.recorded(image) else { return Ok(()) };
-        let named = |platform: &&PinnedPlatform| {
+        let Some(recorded) = self.recorded(image) else { return Ok(()) };
+        // One name may have several manifests, as Windows' has for each version of it.
+        let mut by_name: Vec<(&str, u64)> = Vec::new();
+        for platform in &recorded.platforms {
             let name = platform.platform.as_deref().unwrap_or("no platform");
-            format!("{name} {}", text::bytes(platform.bytes))
-        };
-        match platforms.iter().map(named).collect::<Vec<_>>().join(", ") {
-            sizes if sizes.is_empty() => writeln!(f, "    {digest}"),
-            sizes => writeln!(f, "    {digest}: {sizes}"),
+            match by_name.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, bytes)) => *bytes = bytes.saturating_add(platform.bytes),
+                None => by_name.push((name, platform.bytes)),
+            }
+        }
+        by_name.extend(recorded.more.filter(|more| *more > 0).map(|more| ("all else", more)));
+        let sizes: Vec<String> =
+            by_name.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
+        match sizes.join(", ") {
+            sizes if sizes.is_empty() => writeln!(f, "    {}", recorded.digest),
+            sizes => writeln!(f, "    {}: {sizes}", recorded.digest),
         }
     }
 }
@@ -90,7 +142,11 @@ fn write_reasons(f: &mut fmt::Formatter<'_>, image: &SelectedImage) -> fmt::Resu
 impl Serialize for DryRun<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.selection.images.iter().flat_map(|image| {
-            let (pinned_digest, platforms) = self.recorded(image).unzip();
+            let recorded = self.recorded(image);
+            let bytes = recorded.as_ref().filter(|recorded| recorded.has_sizes()).map(Recorded::bytes);
+            let more = recorded.as_ref().and_then(|recorded| recorded.more);
+            let (pinned_digest, platforms) =
+                recorded.map(|recorded| (recorded.digest, recorded.platforms)).unzip();
             let platforms = platforms.unwrap_or_default();
             let locations = self.options.target.destinations(&image.reference).into_iter();
             locations.map(move |location| Line {
@@ -98,10 +154,9 @@ impl Serialize for DryRun<'_> {
                 target: self.options.target.full_name(&location),
                 reasons: explain(image),
                 pinned_digest,
-                bytes: (!platforms.is_empty()).then(|| {
-                    platforms.iter().fold(0, |sum: u64, platform| sum.saturating_add(platform.bytes))
-                }),
+                bytes,
                 platforms: platforms.clone(),
+                more,
             })
         }))
     }
@@ -115,11 +170,14 @@ struct Line<'s> {
     reasons: Vec<Why<'s>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned_digest: Option<&'s Digest>,
-    /// Of all its wanted platforms.
+    /// Of all its wanted platforms, and of all else.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     platforms: Vec<&'s PinnedPlatform>,
+    /// Of all else, as far as that is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<u64>,
 }
 
 /// Why an image is there.

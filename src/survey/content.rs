@@ -1,14 +1,17 @@
 //! What an image consists of, as far as a record tells it.
 
+use std::collections::{HashSet, VecDeque};
+
 use super::Question;
 use crate::error::{Error, Kind};
-use crate::image::manifest::{Content, Descriptor, Manifest};
+use crate::image::manifest::{Content, DOCKER_LIST, Descriptor, Manifest, OCI_INDEX};
 use crate::image::platforms::Platform;
 use crate::image::reference::{Location, TagOrDigest};
 use crate::selection::catalog::PinnedPlatform;
 
-/// Most platforms of one image.
-const PLATFORMS_MAX: usize = 128;
+/// Most manifests of one image, and deepest nesting of its indexes.
+const MANIFESTS_MAX: usize = 256;
+const DEPTH_MAX: usize = 8;
 /// Largest config that is read, in bytes.
 const CONFIG_MAX: u64 = 4 << 20;
 /// Configs that name a platform (image-spec, "Image Configuration").
@@ -17,54 +20,96 @@ const CONFIGS: [&str; 2] =
 /// The platform of what is for none, such as an attestation.
 const NO_PLATFORM: &str = "unknown/unknown";
 
+/// An image, by what a run moves for it.
+#[derive(Debug, Default)]
+pub(super) struct Consists {
+    pub platforms: Vec<PinnedPlatform>,
+    /// Bytes of all else: of its indexes, and of what is for no platform.
+    pub more: u64,
+}
+
+/// The entries of indexes that are to be looked at, each once, with how deep they are.
+#[derive(Debug, Default)]
+struct Entries {
+    waiting: VecDeque<(Descriptor, usize)>,
+    seen: HashSet<String>,
+}
+
 impl Question {
     /// The platforms that `manifest` has, by name.
     pub(super) async fn platforms_of(&self, manifest: &Manifest) -> Result<Vec<String>, Error> {
-        match &manifest.content {
-            Content::Index(_) => {
-                let entries = self.entries(manifest)?;
-                Ok(entries.into_iter().filter_map(|entry| named(entry.platform.as_deref()?)).collect())
-            }
-            Content::Image(blobs) => Ok(self.platform_of_config(blobs).await?.into_iter().collect()),
-        }
-    }
-
-    /// The platforms that `manifest` has, with their sizes.
-    pub(super) async fn record_of(&self, manifest: &Manifest) -> Result<Vec<PinnedPlatform>, Error> {
-        let Content::Image(blobs) = &manifest.content else {
-            let mut platforms = Vec::new();
-            for entry in self.entries(manifest)? {
-                let name = TagOrDigest::Digest(entry.digest.clone());
-                let location = Location { name, ..self.location() };
-                let child = self.fetch(&location, Some(entry)).await?;
-                let platform = match (entry.platform.as_deref().and_then(named), &child.content) {
-                    (None, Content::Image(blobs)) => self.platform_of_config(blobs).await?,
-                    (platform, _) => platform,
-                };
-                platforms.push(PinnedPlatform {
-                    platform,
-                    digest: entry.digest.clone(),
-                    bytes: size_of(&child),
-                });
-            }
-            return Ok(platforms);
+        let index = match &manifest.content {
+            Content::Index(index) => index,
+            Content::Image(blobs) => return Ok(self.platform_of_config(blobs).await?.into_iter().collect()),
         };
-        let platform = self.platform_of_config(blobs).await?;
-        Ok(vec![PinnedPlatform { platform, digest: manifest.digest.clone(), bytes: size_of(manifest) }])
+        let mut names = Vec::new();
+        let mut entries = Entries::default();
+        self.add_entries(&mut entries, index, 1)?;
+        while let Some((entry, depth)) = entries.waiting.pop_front() {
+            if [OCI_INDEX, DOCKER_LIST].contains(&entry.media_type.as_str()) {
+                if let Content::Index(inner) = &self.part(&entry).await?.content {
+                    self.add_entries(&mut entries, inner, depth + 1)?;
+                }
+            } else if is_image(&entry) {
+                names.extend(entry.platform.as_deref().and_then(named));
+            }
+        }
+        Ok(names)
     }
 
-    /// The entries of an index that are for a platform, or do not say.
-    fn entries<'m>(&self, index: &'m Manifest) -> Result<Vec<&'m Descriptor>, Error> {
-        let Content::Index(entries) = &index.content else { return Ok(Vec::new()) };
-        let is_image =
-            |entry: &&Descriptor| entry.attests.is_none() && entry.platform.as_deref() != Some(NO_PLATFORM);
-        let entries: Vec<&Descriptor> = entries.iter().filter(is_image).collect();
-        if entries.len() > PLATFORMS_MAX {
+    /// All that `manifest` has, with its sizes.
+    pub(super) async fn parts_of(&self, manifest: &Manifest) -> Result<Consists, Error> {
+        let mut all = Consists::default();
+        let index = match &manifest.content {
+            Content::Index(index) => index,
+            Content::Image(blobs) => {
+                let platform = self.platform_of_config(blobs).await?;
+                let (digest, bytes) = (manifest.digest.clone(), size_of(manifest));
+                all.platforms.push(PinnedPlatform { platform, digest, bytes });
+                return Ok(all);
+            }
+        };
+        all.more = size_of(manifest);
+        let mut entries = Entries::default();
+        self.add_entries(&mut entries, index, 1)?;
+        while let Some((entry, depth)) = entries.waiting.pop_front() {
+            let part = self.part(&entry).await?;
+            let bytes = size_of(&part);
+            match &part.content {
+                Content::Image(blobs) if is_image(&entry) => {
+                    let platform = match entry.platform.as_deref().and_then(named) {
+                        Some(platform) => Some(platform),
+                        None => self.platform_of_config(blobs).await?,
+                    };
+                    all.platforms.push(PinnedPlatform { platform, digest: entry.digest, bytes });
+                }
+                Content::Image(_) => all.more = all.more.saturating_add(bytes),
+                Content::Index(inner) => {
+                    all.more = all.more.saturating_add(bytes);
+                    self.add_entries(&mut entries, inner, depth + 1)?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn add_entries(&self, entries: &mut Entries, index: &[Descriptor], depth: usize) -> Result<(), Error> {
+        let new = index.iter().filter(|entry| entries.seen.insert(entry.digest.as_str().to_owned()));
+        entries.waiting.extend(new.map(|entry| (entry.clone(), depth)));
+        if entries.seen.len() > MANIFESTS_MAX || depth > DEPTH_MAX {
             let action = format!("GET manifest {}", self.location());
-            let why = format!("it names more than {PLATFORMS_MAX} platforms");
+            let why = format!(
+                "its indexes are nested deeper than {DEPTH_MAX}, or name more than {MANIFESTS_MAX} manifests"
+            );
             return Err(self.place.store.error(Kind::Invalid, action, why));
         }
-        Ok(entries)
+        Ok(())
+    }
+
+    /// What an index describes.
+    async fn part(&self, entry: &Descriptor) -> Result<Manifest, Error> {
+        let name = TagOrDigest::Digest(entry.digest.clone());
+        self.fetch(&Location { name, ..self.location() }, Some(entry)).await
     }
 
     /// The platform that an image's config names, if it has such a config.
@@ -92,15 +137,24 @@ impl Question {
     }
 }
 
+/// Whether an entry of an index is for a platform, or does not say.
+fn is_image(entry: &Descriptor) -> bool {
+    entry.attests.is_none() && entry.platform.as_deref() != Some(NO_PLATFORM)
+}
+
 /// A platform by the name that a user would give it; none for what no user could name.
 fn named(platform: &str) -> Option<String> {
     let is_platform = platform != NO_PLATFORM && platform.parse::<Platform>().is_ok();
     is_platform.then(|| platform.to_owned())
 }
 
-/// Bytes of a manifest and of what it names, but for layers that are not to be distributed.
+/// Bytes of a manifest and of its blobs, but for layers that are not to be distributed.
 fn size_of(manifest: &Manifest) -> u64 {
-    let (Content::Image(parts) | Content::Index(parts)) = &manifest.content;
-    let parts = parts.iter().filter(|part| !part.is_foreign()).map(|part| part.size);
-    parts.fold(manifest.bytes.len() as u64, u64::saturating_add)
+    let blobs = match &manifest.content {
+        Content::Image(blobs) => blobs.as_slice(),
+        // Each of these is looked at by itself.
+        Content::Index(_) => &[],
+    };
+    let blobs = blobs.iter().filter(|blob| !blob.is_foreign()).map(|blob| blob.size);
+    blobs.fold(manifest.bytes.len() as u64, u64::saturating_add)
 }

@@ -21,8 +21,10 @@ use crate::util::text;
 #[derive(Debug, Serialize)]
 pub struct Pinning {
     pub references: Vec<Record>,
-    /// Recorded for the first time, or with platforms for the first time.
+    /// Recorded for the first time, or anew where a tag is meant to move.
     pub new: usize,
+    /// Of the digest that was recorded, and with all that it consists of for the first time.
+    pub completed: usize,
     /// As they were recorded.
     pub kept: usize,
     /// Recorded with another digest than before.
@@ -37,6 +39,8 @@ pub struct Pinning {
     pub pruned: usize,
     /// Recorded without the platforms that were asked for, as those could not be found out.
     pub platforms_unknown: usize,
+    /// Recorded anew without platforms, which the record before had and nobody asked for.
+    pub platforms_lost: usize,
     pub interrupted: bool,
     /// All records, with those that nobody was asked about.
     #[serde(skip)]
@@ -59,6 +63,9 @@ pub struct Record {
     /// Its platforms could not be found out, for this cause.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub platforms_unknown: bool,
+    /// The record before had platforms, and this one has none, for nobody asked for them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub platforms_lost: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +76,7 @@ pub struct Record {
 #[serde(rename_all = "lowercase")]
 pub enum Recorded {
     New,
+    Completed,
     Kept,
     Moved,
     Missing,
@@ -128,8 +136,8 @@ impl Question {
         };
         let was = self.pin.as_ref().and_then(|pin| pin.digest.as_ref());
         let is_same = was == Some(&digest);
-        let knows_platforms = self.pin.as_ref().is_some_and(|pin| !pin.platforms.is_empty());
-        if is_same && (knows_platforms || !platforms) {
+        let is_whole = self.pin.as_ref().is_some_and(|pin| pin.more.is_some());
+        if is_same && (is_whole || !platforms) {
             return (Record { digest: Some(digest), ..self.record(Recorded::Kept) }, None);
         }
         let mut pin = Pin {
@@ -139,16 +147,19 @@ impl Question {
             media_type: None,
             size: None,
             platforms: Vec::new(),
+            more: None,
         };
         let result = match was {
-            Some(_) if !is_same && !pin.moving => Recorded::Moved,
+            Some(_) if is_same => Recorded::Completed,
+            Some(_) if !pin.moving => Recorded::Moved,
             // A moving tag is meant to.
             _ => Recorded::New,
         };
         let was = was.filter(|_| !is_same).cloned();
         let record = Record { digest: Some(digest.clone()), was, ..self.record(result) };
         if !platforms {
-            return (record, Some(pin));
+            let platforms_lost = self.pin.as_ref().is_some_and(Pin::has_sizes);
+            return (Record { platforms_lost, ..record }, Some(pin));
         }
         match self.describe(&mut pin, &digest, manifest).await {
             Ok(()) => (record, Some(pin)),
@@ -179,7 +190,8 @@ impl Question {
                 fetched => fetched?,
             },
         };
-        pin.platforms = self.record_of(&manifest).await?;
+        let consists = self.parts_of(&manifest).await?;
+        (pin.platforms, pin.more) = (consists.platforms, Some(consists.more));
         pin.size = Some(manifest.bytes.len() as u64);
         pin.media_type = Some(manifest.media_type);
         Ok(())
@@ -200,6 +212,7 @@ impl Pinning {
         Self {
             references: Vec::new(),
             new: 0,
+            completed: 0,
             kept: 0,
             moved: 0,
             missing: 0,
@@ -207,6 +220,7 @@ impl Pinning {
             gone: 0,
             pruned: 0,
             platforms_unknown: 0,
+            platforms_lost: 0,
             interrupted: false,
             pins,
             changes: BTreeMap::new(),
@@ -224,6 +238,7 @@ impl Pinning {
     fn take(&mut self, record: Record, pin: Option<Pin>) {
         *match record.result {
             Recorded::New => &mut self.new,
+            Recorded::Completed => &mut self.completed,
             Recorded::Kept => &mut self.kept,
             Recorded::Moved => &mut self.moved,
             Recorded::Missing => &mut self.missing,
@@ -232,6 +247,7 @@ impl Pinning {
             Recorded::Pruned => &mut self.pruned,
         } += 1;
         self.platforms_unknown += usize::from(record.platforms_unknown);
+        self.platforms_lost += usize::from(record.platforms_lost);
         self.references.push(record);
         if let Some(pin) = pin {
             self.changes.insert(pin.source.to_string(), Some(pin.clone()));
@@ -257,6 +273,7 @@ impl Record {
             digest: None,
             was: None,
             platforms_unknown: false,
+            platforms_lost: false,
             cause: None,
             may_pass: None,
         }
@@ -265,7 +282,9 @@ impl Record {
     /// Whether a person should know.
     pub fn is_told(&self) -> bool {
         use Recorded::{Failed, Missing, Moved, Pruned};
-        self.platforms_unknown || matches!(self.result, Moved | Missing | Failed | Pruned)
+        self.platforms_unknown
+            || self.platforms_lost
+            || matches!(self.result, Moved | Missing | Failed | Pruned)
     }
 }
 
@@ -273,6 +292,7 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let result = match self.result {
             Recorded::New => "new",
+            Recorded::Completed => "completed",
             Recorded::Kept => "kept",
             Recorded::Moved => "moved",
             Recorded::Missing => "missing",
@@ -286,6 +306,9 @@ impl fmt::Display for Record {
             told.push(format!("{was} was recorded of it, and it has {digest} now"));
         }
         let without = if self.platforms_unknown { "without its platforms: " } else { "" };
+        if self.platforms_lost {
+            told.push("its platforms are not recorded any more, which --platforms does".to_owned());
+        }
         told.extend(self.cause.as_ref().map(|cause| format!("{without}{cause}")));
         if told.is_empty() { Ok(()) } else { write!(f, ": {}", told.join("; ")) }
     }
@@ -302,11 +325,13 @@ impl fmt::Display for Pinning {
         }
         write!(f, "{}: {} new, {} kept", text::count(self.references.len(), "image"), self.new, self.kept)?;
         let others = [
+            (self.completed, "completed by their platforms"),
             (self.moved, "moved"),
             (self.missing, "missing"),
             (self.failed, "failed"),
             (self.gone, "gone as the catalog says"),
             (self.platforms_unknown, "without their platforms"),
+            (self.platforms_lost, "without the platforms that they had"),
             (self.pruned, "pruned"),
         ];
         write_counts(f, &others)?;

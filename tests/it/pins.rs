@@ -124,7 +124,8 @@ fn a_dry_run_knows_digests_platforms_and_sizes_by_what_is_recorded() {
     let platform = |name: &str, letter: &str, bytes: u64| json!({"platform": name, "digest": hex(letter), "bytes": bytes});
     let (_file, flag) = pins(&[
         json!({"source": FIRST, "digest": hex("a"), "platforms": [
-            platform("linux/amd64", "b", 30_000_000), platform("linux/arm64/v8", "c", 20_000_000)]}),
+            platform("linux/amd64", "b", 30_000_000), platform("linux/arm64/v8", "c", 20_000_000)],
+            "more": 1_000_000}),
         json!({"source": SECOND, "digest": hex("d")}),
     ]);
     let dry = |more: &[&str]| {
@@ -133,18 +134,18 @@ fn a_dry_run_knows_digests_platforms_and_sizes_by_what_is_recorded() {
     };
     let plain = dry(&[]);
     assert_eq!(plain.stdout.lines().count(), 2, "{plain:?}");
-    let total = "1 of 2 images: 50.0 MB at most, layers that they share counted for each\n";
+    let total = "1 of 2 images: 51.0 MB at most, layers that they share counted for each\n";
     assert_eq!(plain.stderr, total);
     assert_eq!(dry(&["-q"]).stderr, "");
-    assert!(dry(&["--platform", "linux/arm64"]).stderr.contains(": 20.0 MB at most"));
+    assert!(dry(&["--platform", "linux/arm64"]).stderr.contains("1 of 2 images: 21.0 MB at most"));
     let explained = dry(&["-v"]).stdout;
-    let told = format!("    {}: linux/amd64 30.0 MB, linux/arm64/v8 20.0 MB\n", hex("a"));
+    let told = format!("    {}: linux/amd64 30.0 MB, linux/arm64/v8 20.0 MB, all else 1.00 MB\n", hex("a"));
     assert!(explained.contains(&told) && explained.contains(&format!("    {}\n", hex("d"))), "{explained}");
     let lines = dry(&["-o", "json", "--platform", "linux/amd64"]).report();
     assert_eq!(lines[0]["pinned_digest"], hex("a"));
     assert_eq!(
-        (&lines[0]["bytes"], lines[0]["platforms"].as_array().unwrap().len()),
-        (&json!(30_000_000), 1)
+        (&lines[0]["bytes"], &lines[0]["more"], lines[0]["platforms"].as_array().unwrap().len()),
+        (&json!(31_000_000), &json!(1_000_000), 1)
     );
     assert_eq!((&lines[1]["pinned_digest"], lines[1].get("bytes")), (&json!(hex("d")), None));
     let without = Program::new(&["--dry-run", "r.example", "--image", FIRST, "-o", "json"]).run().expect(0);

@@ -45,6 +45,7 @@ optional:
 struct Shelf {
     net: Net,
     content: Content,
+    images: BTreeMap<String, Image>,
     source: Registry,
     directory: tempfile::TempDir,
     hosts: BTreeSet<String>,
@@ -60,16 +61,19 @@ impl Shelf {
         let text = CATALOG.replace("SOURCE", &source.host());
         let all = Catalog::from_yaml(&text, "test").unwrap().references(None).unwrap().references;
         let mut content = Content::new();
+        let mut images = BTreeMap::new();
         for (seed, (reference, _)) in (1..).zip(all.iter().filter(|(_, gone)| gone.is_none())) {
             let (repository, tag) = place_of(&reference.to_string());
-            content.add(&repository, &tag, &two_platforms(seed));
+            let image = two_platforms(seed);
+            content.add(&repository, &tag, &image);
+            images.insert(reference.to_string(), image);
         }
         source.add(&content);
         let hosts = all.keys().map(|reference| reference.host.to_string());
         let hosts = hosts.filter(|host| *host != source.host()).collect();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("catalog.yaml"), text).unwrap();
-        Self { net, content, source, directory, hosts }
+        Self { net, content, images, source, directory, hosts }
     }
 
     fn path(&self, name: &str) -> String {

@@ -1,14 +1,197 @@
-//! What a record tells of an image, and how it gets into a file.
+//! What a record tells of an image: its platforms, and all else that a run moves for it.
 
 use std::time::{Duration, Instant};
 
-use mirror_images::selection::catalog::Pins;
+use mirror_images::selection::catalog::{Pin, Pins};
 use serde_json::json;
 
-use super::{CNI, OTHER, Shelf, two_platforms};
+use super::{CNI, MOVING, OTHER, Shelf, by_source, numbers, state, two_platforms};
 use crate::program::Program;
-use crate::support::content::Content;
-use crate::support::{Fault, Op, on};
+use crate::support::content::{Child, Content, Image};
+use crate::support::{Fault, Kind, Op, on};
+
+/// Puts `image` under the name of [`CNI`].
+fn put_cni(shelf: &Shelf, image: &Image) {
+    let mut content = Content::new();
+    content.add("acme/cni", "v1", image);
+    shelf.source.add(&content);
+}
+
+fn record(path: &str, source: &str) -> Pin {
+    let pins = Pins::read(path.as_ref()).unwrap();
+    pins.get(&source.parse().unwrap()).expect("a record").clone()
+}
+
+fn image(seed: u64, size: u64) -> Image {
+    Image::generated(Kind::Oci, seed, &[size])
+}
+
+/// An index of amd64, twice by one digest, with an attestation, and of another index, which has arm64 and s390x.
+fn nested() -> Image {
+    let amd64 = image(700, 900);
+    let inner = Image::index(
+        Kind::Oci,
+        vec![
+            Child::platform("linux/arm64", image(701, 40_000)),
+            Child::platform("linux/s390x", image(702, 50_000)),
+            Child::attestation(&image(701, 40_000), 8),
+        ],
+    );
+    let attestation = Child::attestation(&amd64, 9);
+    let twice = || Child::platform("linux/amd64", amd64.clone());
+    Image::index(Kind::Oci, vec![twice(), twice(), attestation, Child::plain(inner)])
+}
+
+/// The bytes of all that a tree of images has, each once.
+fn whole(image: &Image) -> u64 {
+    let own: u64 = image.blobs.iter().map(|blob| blob.size).sum();
+    let mut below = image.children.clone();
+    below.dedup_by_key(|child| child.digest().clone());
+    own + image.manifest.bytes.len() as u64 + below.iter().map(whole).sum::<u64>()
+}
+
+#[test]
+fn what_an_index_within_an_index_has_is_recorded_and_found() {
+    let shelf = Shelf::new();
+    put_cni(&shelf, &nested());
+    let path = shelf.path("mine.json");
+    shelf.program("pin").args(&[&path, "--platforms"]).run().expect(0);
+    let pin = record(&path, CNI);
+    let platforms: Vec<(&str, u64)> =
+        pin.platforms.iter().map(|p| (p.platform.as_deref().unwrap(), p.bytes)).collect();
+    let sizes = [whole(&image(700, 900)), whole(&image(701, 40_000)), whole(&image(702, 50_000))];
+    assert_eq!(platforms, [("linux/amd64", sizes[0]), ("linux/arm64", sizes[1]), ("linux/s390x", sizes[2])]);
+    // All else: both indexes and both attestations.
+    let more = whole(&nested()) - sizes.iter().sum::<u64>();
+    let line = std::fs::read_to_string(&path).unwrap();
+    let line = line.lines().find(|line| line.contains(CNI)).unwrap();
+    assert!(line.trim_end_matches(',').ends_with(&format!("],\"more\":{more}}}")), "{line}");
+    let verify = |platforms: &str| shelf.verify(&["--platform", platforms]).report();
+    assert_eq!(state(&verify("linux/arm64,linux/s390x,linux/amd64"), CNI), "there");
+    let found = verify("linux/arm64,linux/riscv64");
+    assert_eq!(by_source(&found)[CNI]["lacks"], json!(["linux/riscv64"]), "{found}");
+}
+
+#[test]
+fn an_index_without_end_is_told() {
+    let shelf = Shelf::new();
+    let mut image = image(1, 10);
+    for _ in 0..10 {
+        image = Image::index(Kind::Oci, vec![Child::plain(image)]);
+    }
+    put_cni(&shelf, &image);
+    let ended = shelf.program("pin").args(&["--platforms", "--retries", "0", &shelf.path("f.json")]).run();
+    assert!(ended.expect(1).stdout.contains("nested deeper than 8"));
+}
+
+#[test]
+fn a_dry_run_tells_no_less_than_a_run_moves() {
+    let shelf = Shelf::new();
+    put_cni(&shelf, &nested());
+    let path = shelf.path("mine.json");
+    let pin = |more: &[&str]| shelf.program("pin").args(&[&path]).args(more).run().expect(0);
+    pin(&["--platforms"]);
+    let run = |flags: &[&str]| {
+        // One that mounts nothing has to be sent all of it.
+        let target = shelf.net.registry("target").rule(on(Op::Mount).then(Fault::IgnoreMount)).start();
+        let pins = format!("--pins={path}");
+        let catalog = shelf.path("catalog.yaml");
+        let base = ["--catalog", &catalog, "-k", "1.40", &target.host(), &pins];
+        let of = |host: &String| format!("--source-mirror={host}={}", shelf.source.host());
+        let mirrors: Vec<String> = shelf.hosts.iter().map(of).collect();
+        let program = || {
+            let program = Program::new(&base).args(flags);
+            program.args(&mirrors.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let dry = program().args(&["--dry-run", "-o", "json"]).run().expect(0);
+        let told: u64 =
+            dry.report().as_array().unwrap().iter().filter_map(|line| line["bytes"].as_u64()).sum();
+        let moved = program().args(&["-o", "json"]).run();
+        let totals = moved.report();
+        let moved = ["bytes_copied", "manifest_bytes"].map(|sum| totals[sum].as_u64().unwrap());
+        (told, moved.iter().sum::<u64>(), dry.stderr)
+    };
+    // Of alpine no size is told, for it may be another one by then.
+    let alpine = whole(&shelf.images[MOVING]);
+    for (flags, number, besides) in [
+        (&["--filter", "control-plane"][..], "7 images", 0),
+        (&["--filter", "control-plane", "--platform", "linux/amd64"], "7 images", 0),
+        (&["--filter", "base"], "2 of 3 images", alpine),
+    ] {
+        let (told, moved, said) = run(flags);
+        let moved = moved - besides;
+        assert!(told >= moved && (flags.len() > 2 || told - moved < 500), "{flags:?}: {told} {moved}");
+        let said = said.lines().last().expect("the sum");
+        let (of, rest) = said.split_once(": ").unwrap();
+        let (size, _) =
+            rest.split_once(" kB at most, layers that they share").unwrap_or_else(|| panic!("{said}"));
+        let size: f64 = size.parse().unwrap();
+        assert!(of == number && (size * 1000.0 - told as f64).abs() <= 500.0, "{told}: {said}");
+    }
+
+    // Records of old do not tell all.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let old: Vec<String> = text
+        .lines()
+        .map(|line| {
+            line.split_once(",\"more\"").map_or(line.to_owned(), |(begin, end)| {
+                format!("{begin}{}", end.trim_start_matches(|c: char| c == ':' || c.is_ascii_digit()))
+            })
+        })
+        .collect();
+    std::fs::write(&path, old.join("\n")).unwrap();
+    let (_, _, said) = run(&["--filter", "base", "--image", "quay.io/acme/cni:v1"]);
+    assert!(
+        !said.contains("at most") && said.contains("what 2 images have beside their platforms"),
+        "{said}"
+    );
+    // And are completed.
+    let completed = pin(&["--platforms", "-o", "json"]).report();
+    assert_eq!(numbers(&completed, &["new", "kept", "completed"]), [0, 0, 10], "{completed}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    // What a record never tells is said.
+    for flag in ["--include-foreign", "--referrers"] {
+        let (_, _, said) = run(&["--filter", "base", flag]);
+        assert!(!said.contains("at most") && said.contains("without "), "{flag}: {said}");
+    }
+}
+
+#[test]
+fn a_platform_that_an_index_has_twice_is_shown_once() {
+    let shelf = Shelf::new();
+    // As Windows' images are: one for each version of the system.
+    let (first, second) = (image(801, 700), image(802, 800));
+    let of = |image: &Image| Child::platform("windows/amd64", image.clone());
+    put_cni(&shelf, &Image::index(Kind::Oci, vec![of(&first), of(&second), of(&first)]));
+    let path = shelf.path("mine.json");
+    shelf.program("pin").args(&[&path, "--platforms"]).run().expect(0);
+    let digests: Vec<String> = record(&path, CNI).platforms.iter().map(|p| p.digest.to_string()).collect();
+    assert_eq!(digests, [first.digest().to_string(), second.digest().to_string()]);
+    let dry =
+        Program::new(&["--dry-run", "-v", "r.example", "--image", CNI, "--pins", &path]).run().expect(0);
+    assert_eq!(dry.stdout.matches("windows/amd64").count(), 1, "{}", dry.stdout);
+}
+
+#[test]
+fn sizes_that_are_lost_because_nobody_asked_for_them_are_told() {
+    let shelf = Shelf::new();
+    let path = shelf.path("mine.json");
+    let pin = |more: &[&str]| shelf.program("pin").args(&[&path]).args(more).run().expect(0);
+    pin(&["--platforms"]);
+    put_cni(&shelf, &two_platforms(77));
+    let mut content = Content::new();
+    content.add("library/alpine", "3", &two_platforms(78));
+    shelf.source.add(&content);
+    let told = pin(&[]).stdout;
+    for source in [CNI, MOVING] {
+        let line = told.lines().find(|line| line.contains(source)).unwrap_or_else(|| panic!("{told}"));
+        assert!(line.ends_with("its platforms are not recorded any more, which --platforms does"), "{line}");
+    }
+    assert!(told.contains(", 2 without the platforms that they had"), "{told}");
+    let completed = pin(&["--platforms"]).stdout;
+    let sums = "11 images: 0 new, 8 kept, 2 completed by their platforms, 1 gone as the catalog says\n";
+    assert!(completed.ends_with(sums), "{completed}");
+}
 
 #[test]
 fn two_that_record_into_one_file_lose_nothing() {
