@@ -63,6 +63,8 @@ pub fn select(options: &mut Options) -> Result<Selection> {
         selection.warnings.extend(told);
     }
     let selection = told(&options.choice, selection)?;
+    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
+    options.pins = options.pins.exempting(moving);
     let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
     check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)

@@ -43,6 +43,8 @@ pub(crate) struct Question {
     is_mirrored: bool,
     /// What is recorded of it.
     pin: Option<Pin>,
+    /// Its tag is meant to move, by the catalog, whatever the record says.
+    is_moving: bool,
     place: Place,
     /// What the host of that place has left unanswered.
     silence: Arc<Silence>,
@@ -63,6 +65,7 @@ pub(crate) fn questions(asked: &Asked, pins: &Pins) -> Result<Vec<Question>> {
     }
     let hosts = all.references.keys().map(|reference| &reference.host).collect();
     check_mirrors(&asked.access.mirrors, &hosts)?;
+    let moving = all.moving;
     let mut sources = Sources::new(asked.access.clone());
     let mut hosts: HashMap<String, Arc<Silence>> = HashMap::new();
     let questions = all.references.into_iter().map(|(reference, gone)| {
@@ -71,6 +74,7 @@ pub(crate) fn questions(asked: &Asked, pins: &Pins) -> Result<Vec<Question>> {
             gone,
             is_mirrored: sources.is_mirrored(&reference.host),
             pin: pins.get(&reference).cloned(),
+            is_moving: moving.contains(&reference),
             silence: hosts.entry(place.store.place().to_owned()).or_default().clone(),
             place,
             reference,
@@ -196,6 +200,11 @@ impl Question {
     /// The host has left so much unanswered that it is not asked any more.
     fn may_ask(&self, action: impl FnOnce() -> String) -> Result<(), Error> {
         self.silence.gave_up().map_or(Ok(()), |error| Err(Error { action: action(), ..error }))
+    }
+
+    /// The digest that it has to have.
+    fn held_to(&self) -> Option<&Digest> {
+        self.pin.as_ref().filter(|_| !self.is_moving)?.wanted()
     }
 
     /// The algorithm by which its digest is recorded.

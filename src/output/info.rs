@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::image::reference::Reference;
-use crate::selection::catalog::{Catalog, Pins};
+use crate::selection::catalog::{Catalog, Pins, References};
 use crate::util::text;
 
 /// What `mirror-images catalog info` tells.
@@ -87,8 +87,10 @@ impl Info {
             });
         }
         let newest = days.into_iter().max();
-        let all = catalog.references(None)?.references;
-        let number = |is: fn(&Pins, &Reference) -> bool| all.keys().filter(|image| is(pins, image)).count();
+        let References { references: all, moving, .. } = catalog.references(None)?;
+        let is_moving =
+            |image: &Reference| moving.contains(image) || pins.get(image).is_some_and(|pin| pin.moving);
+        let number = |is: &dyn Fn(&Reference) -> bool| all.keys().filter(|image| is(image)).count();
         Ok(Self {
             kubernetes: kubernetes.collect(),
             kubeone: releases,
@@ -97,9 +99,11 @@ impl Info {
             references: all.len(),
             gone: all.values().filter(|gone| gone.is_some()).count(),
             pins: Recorded {
-                digests: number(|pins, image| pins.get(image).is_some_and(|pin| pin.wanted().is_some())),
-                platforms: number(|pins, image| pins.get(image).is_some_and(|pin| !pin.platforms.is_empty())),
-                moving: number(|pins, image| pins.get(image).is_some_and(|pin| pin.moving)),
+                digests: number(&|image| {
+                    !is_moving(image) && pins.get(image).is_some_and(|pin| pin.wanted().is_some())
+                }),
+                platforms: number(&|image| pins.get(image).is_some_and(|pin| !pin.platforms.is_empty())),
+                moving: number(&is_moving),
             },
         })
     }

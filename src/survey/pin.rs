@@ -137,13 +137,17 @@ impl Question {
         let was = self.pin.as_ref().and_then(|pin| pin.digest.as_ref());
         let is_same = was == Some(&digest);
         let is_whole = self.pin.as_ref().is_some_and(|pin| pin.more.is_some());
+        let moving = self.is_moving || self.pin.as_ref().is_some_and(|pin| pin.moving);
         if is_same && (is_whole || !platforms) {
-            return (Record { digest: Some(digest), ..self.record(Recorded::Kept) }, None);
+            // That the catalog lets it move may be new.
+            let marked = self.pin.as_ref().filter(|pin| pin.moving != moving);
+            let marked = marked.map(|pin| Pin { moving, ..pin.clone() });
+            return (Record { digest: Some(digest), ..self.record(Recorded::Kept) }, marked);
         }
         let mut pin = Pin {
             source: self.reference.clone(),
             digest: Some(digest.clone()),
-            moving: self.pin.as_ref().is_some_and(|pin| pin.moving),
+            moving,
             media_type: None,
             size: None,
             platforms: Vec::new(),

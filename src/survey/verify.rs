@@ -149,7 +149,7 @@ impl Question {
             source: self.reference.to_string(),
             state: Standing::There,
             digest: None,
-            pinned_digest: self.pin.as_ref().and_then(|pin| pin.wanted()).cloned(),
+            pinned_digest: self.held_to().cloned(),
             lacks: Vec::new(),
             platforms_unknown: false,
             gone_since: None,

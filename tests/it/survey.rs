@@ -33,6 +33,7 @@ released: 2028-01-31
 kubernetes: ["1.40"]
 gone:
   - {below: SOURCE/old, gone: 2026-01-02, why: the project was deleted}
+moving: [docker.io/library/alpine:3]
 base:
   CNI: {addons: [cni], image: quay.io/acme/cni:v1}
   Hub: {addons: [hub], image: docker.io/acme/hub:v1}

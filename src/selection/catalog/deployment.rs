@@ -190,6 +190,7 @@ impl Picked {
         if uses_former_names {
             image.other_hosts.extend(reference.host.former_name());
         }
+        image.is_moving |= release.is_some_and(|release| release.moving.contains(reference));
         image.reasons.push(reason);
     }
 }

@@ -179,6 +179,19 @@ impl Pins {
         self.0.get(source).map(Entry::pin)
     }
 
+    /// These records, of which those of `moving` images are compared with nothing.
+    #[must_use]
+    pub fn exempting<'r>(self: &Arc<Self>, moving: impl Iterator<Item = &'r Reference>) -> Arc<Self> {
+        let held = moving.filter_map(|image| self.get(image).filter(|pin| pin.wanted().is_some()));
+        let exempt: Vec<Pin> = held.map(|pin| Pin { moving: true, ..pin.clone() }).collect();
+        if exempt.is_empty() {
+            return self.clone();
+        }
+        let mut pins = Self::clone(self);
+        exempt.into_iter().for_each(|pin| pins.put(pin));
+        Arc::new(pins)
+    }
+
     /// Makes `changes`, by image: another record, or none. Of the same digest the record stays that tells more.
     pub fn apply(&mut self, changes: BTreeMap<String, Option<Pin>>) {
         for (source, change) in changes {

@@ -14,6 +14,8 @@ use crate::image::reference::Reference;
 pub struct References {
     /// Each with why it can be had nowhere any more, where that is so.
     pub references: BTreeMap<Reference, Option<Gone>>,
+    /// Those of them whose tags are meant to move.
+    pub moving: BTreeSet<Reference>,
     /// What the user should know about the answer, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -71,6 +73,9 @@ impl References {
         let known = self.references.entry(reference.clone()).or_default();
         if known.is_none() {
             *known = gone.cloned();
+        }
+        if release.is_some_and(|release| release.moving.contains(reference)) {
+            self.moving.insert(reference.clone());
         }
     }
 
@@ -157,6 +162,13 @@ mod tests {
             gone.iter().filter(|name| name.starts_with("gcr.io/cloud-provider-vsphere/")).count();
         // More than the 19 of the newest patch releases.
         assert!(of_vsphere > 19 && gone.len() < of_vsphere + 10, "{gone:?}");
+    }
+
+    #[test]
+    fn two_tags_of_the_embedded_catalog_are_meant_to_move() {
+        let all = Catalog::embedded().unwrap().references(None).unwrap();
+        let moving: Vec<String> = all.moving.iter().map(ToString::to_string).collect();
+        assert_eq!(moving, ["docker.io/library/alpine:3", "docker.io/library/alpine:3.23"]);
     }
 
     #[test]

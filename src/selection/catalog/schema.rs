@@ -93,6 +93,9 @@ pub struct Release {
     pub gone: Vec<Gone>,
     pub base: Resources,
     pub optional: Resources,
+    /// Tags that are meant to move: nobody holds them to the digest that is recorded of them.
+    #[serde(default)]
+    pub moving: Vec<Reference>,
     /// Images of addons that KubeOne's own list lacks.
     #[serde(default)]
     pub unlisted: Vec<Unlisted>,
@@ -262,6 +265,10 @@ impl Release {
             }
         }
         self.gone.iter().try_for_each(Gone::check).map_err(|why| Broken::at([&"gone"], why))?;
+        if let Some(image) = self.moving.iter().find(|image| image.digest.is_some()) {
+            let why = format!("`moving` has {image}, which is held to a digest by its name");
+            return Err(Broken::at([&"moving"], why));
+        }
         if let Some(unlisted) = self.unlisted.iter().find(|unlisted| unlisted.addons.is_empty()) {
             let why = format!("`unlisted` has {} of no addon", unlisted.image);
             return Err(Broken::at([&"unlisted"], why));

@@ -145,6 +145,8 @@ pub struct SelectedImage {
     pub named_by: Vec<String>,
     /// Set where a release says that it can be had nowhere any more.
     pub gone: Option<Gone>,
+    /// Its tag is meant to move, by the catalog.
+    pub is_moving: bool,
 }
 
 impl SelectedImage {
@@ -156,6 +158,7 @@ impl SelectedImage {
             reasons: Vec::new(),
             named_by: Vec::new(),
             gone: None,
+            is_moving: false,
         }
     }
 

@@ -56,6 +56,9 @@ gone:
     gone: 2024-09-17
     why: it was deleted
 
+# What moves, by hand.
+moving: [docker.io/acme/net:v1]
+
 # Rules, by hand.
 rules:
   manifests: [kubeone.k8c.io/v1beta2]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mirror_images::selection::catalog::{Pin, Pins};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CNI, MOVING, OTHER, Shelf, by_source, numbers, state, two_platforms};
 use crate::program::Program;
@@ -170,6 +170,41 @@ fn a_platform_that_an_index_has_twice_is_shown_once() {
     let dry =
         Program::new(&["--dry-run", "-v", "r.example", "--image", CNI, "--pins", &path]).run().expect(0);
     assert_eq!(dry.stdout.matches("windows/amd64").count(), 1, "{}", dry.stdout);
+}
+
+#[test]
+fn tags_that_the_catalog_says_move_are_exempt_whatever_a_file_has() {
+    let shelf = Shelf::new();
+    let path = shelf.pins(&[]);
+    let pin = || shelf.program("pin").args(&[&path, "-o", "json"]).run().expect(0).report();
+    pin();
+    assert!(record(&path, MOVING).moving && !record(&path, CNI).moving);
+    // One that was recorded as any other.
+    let path = shelf.pins(&[json!({"source": MOVING, "digest": shelf.digest(MOVING)})]);
+    let found = shelf.verify(&["--pins", &path]).expect(0).report();
+    assert_eq!(by_source(&found)[MOVING].get("pinned_digest"), None, "{found}");
+    shelf.program("pin").args(&[&path]).run().expect(0);
+    assert!(record(&path, MOVING).moving);
+    // A run that takes it from a catalog is not held to such a record either.
+    let path =
+        shelf.pins(&[json!({"source": MOVING, "digest": OTHER}), json!({"source": CNI, "digest": OTHER})]);
+    let pins = format!("--pins={path}");
+    let dry = |flags: &[&str]| {
+        Program::new(&["--dry-run", "-o", "json", "r:1", &pins]).args(flags).run().expect(0).report()
+    };
+    let pinned = |lines: &Value, source: &str| {
+        let lines = lines.as_array().unwrap();
+        lines
+            .iter()
+            .find(|line| line["source"] == source)
+            .expect("it is selected")
+            .get("pinned_digest")
+            .is_some()
+    };
+    let lines = dry(&["--catalog", &shelf.path("catalog.yaml"), "-k", "1.40", "--filter", "base"]);
+    assert!(!pinned(&lines, MOVING) && pinned(&lines, CNI), "{lines}");
+    let lines = dry(&["-k", "1.36.3", "--filter", "optional"]);
+    assert!(!pinned(&lines, MOVING), "{lines}");
 }
 
 #[test]

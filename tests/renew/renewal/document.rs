@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 
 /// The keys of a release's document, in the order in which they stand.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "kubeone",
     "patch",
     "released",
@@ -13,6 +13,7 @@ pub const KEYS: [&str; 14] = [
     "etcd",
     "former_names_until",
     "gone",
+    "moving",
     "rules",
     "base",
     "optional",

@@ -135,6 +135,11 @@ fn wrong_documents_are_told_why() {
             "unlisted: [{addons: [], image: quay.io/a/b:1}]\nbase:".into(),
             "`unlisted` has quay.io/a/b:1 of no addon",
         ),
+        (
+            "base:",
+            "moving: [\"quay.io/a/b:1@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\"]\nbase:".into(),
+            "which is held to a digest by its name",
+        ),
     ];
     for (from, to, expected) in cases {
         let text = error(from, &to);
