@@ -23,6 +23,7 @@ mod deep;
 mod efficiency;
 mod empty_root;
 mod failures;
+mod foreign_layouts;
 mod former_names;
 mod helpers;
 mod importers;
