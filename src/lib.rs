@@ -31,6 +31,7 @@ pub mod image;
 pub mod util;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
@@ -43,7 +44,7 @@ use crate::options::{ConfigOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
 use crate::output::report::Report;
 use crate::plan::Request;
-use crate::selection::catalog::Selection;
+use crate::selection::catalog::{Pins, Selection};
 use crate::selection::{Choice, choose};
 use crate::store::Target;
 use crate::survey::{Pinning, Verification};
@@ -63,11 +64,22 @@ pub fn select(options: &mut Options) -> Result<Selection> {
         selection.warnings.extend(told);
     }
     let selection = told(&options.choice, selection)?;
-    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
-    options.pins = options.pins.exempting(moving);
+    options.pins = exempting(options, &selection)?;
     let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
     check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
+}
+
+/// The records, of which those of tags that are meant to move are compared with nothing.
+fn exempting(options: &Options, selection: &Selection) -> Result<Arc<Pins>> {
+    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
+    let pins = options.pins.exempting(moving);
+    // All releases are read for images that nobody but the user named, and only where that matters.
+    let mut by_hand = selection.images.iter().filter(|image| image.reasons.is_empty());
+    if !by_hand.any(|image| pins.get(&image.reference).is_some_and(|pin| pin.wanted().is_some())) {
+        return Ok(pins);
+    }
+    Ok(pins.exempting(selection::moving(&options.choice)?.iter()))
 }
 
 /// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.

@@ -33,7 +33,7 @@ pub use gone::Gone;
 pub use json_schema::json_schema;
 pub use minor::{Minor, ranges};
 pub use patches::{Earlier, PatchRelease};
-pub use pins::{Pin, PinnedPlatform, Pins, PinsError};
+pub use pins::{Change, Pin, PinnedPlatform, Pins, PinsError};
 pub use references::References;
 pub use rules::{AddonFields, Features, Rules};
 pub use schema::{
