@@ -83,7 +83,7 @@ fn a_save_that_broke_leaves_no_archive_and_goes_on_inside_a_blob() {
     single.source.clear_faults();
     single.net.journal().clear();
     single.program(&name_of(&file)).run().expect(0);
-    let read = single.net.journal().bytes_read("source");
+    let read = single.net.journal().bytes_written("source");
     assert!(read < 11_000_000, "{read} bytes");
     assert_eq!(files(home.path()), ["a.tar"]);
     let target = single.net.registry("target").start();
@@ -149,7 +149,7 @@ fn an_interrupted_save_goes_on_inside_a_blob() {
     single.source.clear_faults();
     single.net.journal().clear();
     single.program(&name_of(&file)).run().expect(0);
-    let read = single.net.journal().bytes_read("source");
+    let read = single.net.journal().bytes_written("source");
     assert!(read < size - 19_000_000, "{read} of {size} bytes");
 }
 

@@ -31,6 +31,7 @@ mod layouts;
 mod main_job;
 mod memory;
 mod output;
+mod partial_archives;
 mod pins;
 mod platforms;
 mod privacy;
