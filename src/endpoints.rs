@@ -98,7 +98,12 @@ impl<'o> Endpoints<'o> {
             }
             StoreName::Layout(name) => {
                 let platform = options.platforms.first();
-                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform)?))
+                Target::layout(Arc::new(Layout::create(
+                    name,
+                    options.split,
+                    options.policy.clone(),
+                    platform,
+                )?))
             }
         };
         Ok(Self { options, sources, target })

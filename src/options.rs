@@ -18,7 +18,7 @@ use crate::plan::Rules;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
-use crate::store::name::StoreName;
+use crate::store::name::{Form, StoreName};
 use crate::store::patience::{Policy, Timing};
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
@@ -45,6 +45,8 @@ pub struct Options {
     pub rules: Rules,
     pub target: StoreName,
     pub target_scheme: Scheme,
+    /// Most bytes of a part of an archive that is the target; `None` for one file.
+    pub split: Option<u64>,
     /// Where images are taken from, if not from where they are published.
     pub from: Supply,
     /// The digests that images have to have.
@@ -233,6 +235,7 @@ impl Options {
                 report.display()
             );
         }
+        check_split(cli.transfer.split, &target)?;
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -254,6 +257,7 @@ impl Options {
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
+            split: cli.transfer.split,
             from,
             pins: pins(cli.transfer.pins.as_deref())?,
             source_mirrors: mirrors,
@@ -272,6 +276,27 @@ fn check_report(output: &OutputArgs) -> Result<()> {
     ensure!(
         output.report.as_deref() != Some(Path::new("-")),
         "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
+    );
+    Ok(())
+}
+
+/// # Errors
+/// What is to be split is no archive, or is called as one of its parts would be.
+fn check_split(split: Option<u64>, target: &StoreName) -> Result<()> {
+    let StoreName::Layout(layout) = target else {
+        ensure!(
+            split.is_none(),
+            "--split writes an archive in parts, and {target} is none: name oci-archive:FILE"
+        );
+        return Ok(());
+    };
+    ensure!(
+        split.is_none() || layout.form == Form::Archive,
+        "--split writes an archive in parts, and {layout} is a directory: name oci-archive:FILE"
+    );
+    ensure!(
+        split.is_none() || !layout.is_named_as_a_part(),
+        "--split gives {layout} further names such as {layout}.001: leave out the number"
     );
     Ok(())
 }

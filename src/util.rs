@@ -2,5 +2,6 @@
 
 pub mod input;
 pub mod open_files;
+pub mod size;
 pub mod text;
 pub mod yaml;

@@ -70,6 +70,8 @@ pub enum Remedy {
     Moved,
     /// Files that lack content may have been saved for some platforms alone.
     SavedPlatforms,
+    /// One file cannot have so many bytes there.
+    SplitArchive,
     /// Content that the target should have is missing or damaged there.
     Repair,
     /// An index within an index that names what is not wanted.
@@ -148,6 +150,7 @@ impl fmt::Display for Remedy {
                  in the registry's storage, and run again"
             ),
             Self::Moved => f.write_str("--accept-moved takes it as it is now"),
+            Self::SplitArchive => f.write_str("--split fat32, or another size, writes it in parts"),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
@@ -191,6 +194,7 @@ mod tests {
             Remedy::LargerManifests,
             Remedy::PinnedIndex,
             Remedy::Repair,
+            Remedy::SplitArchive,
             Remedy::Moved,
         ];
         let command = Cli::command();
@@ -204,6 +208,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 12);
+        assert_eq!(named, 13);
     }
 }

@@ -32,6 +32,8 @@ mod layouts;
 mod main_job;
 mod memory;
 mod output;
+mod partial_archives;
+mod parts;
 mod pins;
 mod platforms;
 mod privacy;

@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::index::Index;
 use super::saver::Saver;
 use super::{Layout, LayoutError, Written, blocking};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
 use crate::image::reference::Location;
 use crate::store::{Incoming, Role};
@@ -124,9 +124,17 @@ impl Layout {
         match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
-                let kind = if is_full { Kind::Full } else { Kind::Invalid };
-                Err(self.error(kind, action(), error.to_string()))
+                let (kind, remedy) = match &error {
+                    LayoutError::Partial(PartialError::NoRoom { .. } | PartialError::NoQuota { .. }) => {
+                        (Kind::Full, None)
+                    }
+                    LayoutError::Partial(PartialError::FileTooLarge { .. }) => {
+                        (Kind::Full, Some(Remedy::SplitArchive))
+                    }
+                    _ => (Kind::Invalid, None),
+                };
+                let error = self.error(kind, action(), error.to_string());
+                Err(Error { remedy: remedy.map(Box::new), ..error })
             }
             Err(error) => Err(self.io_error(action(), &error)),
         }
