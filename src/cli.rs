@@ -189,7 +189,7 @@ pub struct TransferArgs {
     pub dry_run: bool,
 
     /// Read both sides, write nothing: what is there, missing or different, and what a run would move. Exit 1
-    /// where there is something to do
+    /// where there is something to do. A layout alone, as in --check oci-archive:FILE, is read and hashed without asking anybody
     #[arg(long, conflicts_with = "dry_run")]
     pub check: bool,
 

@@ -3,6 +3,7 @@
 //! [`plan`] finds out what has to move, image by image, and [`mirror`] moves it meanwhile. Knowledge flows one way, from
 //! the top of this list to its bottom.
 
+pub mod audit;
 pub mod check;
 pub mod survey;
 
@@ -35,6 +36,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::audit::Audit;
 use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
@@ -46,6 +48,8 @@ use crate::plan::Request;
 use crate::selection::catalog::Selection;
 use crate::selection::{Choice, choose};
 use crate::store::Target;
+use crate::store::layout::Layout;
+use crate::store::name::StoreName;
 use crate::survey::{Pinning, Verification};
 use crate::util::{open_files, text};
 
@@ -136,6 +140,23 @@ pub async fn check(options: &Options, selection: Selection, listener: Listener) 
     let (name, limits) = (options.target.to_string(), limits(options));
     let found = check::check(name, requests, target, options.rules, limits, &listener).await;
     Ok(found.without(gone, options.platforms.not_found()).with_pins(&options.pins))
+}
+
+/// Reads and hashes everything that the target holds, which is a layout, and asks nobody.
+///
+/// # Errors
+/// There is no layout, or what it holds cannot be listed.
+pub async fn audit(options: &Options, listener: Listener) -> Result<Audit> {
+    let StoreName::Layout(name) = &options.target else {
+        bail!("{}: a registry is checked against the place that its images come from", options.target)
+    };
+    let layout = match Layout::open(std::slice::from_ref(name), options.policy.clone()) {
+        Ok(layout) => layout,
+        Err(error) => return Ok(Audit::unreadable(name.to_string(), error)?),
+    };
+    let (include_foreign, largest) = (options.rules.include_foreign, options.policy.manifest_max);
+    let audit = audit::audit(&layout, &options.platforms, include_foreign, largest, &listener).await?;
+    Ok(audit.without(options.platforms.not_found()))
 }
 
 /// Asks sources whether each image of a catalog is what it should be. `interrupted` ends that early, with what is known by

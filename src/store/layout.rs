@@ -7,6 +7,7 @@ mod directory;
 mod docker;
 mod error;
 mod files;
+mod holdings;
 mod index;
 mod put;
 mod reading;
@@ -23,13 +24,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::error::LayoutError;
+pub(crate) use self::holdings::Hashed;
+pub(crate) use self::index::Entry;
 pub(crate) use self::put::Put;
 pub(crate) use self::reading::Stream;
 
 use self::archive::Archive;
 use self::directory::Directory;
 use self::files::Files;
-use self::index::{Entry, Index};
+use self::index::Index;
 use self::saver::Saver;
 use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};

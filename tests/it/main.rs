@@ -7,11 +7,13 @@
 mod support;
 
 mod program;
+mod saved;
 mod scene;
 mod single;
 mod stage;
 
 mod archives;
+mod audit;
 mod canary;
 mod catalog;
 mod check;

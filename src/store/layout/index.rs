@@ -170,7 +170,7 @@ impl Index {
 }
 
 impl Entry {
-    fn read(descriptor: Value) -> Option<Self> {
+    pub(crate) fn read(descriptor: Value) -> Option<Self> {
         let Value::Object(descriptor) = descriptor else { return None };
         let text = |key: &str| descriptor.get(key).and_then(Value::as_str);
         let annotation =

@@ -85,7 +85,6 @@ impl Found {
         self.blobs.get(digest).copied()
     }
 
-    #[cfg(test)]
     pub(crate) fn blobs(&self) -> impl Iterator<Item = (&Digest, Span)> {
         self.blobs.iter().map(|(digest, span)| (digest, *span))
     }
