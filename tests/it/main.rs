@@ -30,6 +30,7 @@ mod helpers;
 mod importers;
 mod kill;
 mod layouts;
+mod loading;
 mod main_job;
 mod memory;
 mod output;
