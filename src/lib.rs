@@ -40,6 +40,7 @@ use crate::audit::Audit;
 use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
+use crate::image::reference::check_collisions;
 use crate::mirror::Limits;
 use crate::options::{ConfigOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
@@ -56,9 +57,14 @@ use crate::util::{open_files, text};
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// As [`choose`] and [`check_mirrors`] have them; a selection without any image.
+/// As [`choose`] and [`check_mirrors`] have them; a selection without any image; two images that would overwrite each
+/// other at the target.
 pub fn select(options: &mut Options) -> Result<Selection> {
     let mut selection = choose(&options.choice)?;
+    // In files a name has its host.
+    if options.target.registry().is_some() {
+        check_names(&selection)?;
+    }
     // They are in the selection now, and may be many.
     options.choice.images = Vec::new();
     selection.leave_out_gone(|host| options.source_mirrors.iter().any(|mirror| mirror.host == *host));
@@ -72,6 +78,11 @@ pub fn select(options: &mut Options) -> Result<Selection> {
     let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
     check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
+}
+
+/// Whether each image has a name of its own in a registry, where names are without their hosts.
+fn check_names(selection: &Selection) -> Result<()> {
+    Ok(check_collisions(selection.images.iter().map(|image| &image.reference))?)
 }
 
 /// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
@@ -97,9 +108,12 @@ fn told(choice: &Choice, selection: Selection) -> Result<Selection> {
 /// What makes a cluster pull from the target what the options choose.
 ///
 /// # Errors
-/// As [`choose`] and [`config::render`] have them; a selection without any image.
+/// As [`choose`] and [`config::render`] have them; a selection without any image; two images that would have one name at
+/// the target.
 pub fn configuration(options: &ConfigOptions) -> Result<String> {
-    let selection = told(&options.choice, choose(&options.choice)?)?;
+    let selection = choose(&options.choice)?;
+    check_names(&selection)?;
+    let selection = told(&options.choice, selection)?;
     let config = config::render(options, &selection)?;
     warn(&config.notes);
     Ok(config.text)

@@ -163,6 +163,15 @@ impl Layout {
         &self.name
     }
 
+    /// The file that has, or is to have, what is called so.
+    pub(super) fn file_of(&self, digest: &Digest) -> String {
+        let path = match &self.written {
+            Written::Directory(directory) => directory.place_of(digest).display().to_string(),
+            Written::Archive(_) | Written::Nothing => self.name.clone(),
+        };
+        crate::util::text::printable(&path)
+    }
+
     /// The whole names in it, with the digests that they stand for, and what else it holds under no whole name.
     pub(crate) fn names(&self) -> (Vec<(String, Digest)>, Vec<String>) {
         let state = self.lock();

@@ -7,13 +7,13 @@ use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
 use super::{Holds, Incoming, Role, Source, layout};
-use crate::error::Error;
 #[cfg(test)]
 use crate::error::Side;
+use crate::error::{Error, Remedy};
 use crate::image::manifest::{Descriptor, Manifest};
-use crate::image::reference::{Location, Repository};
+use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
 use crate::store::patience::Policy;
-use crate::store::registry::{Ladder, Registry};
+use crate::store::registry::{DELETE_DAMAGED, Ladder, Registry};
 use crate::store::{Head, Held};
 
 /// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].
@@ -145,6 +145,36 @@ impl Target {
             #[cfg(test)]
             // It looks at its manifests whenever it is asked.
             Source::Memory(..) => Ok(()),
+        }
+    }
+
+    /// What helps against a copy of a blob that stays damaged, however often it is sent.
+    pub(super) fn advice_on_damage(&self, digest: &Digest) -> String {
+        match &self.0 {
+            Source::Registry(_) => DELETE_DAMAGED.to_owned(),
+            Source::Layout(layout) => Remedy::UnsoundDisk(layout.file_of(digest)).to_string(),
+            #[cfg(test)]
+            Source::Memory(..) => DELETE_DAMAGED.to_owned(),
+        }
+    }
+
+    /// The same against a manifest that stays damaged.
+    pub(crate) fn remedy_for_damaged(&self, location: &Location) -> Remedy {
+        match (&self.0, &location.name) {
+            (Source::Layout(layout), TagOrDigest::Digest(digest)) => {
+                Remedy::UnsoundDisk(layout.file_of(digest))
+            }
+            _ => Remedy::DeleteManifest(location.clone()),
+        }
+    }
+
+    /// Whether every run looks for what is damaged there and sends it again.
+    pub(crate) fn is_always_repaired(&self) -> bool {
+        match &self.0 {
+            Source::Registry(_) => false,
+            Source::Layout(_) => true,
+            #[cfg(test)]
+            Source::Memory(..) => false,
         }
     }
 

@@ -127,10 +127,27 @@ fn a_check_against_files_finds_what_differs_and_what_is_damaged() {
     let told = check(&["--deep=bytes"]).expect(1).stdout;
     let line = told.lines().find(|line| line.contains(&layer)).unwrap_or_else(|| panic!("{told}"));
     assert!(line.starts_with("partial") && line.contains(&image), "{line}");
+    // Files are read by every run, so that nothing has to be asked for to have them mended.
+    assert!(line.contains("a run writes again") && told.contains("A run would pull"), "{told}");
+    assert!(!told.contains("--repair") && !told.contains("registry's"), "{told}");
     // To look at sizes alone is to be asked for.
     check(&["--deep"]).expect(0);
     fs::remove_file(&blob).unwrap();
     check(&["--deep"]).expect(1);
     load(&from, &to).run().expect(0);
     check(&["--deep=bytes"]).expect(0);
+}
+
+#[test]
+fn images_that_would_share_a_name_in_a_registry_have_one_each_in_files() {
+    let images = ["--image", "quay.io/group/app:1", "--image", "ghcr.io/group/app:1"];
+    let dry = |target: &str| Program::new(&["--dry-run", target]).args(&images).run();
+    let refused = dry("r.example.com").expect(2);
+    assert!(refused.stderr.contains("would both become group/app:1"), "{}", refused.stderr);
+    for target in ["oci:images", "oci-archive:images.tar"] {
+        let lines = dry(target).expect(0).stdout;
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+    }
+    let config = Program::new(&["config", "r.example.com"]).args(&images).run().expect(2);
+    assert!(config.stderr.contains("would both become"), "{}", config.stderr);
 }
