@@ -223,6 +223,10 @@ pub struct TransferArgs {
     #[arg(long)]
     pub accept_moved: bool,
 
+    /// Write an archive although images failed; it is without them, and the report names them. For oci-archive:FILE alone
+    #[arg(long)]
+    pub allow_incomplete: bool,
+
     /// Leave what the target has under a name: where it differs, that name fails
     #[arg(long)]
     pub no_clobber: bool,

@@ -17,7 +17,7 @@ use crate::plan::Rules;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
-use crate::store::name::StoreName;
+use crate::store::name::{Form, StoreName};
 use crate::store::patience::{Policy, Timing};
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
@@ -234,6 +234,12 @@ impl Options {
         let platforms =
             platforms(&named_platforms, repin, mode == Mode::Check || deep.is_some() && mode != Mode::Audit)?;
         from.check_beside(&target, &cli.transfer.sources.source_mirror)?;
+        let is_archive = matches!(&target, StoreName::Layout(layout) if layout.form == Form::Archive);
+        ensure!(
+            !cli.transfer.allow_incomplete || is_archive && matches!(mode, Mode::Mirror | Mode::DryRun),
+            "--allow-incomplete has an archive written although an image failed, as in mirror-images \
+             --allow-incomplete oci-archive:FILE: any other target keeps what it got in any case"
+        );
         let report = cli.output.report.as_deref();
         if let (StoreName::Layout(layout), Some(report)) = (&target, report) {
             ensure!(
@@ -258,6 +264,7 @@ impl Options {
                 include_foreign: cli.transfer.include_foreign,
                 referrers: cli.transfer.referrers,
                 accept_moved: cli.transfer.accept_moved,
+                allow_incomplete: cli.transfer.allow_incomplete,
                 // Its names say nothing of what is below them, and to read it costs nobody a request.
                 deep: deep.or(target.registry().is_none().then_some(Depth::Bytes)),
             },

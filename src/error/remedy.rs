@@ -76,6 +76,8 @@ pub enum Remedy {
     Repair,
     /// The same where every run looks for that.
     RunAgain,
+    /// What is whole or nothing may be made without what has failed.
+    AllowIncomplete,
     /// An index within an index that names what is not wanted.
     NestedIndex,
     /// A digest is pinned, of an index that names what is not wanted.
@@ -156,6 +158,7 @@ impl fmt::Display for Remedy {
             }
             Self::Moved => f.write_str("--accept-moved takes it as it is now"),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
+            Self::AllowIncomplete => f.write_str("--allow-incomplete writes it without them"),
             Self::RunAgain => f.write_str("a run writes again what is missing or damaged"),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
@@ -200,6 +203,7 @@ mod tests {
             Remedy::PinnedIndex,
             Remedy::Repair,
             Remedy::Moved,
+            Remedy::AllowIncomplete,
         ];
         let command = Cli::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
@@ -212,6 +216,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 12);
+        assert_eq!(named, 13);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
-use super::{Holds, Incoming, Role, Source, layout};
+use super::{Ending, Holds, Incoming, Role, Source, layout};
 #[cfg(test)]
 use crate::error::Side;
 use crate::error::{Error, Remedy};
@@ -233,20 +233,20 @@ impl Target {
         }
     }
 
-    /// Ends what was begun, once nothing is under way; `is_whole` where all that was asked for is there. What was kept for
-    /// copies that were never asked for again is given back.
+    /// Ends what was begun, once nothing is under way. What was kept for copies that were never asked for again is given
+    /// back.
     ///
     /// # Errors
     /// What was put is not to be had under the place's name: it lacks something, or could not be given its name.
-    pub(crate) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+    pub(crate) async fn finish(&self, ending: Ending) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => {
                 registry.release_uploads().await;
                 Ok(())
             }
-            Source::Layout(layout) => layout.finish(is_whole).await,
+            Source::Layout(layout) => layout.finish(ending).await,
             #[cfg(test)]
-            Source::Memory(store, _) => store.finish(is_whole).await,
+            Source::Memory(store, _) => store.finish(ending == Ending::Whole).await,
         }
     }
 }

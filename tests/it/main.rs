@@ -28,6 +28,7 @@ mod failures;
 mod former_names;
 mod helpers;
 mod importers;
+mod incomplete;
 mod kill;
 mod layouts;
 mod loading;

@@ -74,5 +74,10 @@ impl Archive {
     }
 }
 
+/// The header of an entry, extended header and all.
+pub(super) fn header_of(path: &str, size: u64) -> Vec<u8> {
+    header::bytes(path, size)
+}
+
 #[cfg(test)]
 pub(super) mod tests;

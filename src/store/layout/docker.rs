@@ -23,7 +23,7 @@ const CONFIGS: [&str; 2] =
 const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
 
 /// An image of the list, as docker writes it (moby, `image/tarexport`).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Entry {
     config: String,
@@ -55,6 +55,26 @@ pub(super) fn first_missing(list: &[u8], is_there: impl Fn(&Digest) -> bool) -> 
         .into_iter()
         .find(is_missing)
         .map(|path| format!("it names {}, which is not there", printable(&path)))
+}
+
+/// What is left of a list without some names, and without images of which something is not there.
+///
+/// # Errors
+/// It is no such list.
+pub(super) fn rest(
+    list: &[u8],
+    is_named: impl Fn(&str) -> bool,
+    is_there: impl Fn(&Digest) -> bool,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut entries: Vec<Entry> = serde_json::from_slice(list)?;
+    let has = |path: &String| matches!(Known::parse(path), Some(Known::Blob(digest)) if is_there(&digest));
+    entries.retain_mut(|entry| {
+        let had_tags = !entry.repo_tags.is_empty();
+        entry.repo_tags.retain(|name| is_named(name));
+        let is_wanted = !had_tags || !entry.repo_tags.is_empty();
+        is_wanted && has(&entry.config) && entry.layers.iter().all(has)
+    });
+    serde_json::to_vec(&entries)
 }
 
 /// The list of those of `images` that have `platform`, or do not say for which one they are, and all their layers in

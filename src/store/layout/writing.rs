@@ -9,10 +9,10 @@ use super::directory::Directory;
 use super::index::Index;
 use super::saver::Saver;
 use super::{Layout, LayoutError, Written, blocking};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
 use crate::image::reference::Location;
-use crate::store::{Incoming, Role};
+use crate::store::{Ending, Incoming, Role};
 
 /// How long names are gathered before they are written together, at least.
 const GATHERING: Duration = Duration::from_millis(20);
@@ -113,10 +113,10 @@ impl Layout {
         self.saved(blocking(move || Ok(saver.prepare(images))).await)
     }
 
-    pub(in crate::store) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+    pub(in crate::store) async fn finish(&self, ending: Ending) -> Result<(), Error> {
         let Written::Archive(saver) = &self.written else { return Ok(()) };
-        let saver = saver.clone();
-        self.saved(blocking(move || Ok(saver.finish(is_whole))).await)
+        let (saver, verified) = (saver.clone(), self.lock().verified.clone());
+        self.saved(blocking(move || Ok(saver.finish(ending, &verified))).await)
     }
 
     fn saved(&self, done: io::Result<Result<(), LayoutError>>) -> Result<(), Error> {
@@ -126,7 +126,9 @@ impl Layout {
             Ok(Err(error)) => {
                 let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
                 let kind = if is_full { Kind::Full } else { Kind::Invalid };
-                Err(self.error(kind, action(), error.to_string()))
+                let told = self.error(kind, action(), error.to_string());
+                let is_lacking = matches!(error, LayoutError::Incomplete(..));
+                Err(if is_lacking { told.with_remedy(Remedy::AllowIncomplete) } else { told })
             }
             Err(error) => Err(self.io_error(action(), &error)),
         }
