@@ -99,6 +99,8 @@ struct Run {
     target: Target,
     /// Nothing is moved before all that will be is known, and the target has been told of it.
     waits_for_all: bool,
+    /// Images that cannot be had whole, until that is told.
+    lacking: Vec<String>,
     /// Which images there are, and what both sides have of them.
     resolution: Resolution,
     /// What has to move, and what waits for what.
@@ -123,7 +125,8 @@ impl Run {
         let inspector = limits.inspector(&target, rules, tally.listener());
         Self {
             plan: Plan::new(&target, rules),
-            waits_for_all: target.wants_all_first(),
+            waits_for_all: preparation::has_to_know_all(&target, &requests),
+            lacking: Vec::new(),
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),

@@ -33,6 +33,7 @@ impl Run {
     fn admit(&mut self, image: ImageId, found: Found) {
         let request = self.resolution.request(image).clone();
         let left_out = request.destinations.len() - found.states.len();
+        self.note_lacking(&request, &found.states);
         let admitted = self.plan.admit(&request, found);
         if admitted.tree.is_some() {
             self.resolution.look_for_held();

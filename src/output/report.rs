@@ -45,6 +45,9 @@ pub struct Report {
     /// Why what was moved is not yet what the target is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<String>,
+    /// The target was made without the images that have failed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
 }
 
 /// One image under one name at the target.
@@ -121,6 +124,7 @@ impl Report {
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
+            incomplete: finished.is_incomplete,
         }
     }
 
@@ -322,6 +326,10 @@ impl Report {
         }
         if let Some(why) = &self.unfinished {
             writeln!(f, "Not finished {why}")?;
+        }
+        if self.incomplete {
+            let lacking = text::count(self.failed + self.left, "name");
+            writeln!(f, "{} is not complete: it is without {lacking}", self.target)?;
         }
         for (reason, lines) in self.failures_by_reason() {
             let all = lines.len() == self.images.len();

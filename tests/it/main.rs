@@ -7,11 +7,13 @@
 mod support;
 
 mod program;
+mod saved;
 mod scene;
 mod single;
 mod stage;
 
 mod archives;
+mod audit;
 mod canary;
 mod catalog;
 mod check;
@@ -27,8 +29,10 @@ mod foreign_layouts;
 mod former_names;
 mod helpers;
 mod importers;
+mod incomplete;
 mod kill;
 mod layouts;
+mod loading;
 mod main_job;
 mod memory;
 mod output;

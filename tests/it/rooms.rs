@@ -19,6 +19,7 @@ const ROOMS: &[&str] = &[
     "output",
     "progress",
     "check",
+    "audit",
     "survey",
 ];
 /// The program itself, which is above them all.

@@ -26,9 +26,10 @@ pub(super) use self::parts::is_there;
 
 use self::names::Document;
 use self::parts::Parts;
-use self::scan::Found;
+use self::scan::{Found, ScanError, read};
 use super::LayoutError;
 use super::files::Piece;
+use super::holdings::Holding;
 use super::index::Index;
 use crate::image::reference::Digest;
 
@@ -55,9 +56,26 @@ impl Archive {
         Some(Piece { bytes: self.parts.clone(), start: span.offset, length: span.size })
     }
 
+    /// The bytes of a document; `None` if there is none.
+    pub(super) fn document(&self, document: Document) -> Result<Option<Vec<u8>>, ScanError> {
+        read(&*self.parts, &self.found, document)
+    }
+
+    /// Everything that is there under a digest.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let held = self.found.blobs();
+        held.map(|(digest, span)| Holding { digest: digest.clone(), size: span.size, start: span.offset })
+            .collect()
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.parts.path()
     }
+}
+
+/// The header of an entry, extended header and all.
+pub(super) fn header_of(path: &str, size: u64) -> Vec<u8> {
+    header::bytes(path, size)
 }
 
 #[cfg(test)]

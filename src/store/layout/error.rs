@@ -46,6 +46,17 @@ pub enum LayoutError {
     Io(PathBuf, io::Error),
 }
 
+impl LayoutError {
+    /// Whether something is there, and its content keeps it from being read.
+    pub(crate) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Version(..) | Self::Index(..) | Self::Link(_) => true,
+            Self::Archive(error) => error.is_of_content(),
+            _ => false,
+        }
+    }
+}
+
 /// A path as a terminal may see it.
 pub(super) fn shown(path: &Path) -> String {
     printable(&path.display().to_string())

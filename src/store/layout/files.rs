@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use super::archive::Archive;
 use super::archive::scan::ReadAt;
 use super::directory::Directory;
+use super::holdings::Holding;
 use crate::image::reference::{Digest, Hasher};
 
 /// Bytes that are read at a time where a file is hashed.
@@ -38,6 +39,14 @@ impl Files {
         match self {
             Files::Directory(directory) => directory.blob(digest),
             Files::Archive(archive) => Ok(archive.blob(digest)),
+        }
+    }
+
+    /// Everything that is there under a digest, and how it is called what lies among that and is none.
+    pub(super) fn holdings(&self) -> io::Result<(Vec<Holding>, Vec<String>)> {
+        match self {
+            Files::Directory(directory) => directory.holdings(),
+            Files::Archive(archive) => Ok((archive.holdings(), Vec::new())),
         }
     }
 

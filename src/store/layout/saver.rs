@@ -1,5 +1,7 @@
 //! An archive that is being written: each blob at the place that it will have, as it comes.
 
+mod incomplete;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 
+use self::incomplete::Rest;
 use super::LayoutError;
 use super::archive::Archive;
 use super::archive::contents::{Contents, Image, Item, Part, table_of};
@@ -18,7 +21,7 @@ use super::files::Piece;
 use super::index::Index;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
-use crate::store::{Incoming, Prefix};
+use crate::store::{Ending, Incoming, Prefix};
 
 /// An archive that is to be made.
 pub(super) struct Saver {
@@ -117,16 +120,25 @@ impl Saver {
         contents.items(documents.into_iter().flatten())
     }
 
-    /// Gives the archive its name, if all that it is to hold is there.
+    /// Gives the archive its name, if all that it is to hold is there, or what is lacking is not waited for. `verified` are
+    /// the blobs that are there, with their sizes in bytes.
     ///
     /// # Errors
     /// Something is lacking, so that there is no archive; what there is of it is kept.
-    pub(super) fn finish(&self, is_whole: bool) -> Result<(), LayoutError> {
+    pub(super) fn finish(&self, ending: Ending) -> Result<(), LayoutError> {
         let Some(saving) = self.saving() else { return Err(LayoutError::NothingSaved(self.path.clone())) };
-        let is_named =
-            *saving.named.lock().expect("no code panics while it holds this lock") == saving.wanted;
-        if !is_whole || !is_named {
-            return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place()));
+        let named = saving.named.lock().expect("no code panics while it holds this lock").clone();
+        match ending {
+            Ending::Lacking if named.is_empty() => {
+                return Err(LayoutError::NothingSaved(self.path.clone()));
+            }
+            Ending::Whole | Ending::Lacking if named == saving.wanted => {}
+            Ending::Lacking => {
+                saving.leave_out(&named).map_err(|error| LayoutError::Io(self.path.clone(), error))?;
+            }
+            Ending::Whole | Ending::Open => {
+                return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place()));
+            }
         }
         Ok(saving.partial.finish(|_| {})?)
     }
@@ -147,6 +159,29 @@ impl Saving {
             self.named.lock().expect("no code panics while it holds this lock").insert(location.clone());
         }
         is_wanted
+    }
+
+    /// Leaves all out but the images that are `named`.
+    fn leave_out(&self, named: &HashSet<Location>) -> io::Result<()> {
+        let lacking: HashMap<&Digest, &Place> = self
+            .partial
+            .slots()
+            .filter(|place| !self.partial.is_done(place))
+            .map(|place| (&place.digest, place))
+            .collect();
+        let rest = Rest { named, is_lacking: &|digest| lacking.contains_key(digest) };
+        for (document, start, length) in self.partial.documents() {
+            let piece = Piece { bytes: self.partial.space().clone(), start, length };
+            let bytes = piece.read(0, usize::try_from(length).map_err(io::Error::other)?)?;
+            if let Some(bytes) = rest.document(document, &bytes)? {
+                self.partial.overwrite(start, &bytes)?;
+            }
+        }
+        for (digest, place) in lacking {
+            let header = Rest::header(digest, place.size);
+            self.partial.overwrite(place.offset() - header.len() as u64, &header)?;
+        }
+        Ok(())
     }
 
     /// What is, or will be, in the archive by this digest.

@@ -12,7 +12,7 @@ use super::{Layout, LayoutError, Written, blocking};
 use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
 use crate::image::reference::Location;
-use crate::store::{Incoming, Role};
+use crate::store::{Ending, Incoming, Role};
 
 /// How long names are gathered before they are written together, at least.
 const GATHERING: Duration = Duration::from_millis(20);
@@ -113,10 +113,10 @@ impl Layout {
         self.saved(blocking(move || Ok(saver.prepare(images))).await)
     }
 
-    pub(in crate::store) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+    pub(in crate::store) async fn finish(&self, ending: Ending) -> Result<(), Error> {
         let Written::Archive(saver) = &self.written else { return Ok(()) };
         let saver = saver.clone();
-        self.saved(blocking(move || Ok(saver.finish(is_whole))).await)
+        self.saved(blocking(move || Ok(saver.finish(ending))).await)
     }
 
     fn saved(&self, done: io::Result<Result<(), LayoutError>>) -> Result<(), Error> {
@@ -131,6 +131,7 @@ impl Layout {
                     LayoutError::Partial(PartialError::FileTooLarge { .. }) => {
                         (Kind::Full, Some(Remedy::SplitArchive))
                     }
+                    LayoutError::Incomplete(..) => (Kind::Invalid, Some(Remedy::AllowIncomplete)),
                     _ => (Kind::Invalid, None),
                 };
                 let error = self.error(kind, action(), error.to_string());

@@ -24,7 +24,7 @@ use self::ours::{check_free, check_ours, check_place, lock};
 use super::contents::{Body, Item};
 use super::file_set::{FileSet, Stage, directory, remove, sync_directory};
 use super::journal::{Journal, Noted, Notes};
-use super::names::Known;
+use super::names::{Document, Known};
 use super::regain::{Earlier, none, regain, regain_unnoted};
 use super::room;
 use super::space::Space;
@@ -321,6 +321,22 @@ impl Partial {
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.values()
+    }
+
+    /// The documents in it: which, where each begins, and how long it is, in bytes.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = (Document, u64, u64)> {
+        self.table.entries().iter().filter_map(|entry| match Known::parse(&entry.path) {
+            Some(Known::Document(document)) => Some((document, entry.data, entry.size)),
+            _ => None,
+        })
+    }
+
+    /// Writes over what [`Self::prepare`] has written, which the next run does again.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn overwrite(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.space.write_all_at(bytes, offset)
     }
 
     fn lock_done(&self) -> MutexGuard<'_, HashSet<u64>> {

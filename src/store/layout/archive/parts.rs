@@ -54,6 +54,17 @@ pub enum OpenError {
     Io(PathBuf, #[source] io::Error),
 }
 
+impl OpenError {
+    /// Whether something is there, and its content keeps it from being read.
+    pub(crate) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Missing(_) | Self::Size { .. } | Self::Sum(_) | Self::Blob { .. } => true,
+            Self::Scan(_, error) => !matches!(error, ScanError::Io(_)),
+            Self::NoFile(_) | Self::NotFirst { .. } | Self::Io(..) => false,
+        }
+    }
+}
+
 /// An archive whose parts are all there, as far as their names and sizes tell.
 #[derive(Debug)]
 pub(crate) struct Parts {
