@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::ready;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
@@ -15,8 +16,10 @@ use crate::image::reference::{Digest, Location, Repository};
 use crate::mirror::Limits;
 use crate::output::report::{self, Exit};
 use crate::plan::{
-    Blemish, BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket, Tree,
+    Blemish, BlobId, DeliveryId, Fate, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket,
+    Tree,
 };
+use crate::record::{Contents, Draft, Inventory};
 use crate::selection::catalog::Pins;
 use crate::store::Target;
 use crate::util::text;
@@ -41,6 +44,9 @@ pub struct Check {
     pub platforms_not_found: Vec<String>,
     #[serde(flatten)]
     pub work: Work,
+    /// What is to be written of the images, if anything is.
+    #[serde(skip)]
+    pub lock: Option<Inventory>,
 }
 
 /// One image under one name at the target.
@@ -107,7 +113,7 @@ pub(crate) async fn check(
     rules: Rules,
     limits: Limits,
     listener: &Listener,
-) -> Check {
+) -> (Check, Draft) {
     let inspector = limits.inspector(&target, rules, listener);
     if inspector.is_some() {
         // What is read is shown as what is moved would be.
@@ -117,10 +123,12 @@ pub(crate) async fn check(
     let mut plan = Plan::new(&target, rules);
     let mut manifests = Manifests::default();
     let mut lines: HashMap<ImageId, Vec<Line>> = HashMap::new();
+    let mut recorded: HashMap<ImageId, (Option<Arc<Contents>>, Vec<Fate>)> = HashMap::new();
     while let Some(news) = resolution.next(true).await {
         match news {
             News::Found(image, found) => {
                 let request = resolution.request(image).clone();
+                recorded.insert(image, (found.contents.clone(), found.states.iter().map(fate).collect()));
                 let admitted = plan.admit(&request, found);
                 if let Some(tree) = &admitted.tree {
                     resolution.look_for_held();
@@ -144,8 +152,28 @@ pub(crate) async fn check(
     (work.manifests_to_copy, work.manifest_bytes) = (manifests.number, manifests.bytes);
     let mut images: Vec<ImageId> = resolution.images().collect();
     images.sort_by_key(|image| resolution.rank(*image));
+    let mut draft = Draft::default();
+    for image in &images {
+        if let Some((contents, fates)) = recorded.remove(image) {
+            resolution.request(*image).record(&mut draft, contents.as_deref(), fates);
+        }
+    }
     let lines = images.iter().flat_map(|image| lines.remove(image).unwrap_or_default()).collect();
-    Check::new(name, lines, work)
+    (Check::new(name, lines, work), draft)
+}
+
+/// What a run would make of a name, by what is known of it.
+fn fate(state: &State) -> Fate {
+    match state {
+        State::Failed(error) => Fate::Missing(error.to_string()),
+        State::Trimmed(trimmed) => Fate::There(Some(trimmed.target.clone())),
+        State::Present(_)
+        | State::Sparse(_)
+        | State::Partial(_)
+        | State::Damaged(_)
+        | State::Missing
+        | State::Different => Fate::There(None),
+    }
 }
 
 /// Which of the blobs that are to be moved the target has from an interrupted run, as a run itself would find out while
@@ -243,6 +271,7 @@ impl Check {
             failed: number(Standing::Failed),
             gone: 0,
             platforms_not_found: Vec::new(),
+            lock: None,
             work,
             images,
         }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::error::Side;
-use crate::image::reference::{self, Host, Reference, Repository};
+use crate::image::reference::{self, Host, Repository};
 use crate::options::{Access, Options, SourceMirror, Supply};
 use crate::plan::{Place, Request};
-use crate::selection::catalog::Pin;
+use crate::record::Purpose;
+use crate::selection::catalog::{Pin, SelectedImage};
+use crate::selection::why::{Why, explain};
 use crate::store::layout::Layout;
 use crate::store::name::StoreName;
 use crate::store::registry::tls::Clients;
@@ -80,6 +82,8 @@ pub(crate) struct Endpoints<'o> {
     options: &'o Options,
     sources: Sources,
     pub target: Target,
+    /// What is found out of images is recorded.
+    is_recorded: bool,
 }
 
 impl<'o> Endpoints<'o> {
@@ -97,16 +101,24 @@ impl<'o> Endpoints<'o> {
                 Target::layout(Arc::new(Layout::look(name, options.policy.clone())?))
             }
             StoreName::Layout(name) => {
-                let platform = options.platforms.first();
-                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform)?))
+                let (platform, made) = (options.platforms.first(), options.made.clone());
+                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform, made)?))
             }
         };
-        Ok(Self { options, sources, target })
+        // A layout that is written has a lock of its own.
+        let is_recorded = options.lock_out.is_some() || !only_read && options.target.registry().is_none();
+        Ok(Self { options, sources, target, is_recorded })
     }
 
-    /// What is to be done for `reference`.
-    pub(crate) fn request(&mut self, reference: &Reference) -> Request {
+    /// What is to be done for `image`.
+    pub(crate) fn request(&mut self, image: &SelectedImage) -> Request {
+        let reference = &image.reference;
+        let purpose = || Purpose {
+            names: reference.destinations(),
+            reasons: explain(image).iter().map(Why::sentence).collect(),
+        };
         Request {
+            purpose: self.is_recorded.then(purpose).map(Arc::new),
             source: self.sources.place(&reference.host),
             destinations: self.options.target.destinations(reference),
             reference: reference.clone(),

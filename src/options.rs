@@ -15,6 +15,7 @@ use crate::cli::{
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
+use crate::record::Made;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
@@ -28,10 +29,12 @@ use crate::util::text::quoted;
 
 mod catalog;
 mod choice;
+mod records;
 mod supply;
 
 pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
 use choice::chosen;
+use records::{check_lock_out, made};
 pub use supply::Supply;
 
 /// Longest password that is read, in bytes.
@@ -49,6 +52,10 @@ pub struct Options {
     pub from: Supply,
     /// The digests that images have to have.
     pub pins: Arc<Pins>,
+    /// Where to write what the run has found out of its images.
+    pub lock_out: Option<PathBuf>,
+    /// What that says of who made it.
+    pub made: Made,
     pub source_mirrors: Vec<SourceMirror>,
     pub mode: Mode,
     pub parallel: NonZeroUsize,
@@ -225,14 +232,15 @@ impl Options {
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &from, &get)?;
         from.check_beside(&target, &cli.transfer.sources.source_mirror)?;
-        let report = cli.output.report.as_deref();
-        if let (StoreName::Layout(layout), Some(report)) = (&target, report) {
-            ensure!(
-                !layout.holds(report),
-                "--report {} would be written into {layout}, the target",
-                report.display()
-            );
+        for (flag, file) in [("--report", &cli.output.report), ("--lock-out", &cli.transfer.lock_out)] {
+            if let (StoreName::Layout(layout), Some(file)) = (&target, file) {
+                let file_name = file.display();
+                ensure!(!layout.holds(file), "{flag} {file_name} would be written into {layout}, the target");
+            }
         }
+        check_lock_out(cli.transfer.lock_out.as_deref(), mode)?;
+        let is_recorded = cli.transfer.lock_out.is_some() || target.registry().is_none();
+        let made = made(is_recorded && mode != Mode::DryRun, &get)?;
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -256,6 +264,8 @@ impl Options {
             target,
             from,
             pins: pins(cli.transfer.pins.as_deref())?,
+            made,
+            lock_out: cli.transfer.lock_out,
             source_mirrors: mirrors,
             mode,
             parallel: cli.transfer.parallel,

@@ -32,6 +32,9 @@ impl Run {
     /// Takes in an image that has been resolved.
     fn admit(&mut self, image: ImageId, found: Found) {
         let request = self.resolution.request(image).clone();
+        if let Some(contents) = &found.contents {
+            self.contents.insert(image, contents.clone());
+        }
         let left_out = request.destinations.len() - found.states.len();
         let admitted = self.plan.admit(&request, found);
         if admitted.tree.is_some() {

@@ -3,7 +3,8 @@
 use super::Run;
 use crate::error::Error;
 use crate::events::{Delivered, Outcome};
-use crate::plan::{ImageId, Request};
+use crate::plan::{Fate, ImageId, Request};
+use crate::record::Draft;
 use crate::store::Target;
 
 /// What a run moved, in bytes and numbers.
@@ -36,12 +37,24 @@ pub struct Finished {
     /// Why what was moved is not yet what the target is to be.
     pub unfinished: Option<Error>,
     pub interrupted: bool,
+    /// What there is to record of the images.
+    pub(crate) draft: Draft,
 }
 
 impl Run {
     pub(super) async fn finish(self, interrupted: bool) -> Finished {
-        let Self { target, resolution, plan, tasks, on_their_way, mut deliveries, refusals, tally, .. } =
-            self;
+        let Self {
+            target,
+            resolution,
+            plan,
+            tasks,
+            on_their_way,
+            mut deliveries,
+            refusals,
+            tally,
+            contents,
+            ..
+        } = self;
         // What was needed to move things makes room for what is told of them.
         drop((tasks, plan, on_their_way));
         let why_left = match (refusals.gave_up(), interrupted) {
@@ -52,11 +65,12 @@ impl Run {
         let mut images: Vec<ImageId> = resolution.images().collect();
         images.sort_by_key(|image| resolution.rank(*image));
         let mut all = Vec::new();
+        let mut ends: Vec<usize> = Vec::with_capacity(images.len());
         let mut is_whole = true;
-        for image in images {
-            let request = resolution.request(image);
+        for image in &images {
+            let request = resolution.request(*image);
             let unresolved = || vec![None; request.destinations.len()];
-            let outcomes = deliveries.take_outcomes(image).unwrap_or_else(unresolved);
+            let outcomes = deliveries.take_outcomes(*image).unwrap_or_else(unresolved);
             for (name, outcome) in outcomes.into_iter().enumerate() {
                 let is_left = outcome.is_none();
                 let outcome = outcome.unwrap_or_else(|| Outcome::Left(why_left.clone()));
@@ -67,17 +81,39 @@ impl Run {
                 is_whole &= matches!(told.outcome, Outcome::Copied { .. } | Outcome::Present(_));
                 all.push(told);
             }
+            ends.push(all.len());
         }
-        let unfinished = target.finish(is_whole).await.err();
+        let draft = |all: &[Delivered]| {
+            let mut draft = Draft::default();
+            let mut begin = 0;
+            for (image, end) in images.iter().zip(&ends) {
+                let fates = all[begin..*end].iter().map(fate).collect();
+                resolution.request(*image).record(&mut draft, contents.get(image).map(AsRef::as_ref), fates);
+                begin = *end;
+            }
+            draft
+        };
+        let mut recorded = draft(&all);
+        let unfinished = target.finish(is_whole, &recorded).await.err();
         if let Some(error) = &unfinished {
             for delivered in &mut all {
                 if matches!(delivered.outcome, Outcome::Copied { .. }) {
                     delivered.outcome = Outcome::Left(format!("not there yet: {}", error.reason()));
                 }
             }
+            recorded = draft(&all);
         }
         let gave_up = refusals.gave_up().cloned();
-        Finished { deliveries: all, totals: tally.totals(), gave_up, unfinished, interrupted }
+        let totals = tally.totals();
+        Finished { deliveries: all, totals, gave_up, unfinished, interrupted, draft: recorded }
+    }
+}
+
+fn fate(delivered: &Delivered) -> Fate {
+    match &delivered.outcome {
+        Outcome::Copied { extent, .. } | Outcome::Present(extent) => Fate::there(extent),
+        Outcome::Failed(error) => Fate::Missing(error.to_string()),
+        Outcome::Left(why) => Fate::Missing(why.clone()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::events::{Delivered, Outcome};
 use crate::image::manifest::{Extent, Trimmed};
 use crate::image::reference::Digest;
 use crate::mirror::{Finished, Totals};
+use crate::record::Inventory;
 use crate::selection::catalog::Pins;
 use crate::store::name::StoreName;
 use crate::util::text;
@@ -45,6 +46,9 @@ pub struct Report {
     /// Why what was moved is not yet what the target is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<String>,
+    /// What is to be written of the images, if anything is.
+    #[serde(skip)]
+    pub lock: Option<Inventory>,
 }
 
 /// One image under one name at the target.
@@ -121,6 +125,7 @@ impl Report {
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
+            lock: None,
         }
     }
 
@@ -137,6 +142,12 @@ impl Report {
             line.pinned_digest = pins.digest(&line.source).cloned();
         }
         self
+    }
+
+    /// The same with what is to be written of the images.
+    #[must_use]
+    pub fn with_lock(self, lock: Option<Inventory>) -> Self {
+        Self { lock, ..self }
     }
 
     pub fn exit(&self) -> Exit {

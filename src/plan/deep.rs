@@ -103,7 +103,7 @@ impl Resolver {
     /// manifests there, by name, as far as they were fetched already.
     pub(super) async fn inspect(&self, request: &Request, found: Found, trees: Vec<Levels>) -> Found {
         let Some(inspector) = &self.inspector else { return found };
-        let Found { states, mut levels } = found;
+        let Found { states, mut levels, contents } = found;
         let mut trees = trees.into_iter();
         let mut seen = Vec::with_capacity(states.len());
         for (state, location) in states.into_iter().zip(&request.destinations) {
@@ -111,7 +111,7 @@ impl Resolver {
             seen.push(look.at(state, trees.next(), &mut levels).await);
         }
         let levels = levels.filter(|_| seen.iter().any(State::is_wanted));
-        Found { states: seen, levels }
+        Found { states: seen, levels, contents }
     }
 
     /// The image's manifests at its source.

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::error::Side;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Location, Repository};
+use crate::record::Draft;
 use crate::store::patience::Policy;
 use crate::store::registry::{Ladder, Registry};
 use crate::store::{Head, Held};
@@ -204,17 +205,17 @@ impl Target {
     }
 
     /// Ends what was begun, once nothing is under way; `is_whole` where all that was asked for is there. What was kept for
-    /// copies that were never asked for again is given back.
+    /// copies that were never asked for again is given back. `recorded` is what there is to say of the images.
     ///
     /// # Errors
     /// What was put is not to be had under the place's name: it lacks something, or could not be given its name.
-    pub(crate) async fn finish(&self, is_whole: bool) -> Result<(), Error> {
+    pub(crate) async fn finish(&self, is_whole: bool, recorded: &Draft) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => {
                 registry.release_uploads().await;
                 Ok(())
             }
-            Source::Layout(layout) => layout.finish(is_whole).await,
+            Source::Layout(layout) => layout.finish(is_whole, recorded).await,
             #[cfg(test)]
             Source::Memory(store, _) => store.finish(is_whole).await,
         }

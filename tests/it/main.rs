@@ -28,6 +28,7 @@ mod helpers;
 mod importers;
 mod kill;
 mod layouts;
+mod locks;
 mod main_job;
 mod memory;
 mod output;

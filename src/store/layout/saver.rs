@@ -18,8 +18,10 @@ use super::directory::LAYOUT_FILE;
 use super::docker;
 use super::files::Piece;
 use super::index::Index;
+use super::lock;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
+use crate::record::Made;
 use crate::store::{Incoming, Prefix};
 
 /// An archive that is to be made.
@@ -28,6 +30,8 @@ pub(super) struct Saver {
     path: PathBuf,
     /// Whose images docker's own list has.
     platform: Platform,
+    /// What its lock says of who made it.
+    made: Made,
     saving: OnceLock<Arc<Saving>>,
 }
 
@@ -58,8 +62,8 @@ pub(super) struct Slot {
 }
 
 impl Saver {
-    pub(super) fn new(path: &Path, platform: Platform) -> Self {
-        Self { path: path.to_owned(), platform, saving: OnceLock::new() }
+    pub(super) fn new(path: &Path, platform: Platform, made: Made) -> Self {
+        Self { path: path.to_owned(), platform, made, saving: OnceLock::new() }
     }
 
     /// `None` until all is known.
@@ -128,6 +132,7 @@ impl Saver {
             Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
             Some((Document::Index, index.to_bytes().into())),
             docker.map(|list| (Document::Docker, list)),
+            lock::document(&incoming, &self.made).map(|lock| (Document::Lock, lock)),
         ];
         contents.items(documents.into_iter().flatten())
     }
