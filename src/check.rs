@@ -47,6 +47,9 @@ pub struct Check {
     /// What is to be written of the images, if anything is.
     #[serde(skip)]
     pub lock: Option<Inventory>,
+    /// The target was held against a lock, and nobody else asked.
+    #[serde(skip)]
+    pub by_lock: bool,
 }
 
 /// One image under one name at the target.
@@ -60,6 +63,9 @@ pub struct Line {
     /// The digest that is recorded of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned_digest: Option<Digest>,
+    /// The digest that its name has there, where that is of another image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_digest: Option<Digest>,
     pub state: Standing,
     /// What is missing of what is partial.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,7 +178,7 @@ fn fate(state: &State) -> Fate {
         | State::Partial(_)
         | State::Damaged(_)
         | State::Missing
-        | State::Different => Fate::There(None),
+        | State::Different(_) => Fate::There(None),
     }
 }
 
@@ -225,7 +231,7 @@ impl Line {
             State::Trimmed(trimmed) => (Standing::There, Some(trimmed.clone()), None),
             State::Missing => (Standing::Missing, None, None),
             State::Partial(_) | State::Damaged(_) => (Standing::Partial, None, None),
-            State::Different => (Standing::Different, None, None),
+            State::Different(_) => (Standing::Different, None, None),
             State::Failed(error) => (Standing::Failed, None, Some(error)),
         };
         let (lacks, damage) = match state {
@@ -238,6 +244,10 @@ impl Line {
             target: target.full_name(location),
             refers_to: request.refers_to.as_ref().map(ToString::to_string),
             pinned_digest: None,
+            other_digest: match state {
+                State::Different(there) => Some(there.clone()),
+                _ => None,
+            },
             state: found,
             lacks,
             sparse: matches!(state, State::Sparse(_)),
@@ -272,6 +282,7 @@ impl Check {
             gone: 0,
             platforms_not_found: Vec::new(),
             lock: None,
+            by_lock: false,
             work,
             images,
         }
@@ -350,6 +361,10 @@ impl fmt::Display for Check {
                 (Some(cause), Some(Lack::Blobs | Lack::Manifests) | None) => writeln!(f, ": {cause}")?,
                 (Some(cause), Some(lack)) => writeln!(f, ": without {lack}; {cause}")?,
                 (None, Some(lack)) => writeln!(f, ": without {lack}")?,
+                (None, None) if self.by_lock => match (&line.pinned_digest, &line.other_digest) {
+                    (Some(locked), Some(there)) => writeln!(f, ": {there} instead of {locked}")?,
+                    _ => writeln!(f)?,
+                },
                 (None, None) => writeln!(f)?,
             }
         }
@@ -371,6 +386,12 @@ impl fmt::Display for Check {
                 f,
                 "Missing platforms are added by --platform all, or by naming those that are wanted."
             )?;
+        }
+        if self.by_lock {
+            if self.there < self.images.len() {
+                writeln!(f, "The same without --check brings what is not there.")?;
+            }
+            return Ok(());
         }
         let with = if self.images.iter().any(Line::is_damaged) { " with --repair" } else { "" };
         if self.missing + self.partial + self.different > 0 {

@@ -229,6 +229,11 @@ pub struct TransferArgs {
     #[arg(long, value_name = "FILE")]
     pub pins: Option<PathBuf>,
 
+    /// Mirror exactly the images of this lock, each with exactly its digest; with flags of the section Selection those of
+    /// them. With --check, and without --from, the target alone is asked whether it has them
+    #[arg(long, value_name = "FILE", conflicts_with = "pins")]
+    pub lock: Option<PathBuf>,
+
     /// Write to this file which digest each image has, with its platforms, their sizes, and why it was chosen; and what
     /// is missing
     #[arg(long, value_name = "FILE")]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::error::Side;
-use crate::image::reference::{self, Host, Repository};
+use crate::image::platforms::Platforms;
+use crate::image::reference::{self, Host, Reference, Repository};
 use crate::options::{Access, Options, SourceMirror, Supply};
 use crate::plan::{Place, Request};
-use crate::record::Purpose;
+use crate::record::{Image, Purpose};
 use crate::selection::catalog::{Pin, SelectedImage};
 use crate::selection::why::{Why, explain};
 use crate::store::layout::Layout;
@@ -118,13 +119,42 @@ impl<'o> Endpoints<'o> {
             reasons: explain(image).iter().map(Why::sentence).collect(),
         };
         Request {
+            locked: self.locked(reference),
             purpose: self.is_recorded.then(purpose).map(Arc::new),
-            source: self.sources.place(&reference.host),
+            source: self.source_of(reference),
             destinations: self.options.target.destinations(reference),
             reference: reference.clone(),
-            platforms: self.options.platforms.clone(),
+            platforms: self.platforms_of(reference),
             refers_to: None,
             pinned: self.options.pins.get(reference).and_then(Pin::wanted).cloned(),
+        }
+    }
+}
+
+impl Endpoints<'_> {
+    /// Where an image is taken from. Where the target is held against a lock nobody else is asked.
+    fn source_of(&mut self, reference: &Reference) -> Place {
+        if self.options.by_lock {
+            return Place { store: self.target.as_source().clone(), prefix: None };
+        }
+        self.sources.place(&reference.host)
+    }
+
+    /// What the target is held against.
+    fn locked(&self, reference: &Reference) -> Option<Arc<Image>> {
+        let lock = self.options.lock.as_ref().filter(|_| self.options.by_lock)?;
+        lock.document.images.get(reference).cloned().map(Arc::new)
+    }
+
+    /// The platforms that are wanted of an image: where the user names none, those that a lock has of it.
+    fn platforms_of(&self, reference: &Reference) -> Arc<Platforms> {
+        let platforms = &self.options.platforms;
+        match self.locked(reference) {
+            Some(locked) if locked.sparse && platforms.is_all() => {
+                let manifests = locked.platforms.iter().map(|one| one.digest.clone()).collect();
+                Arc::new(platforms.of_manifests(manifests))
+            }
+            _ => platforms.clone(),
         }
     }
 }

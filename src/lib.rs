@@ -68,8 +68,14 @@ pub fn select(options: &mut Options) -> Result<Selection> {
         selection.warnings.extend(told);
     }
     let selection = told(&options.choice, selection)?;
+    if let Some(lock) = &options.lock {
+        lock.check(&selection)?;
+    }
     let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
-    options.pins = options.pins.exempting(moving);
+    // A lock holds what moves as well.
+    if options.lock.is_none() {
+        options.pins = options.pins.exempting(moving);
+    }
     if let Some(edition) = &selection.catalog {
         let Edition { kubeone, digest } = edition.clone();
         (options.made.kubeone, options.made.catalog) = (Some(kubeone), Some(digest));
@@ -147,7 +153,7 @@ pub async fn check(options: &Options, selection: Selection, listener: Listener) 
     let (name, limits) = (options.target.to_string(), limits(options));
     let (found, draft) = check::check(name, requests, target, options.rules, limits, &listener).await;
     let found = found.without(gone.len(), options.platforms.not_found()).with_pins(&options.pins);
-    Ok(Check { lock: lock(options, draft, &gone), ..found })
+    Ok(Check { lock: lock(options, draft, &gone), by_lock: options.by_lock, ..found })
 }
 
 /// Asks sources whether each image of a catalog is what it should be. `interrupted` ends that early, with what is known by

@@ -11,13 +11,14 @@ use crate::error::Error;
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository};
-use crate::record::Purpose;
+use crate::record::{Image, Purpose};
 use crate::store::{Depth, Origin, Source, Target};
 
 mod deep;
 mod foreign;
 mod ids;
 mod ledger;
+mod locked;
 mod origins;
 mod pins;
 mod platforms;
@@ -81,6 +82,8 @@ pub(crate) struct Request {
     pub refers_to: Option<Digest>,
     /// The digest that it has to have at its source, by a record of it.
     pub pinned: Option<Digest>,
+    /// What a lock says of it, where nothing else is to be compared with.
+    pub locked: Option<Arc<Image>>,
     /// What it is recorded for, if it is.
     pub purpose: Option<Arc<Purpose>>,
 }

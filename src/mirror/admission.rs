@@ -73,7 +73,7 @@ impl Run {
                 self.tally.found(number, bytes);
                 return self.refusals.answered();
             }
-            State::Missing | State::Partial(_) | State::Different => return self.refusals.answered(),
+            State::Missing | State::Partial(_) | State::Different(_) => return self.refusals.answered(),
         };
         if matches!(outcome, Outcome::Present(_)) {
             self.refusals.answered();

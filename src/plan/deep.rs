@@ -114,6 +114,34 @@ impl Resolver {
         Found { states: seen, levels, contents }
     }
 
+    /// Looks at the blobs that `levels` name, which were read at the target, if that is wanted.
+    pub(super) async fn inspect_tree(
+        &self,
+        request: &Request,
+        location: &Location,
+        state: State,
+        levels: &Levels,
+    ) -> State {
+        let Some(inspector) = &self.inspector else { return state };
+        let look = Look { resolver: self, inspector, request, location };
+        match look.blobs_of(levels).await {
+            Ok((blobs, _)) if blobs.is_empty() => state,
+            Ok((blobs, whole)) => {
+                State::Damaged(Arc::new(Damage { blobs, whole, manifests: None, lack: None }))
+            }
+            Err(error) => State::Failed(error),
+        }
+    }
+
+    /// What a name has whose manifests could not be read.
+    pub(super) fn state_of_unread(&self, error: Error) -> State {
+        if !is_of_content(&error) {
+            return State::Failed(error);
+        }
+        let (blobs, whole) = (Vec::new(), HashSet::new());
+        State::Damaged(Arc::new(Damage { blobs, whole, manifests: Some(error), lack: None }))
+    }
+
     /// The image's manifests at its source.
     pub(super) async fn fetch_source(&self, request: &Request) -> Result<Levels, Error> {
         let location = request.source.place(&request.reference.location());

@@ -251,6 +251,7 @@ fn referrer(request: &Request, subject: &Digest, name: TagOrDigest) -> Referrer 
         platforms: Arc::new(Platforms::default()),
         refers_to: Some(subject.clone()),
         pinned: None,
+        locked: None,
         purpose: request.purpose.as_ref().map(|purpose| Arc::new(beside(purpose, &name))),
     };
     Referrer { request, trouble: None }

@@ -112,6 +112,9 @@ impl Resolver {
 
     /// What is to be done for an image of which the target has said what it has.
     pub(super) async fn resolve_image(&self, request: &Request, at_target: Vec<AtTarget>) -> Found {
+        if let Some(locked) = &request.locked {
+            return self.compare_with_lock(request, locked, at_target).await;
+        }
         let names: Vec<Option<Digest>> = at_target.iter().map(|answer| answer.digest().cloned()).collect();
         let mut found = self.find(request, at_target).await;
         if self.rules.no_clobber {
@@ -215,7 +218,7 @@ impl Resolver {
     /// Fails the names that other content has.
     fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
         for ((state, name), location) in found.states.iter_mut().zip(names).zip(&request.destinations) {
-            if let (State::Different, Some(digest)) = (&state, name) {
+            if let (State::Different(_), Some(digest)) = (&state, name) {
                 let why = format!("it has another image there, {digest}");
                 let error = self.target.error(Kind::Immutable, format!("write manifest {location}"), why);
                 *state = State::Failed(error.with_remedy(Remedy::NotClobbered));
@@ -317,7 +320,7 @@ fn compare(at_target: Vec<AtTarget>, wanted: Option<&Digest>) -> Vec<State> {
         AtTarget::Failed(error) => State::Failed(error),
         AtTarget::Nothing => State::Missing,
         AtTarget::Digest(digest) if Some(&digest) == wanted => State::Present(digest),
-        AtTarget::Digest(_) => State::Different,
+        AtTarget::Digest(digest) => State::Different(digest),
     };
     at_target.into_iter().map(state).collect()
 }

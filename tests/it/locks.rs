@@ -242,7 +242,8 @@ fn of_platforms_that_are_left_out_nothing_is_recorded_but_that_they_are() {
     assert_eq!(run(&archive(&tar), &one), (true, amd64, false, 3));
     // Whoever records an image sees to it that what is recorded is there.
     assert_eq!(run(&target.host(), &[]), (false, all, false, 4));
-    assert_eq!(target.content().repositories["group/two"].manifests.len(), 3);
+    // With the index that stood in for it.
+    assert_eq!(target.content().repositories["group/two"].manifests.len(), 4);
 }
 
 #[test]
@@ -262,5 +263,275 @@ fn what_keeps_a_lock_from_being_written_is_told() {
             if arguments.len() == 2 && arguments[0].starts_with("oci:") { vec![] } else { vec!["r.invalid"] };
         let run = Program::new(&target).args(&["--image=r.invalid/a:1"]).args(arguments).run().expect(2);
         assert!(run.stderr.contains(told), "{arguments:?}: {}", run.stderr);
+    }
+}
+
+/// A lock of all images of a stage, as a file that is kept with the directory.
+fn locked(stage: &Stage) -> (tempfile::TempDir, String) {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("lock.json");
+    let good: Vec<String> = stage.good_lines().map(|line| format!("--image={}", line.source)).collect();
+    let good: Vec<&str> = good.iter().map(String::as_str).collect();
+    let first = stage.net.registry("first").start();
+    let flag = format!("--lock-out={}", file.display());
+    stage.program_with(&first.host(), &good).args(&[&flag]).run().expect(0);
+    stage.net.journal().clear();
+    (home, format!("--lock={}", file.display()))
+}
+
+/// The program, about to mirror what the lock holds of these flags.
+fn program(stage: &Stage, lock: &str, selection: &[&str]) -> Program {
+    let mirrors = crate::stage::mirror_flags(&stage.lines, &stage.source.url());
+    let mirrors: Vec<&str> = mirrors.iter().map(String::as_str).filter(|flag| *flag != NO_PINS).collect();
+    Program::new(&[&stage.target.host(), lock]).args(selection).args(&mirrors)
+}
+
+#[test]
+fn a_run_by_a_lock_takes_exactly_its_images_or_those_of_them_that_are_selected() {
+    let stage = Stage::new(ALWAYS);
+    let (home, lock) = locked(&stage);
+    // Whatever the environment says of versions.
+    let environment = |program: Program| program.env("KUBERNETES_VERSION", "1.30");
+    let run = environment(program(&stage, &lock, &["-o", "json"])).run().expect(0);
+    let copied = run.number("copied") as usize;
+    assert_eq!(copied, stage.good_lines().count());
+    stage.assert_mirrored();
+    assert!(run.report()["images"][0]["pinned_digest"].is_string());
+
+    let dry = program(&stage, &lock, &["--dry-run", "-v"]).run().expect(0);
+    assert!(
+        dry.stdout.contains(&format!("named by --lock {}/lock.json", home.path().display())),
+        "{}",
+        dry.stdout
+    );
+    assert!(dry.stderr.contains("images: ") && dry.stderr.contains(" at most"), "{}", dry.stderr);
+
+    let pause = "--image=registry.k8s.io/pause:3.10.2";
+    let one = program(&stage, &lock, &[pause, "-o", "json"]).run().expect(0);
+    assert_eq!((one.number("present"), one.number("copied")), (1, 0));
+
+    stage.net.journal().clear();
+    let other = ["--image=registry.k8s.io/nothing:1", pause, "--image=quay.io/x/y:2"];
+    let run = program(&stage, &lock, &other).run().expect(2);
+    for told in ["lock.json does not hold registry.k8s.io/nothing:1 and quay.io/x/y:2", "--lock-out"] {
+        assert!(run.stderr.contains(told), "{}", run.stderr);
+    }
+    // Of another version all is named that is not there, and of another catalog that it is one.
+    let file = home.path().join("lock.json");
+    let mut older = read(&file);
+    older["made"]["kubeone"] = json!("v1.2.9");
+    fs::write(&file, older.to_string()).unwrap();
+    let run = program(&stage, &lock, &["-k", "1.35", "--filter", "control-plane"]).run().expect(2);
+    assert!(
+        run.stderr.contains("kube-apiserver:v1.35") && run.stderr.contains(" more; it was made"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("up to KubeOne v1.2.9"), "{}", run.stderr);
+    assert_eq!(stage.net.journal().requests("source") + stage.net.journal().requests("target"), 0);
+}
+
+#[test]
+fn a_tag_that_has_moved_away_from_the_lock_fails_alone_with_both_digests_until_that_is_accepted() {
+    let stage = Stage::new(ALWAYS);
+    let (_home, lock) = locked(&stage);
+    let line = stage.good_lines().find(|line| line.source.contains("/pause:")).unwrap();
+    let was = stage.source.digest_of(&line.repository, &line.tag).unwrap();
+    let mut content = Content::new();
+    content.add(&line.repository, &line.tag, &Image::generated(Kind::Oci, 99, &[800]));
+    stage.source.add(&content);
+    let now = stage.source.digest_of(&line.repository, &line.tag).unwrap();
+    let run = program(&stage, &lock, &["-o", "json"]).run().expect(1);
+    let report = run.report();
+    let failed: Vec<&Value> =
+        report["images"].as_array().unwrap().iter().filter(|image| image["result"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{}", run.stdout);
+    let cause = failed[0]["cause"].as_str().unwrap();
+    for told in [was.as_str(), now.as_str(), "--accept-moved"] {
+        assert!(cause.contains(told), "{cause}");
+    }
+    assert_eq!(stage.target.digest_of(&line.to.0, &line.to.1), None);
+    let run = program(&stage, &lock, &["--accept-moved"]).run().expect(0);
+    assert!(run.stderr.contains(&format!("{was} is recorded of it, and {now} is taken")), "{}", run.stderr);
+    assert_eq!(stage.target.digest_of(&line.to.0, &line.to.1), Some(now));
+}
+
+#[test]
+fn a_layout_is_held_to_a_lock_too() {
+    let stage = Stage::new(ALWAYS);
+    let (home, lock) = locked(&stage);
+    let tar = home.path().join("a.tar");
+    let line = stage.good_lines().find(|line| line.source.contains("/pause:")).unwrap();
+    let mut content = Content::new();
+    content.add(&line.repository, &line.tag, &Image::generated(Kind::Oci, 99, &[800]));
+    stage.source.add(&content);
+    let good: Vec<String> = stage.good_lines().map(|line| format!("--image={}", line.source)).collect();
+    let good: Vec<&str> = good.iter().map(String::as_str).filter(|name| !name.contains("/etcd:")).collect();
+    stage.program_with(&archive(&tar), &good).run().expect(0);
+    let from = format!("--from={}", archive(&tar));
+    let run = Program::new(&[&stage.target.host(), &lock, &from, "-o", "json"]).run().expect(1);
+    let by_result = run.sources_by_result();
+    let failed: Vec<bool> =
+        by_result["failed"].iter().map(|name| name == &line.source || name.contains("/etcd:")).collect();
+    assert_eq!(failed, [true, true], "{}", run.stdout);
+    assert!(
+        run.stdout.contains("it has no image of this name") && run.stdout.contains("it has moved"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn a_mirror_is_proved_by_a_lock_alone() {
+    let stage = Stage::new(ALWAYS);
+    let (_home, lock) = locked(&stage);
+    let checked = |flags: &[&str], code: i32| {
+        let target = format!("{}/", stage.target.host());
+        stage.net.journal().clear();
+        let program = Program::new(&[target.trim_end_matches('/'), &lock, "--check"]).args(flags);
+        let run = program.run().expect(code);
+        let hosts: Vec<String> = stage
+            .net
+            .journal()
+            .filter(|entry| entry.host != "target")
+            .iter()
+            .map(|entry| entry.host.clone())
+            .collect();
+        assert_eq!(hosts, Vec::<String>::new());
+        stage.net.journal().assert_read_only();
+        run
+    };
+    let before = checked(&["-o", "json"], 1);
+    assert_eq!(before.number("missing") as usize, stage.good_lines().count());
+    program(&stage, &lock, &[]).run().expect(0);
+    for flags in [&[][..], &["--deep"], &["--deep=bytes"], &["--platform", "linux/amd64"]] {
+        let run = checked(flags, 0);
+        assert!(!run.stdout.contains("A run would"), "{}", run.stdout);
+    }
+    assert_eq!(stage.net.journal().count("target", Op::BlobGet), 0);
+
+    let find = |name: &str| stage.good_lines().find(|line| line.source.contains(name)).unwrap().to.clone();
+    let [moved, gone, partial] = ["/pause:", "/etcd:", "/kube-proxy:"].map(find);
+    let digest = |(repository, tag): &(String, String)| stage.target.digest_of(repository, tag).unwrap();
+    let was = digest(&moved);
+    let mut content = Content::new();
+    content.add(&moved.0, &moved.1, &Image::generated(Kind::Oci, 99, &[800]));
+    stage.target.add(&content);
+    stage.target.delete_tag(&gone.0, &gone.1);
+    let bytes = stage.target.manifest(&digest(&partial)).unwrap().bytes;
+    let index: Value = serde_json::from_slice(&bytes).unwrap();
+    stage.target.delete_manifest(&partial.0, index["manifests"][0]["digest"].as_str().unwrap());
+    let run = checked(&[], 1);
+    let told = format!("{}:{}: {} instead of {was}\n", moved.0, moved.1, digest(&moved));
+    assert!(run.stdout.contains(&told), "{}", run.stdout);
+    let report = checked(&["-o", "json"], 1).report();
+    let state = |(repository, tag): &(String, String)| {
+        let name = format!("/{repository}:{tag}");
+        let images = report["images"].as_array().unwrap();
+        images.iter().find(|image| image["target"].as_str().unwrap().ends_with(&name)).unwrap()["state"]
+            .clone()
+    };
+    assert_eq!([&moved, &gone, &partial].map(state), ["different", "missing", "partial"], "{report}");
+    assert!(run.stdout.contains("The same without --check brings what is not there."), "{}", run.stdout);
+    program(&stage, &lock, &["--platform", "all"]).run().expect(0);
+    checked(&[], 0);
+
+    // Below right tags only who looks deep sees anything.
+    let repositories = stage.target.content().repositories;
+    let layer =
+        repositories[&gone.0].blobs.iter().max_by_key(|digest| stage.content.blobs[*digest].size).unwrap();
+    stage.target.flip_blob(layer, 5);
+    checked(&["--deep"], 0);
+    let run = checked(&["--deep=bytes"], 1);
+    assert!(run.stdout.contains(layer.as_str()) && run.stdout.contains("has other bytes"), "{}", run.stdout);
+    stage.target.delete_blob(layer);
+    assert!(checked(&["--deep"], 1).stdout.contains("is missing"));
+}
+
+#[test]
+fn of_some_platforms_a_lock_proves_those() {
+    let mut content = Content::new();
+    content.add("group/two", "1", &two_platforms());
+    let net = Net::new();
+    let source = net.registry("source").content(&content).start();
+    let home = tempfile::tempdir().unwrap();
+    let (file, mirror) = (home.path().join("lock"), format!("--source-mirror=quay.io={}", source.url()));
+    let [out, lock] = ["lock-out", "lock"].map(|flag| format!("--{flag}={}", file.display()));
+    // One of them takes an index that names what is not there, the other one gets a cut one.
+    for sparse in [true, false] {
+        let target = net.registry(if sparse { "sparse" } else { "trimming" }).start();
+        if sparse {
+            target.take_sparse_indexes();
+        }
+        let flags = ["--image=quay.io/group/two:1", NO_PINS, &mirror, &out, "--platform=linux/amd64"];
+        Program::new(&[&target.host()]).args(&flags).run().expect(0);
+        let image = read(&file)["images"][0].clone();
+        assert_eq!((image["sparse"].clone(), image["trimmed"].is_string()), (json!(true), !sparse));
+        let check = |more: &[&str]| Program::new(&[&target.host(), "--check", &lock]).args(more).run();
+        check(&[]).expect(0);
+        check(&["--deep=bytes"]).expect(0);
+        check(&["--platform=linux/arm64"]).expect(1);
+        // A lock that claims more than there is.
+        let mut lying = read(&file);
+        lying["images"][0]["platforms"][0]["digest"] = json!(format!("sha256:{}", "e".repeat(64)));
+        fs::write(&file, lying.to_string()).unwrap();
+        let run = check(&[]).expect(1);
+        assert!(run.stdout.contains("without all of the platforms"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn locks_that_are_none_and_what_does_not_go_with_one_are_told_before_anything_is_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("lock");
+    let flag = format!("--lock={}", file.display());
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let platforms = json!([{"platform": "linux/amd64", "digest": digest, "bytes": 7}]);
+    let image = |source: &str, name: &str| {
+        json!({
+            "source": source, "names": [name], "digest": digest, "mediaType": "a/b", "size": 7, "platforms": platforms,
+        })
+    };
+    let document = |images: Value| json!({"version": 1, "kind": "lock", "images": images}).to_string();
+    let good = document(json!([image("r.invalid/a:1", "a:1")]));
+    let run = |text: &str, flags: &[&str]| {
+        fs::write(&file, text).unwrap();
+        Program::new(&["r.invalid", &flag]).args(flags).run().expect(2)
+    };
+    let nested = "[".repeat(500_000);
+    let pins = "{\"version\": 1, \"kind\": \"pins\", \"images\": []}";
+    for (text, told) in [
+        ("", "line 1 column 0"),
+        ("\u{0}\u{1b}[2J", "line 1 column"),
+        (nested.as_str(), "line 1 column"),
+        (pins, "its kind is \"pins\", and not lock: --pins takes such a file"),
+        (&good.replace("\"version\":1", "\"version\":2"), "its version is 2, and this program reads 1"),
+        (&document(json!([])), "holds no image"),
+        (
+            &document(json!([image("r.invalid/a:1", "a:1"), image("r.invalid/a:1", "a:1")])),
+            "it is there twice",
+        ),
+        (
+            &document(json!([image("r.invalid/a:1", "../../etc/passwd:1")])),
+            "is not a valid name inside a registry",
+        ),
+        (
+            &document(json!([image("r.invalid/a:1", "a:1"), image("q.invalid/a:1", "a:1")])),
+            "would both become a:1",
+        ),
+    ] {
+        let ended = run(text, &[]);
+        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(told), "{ended:?}");
+        assert!(!ended.stderr.contains('\u{1b}') && ended.stdout.is_empty(), "{ended:?}");
+    }
+    for (flags, told) in [
+        (&["--check", "--lock-out=x"][..], "asks the target alone"),
+        (&["--check", "--accept-moved"], "leave --accept-moved out"),
+        (&["--check", "--referrers"], "leave --referrers out"),
+        (&["--check", "--source-mirror=a.io=b.io"], "leave --source-mirror out"),
+        (&[NO_PINS], "cannot be used with"),
+    ] {
+        let ended = run(&good, flags);
+        assert!(ended.stderr.contains(told), "{flags:?}: {}", ended.stderr);
     }
 }

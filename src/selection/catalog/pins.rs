@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Reference};
-use crate::record::PinnedPlatform;
+use crate::record::{Image, Inventory, PinnedPlatform};
 use crate::util::input;
 use crate::util::text::{self, quoted};
 
@@ -141,6 +141,21 @@ impl Pins {
             }
         }
         Ok(Self(pins))
+    }
+
+    /// Those of a lock.
+    pub fn of_lock(lock: &Inventory) -> Self {
+        let images = lock.images.values().filter(|image| image.refers_to.is_none());
+        let pin = |image: &Image| Pin {
+            source: image.source.clone(),
+            digest: Some(image.digest.clone()),
+            moving: false,
+            media_type: Some(image.media_type.clone()),
+            size: Some(image.size),
+            platforms: image.platforms.clone(),
+            more: Some(image.more),
+        };
+        Self(images.map(|image| (Cow::Owned(image.source.to_string()), Entry::of(pin(image)))).collect())
     }
 
     /// The file of these records: sorted by reference, each on a line of its own.
