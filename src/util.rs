@@ -2,6 +2,8 @@
 
 pub mod input;
 pub mod open_files;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod size;
 pub mod text;
 pub mod yaml;

@@ -19,8 +19,10 @@ use super::directory::LAYOUT_FILE;
 use super::docker;
 use super::files::Piece;
 use super::index::Index;
+use super::lock;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
+use crate::record::{Draft, Made};
 use crate::store::{Ending, Incoming, Prefix};
 
 /// An archive that is to be made.
@@ -30,6 +32,8 @@ pub(super) struct Saver {
     limit: Option<u64>,
     /// Whose images docker's own list has.
     platform: Platform,
+    /// What its lock says of who made it.
+    made: Made,
     saving: OnceLock<Arc<Saving>>,
 }
 
@@ -56,8 +60,8 @@ pub(super) struct Slot {
 
 impl Saver {
     /// In parts of at most `limit` bytes, if there is one.
-    pub(super) fn new(path: &Path, limit: Option<u64>, platform: Platform) -> Self {
-        Self { path: path.to_owned(), limit, platform, saving: OnceLock::new() }
+    pub(super) fn new(path: &Path, limit: Option<u64>, platform: Platform, made: Made) -> Self {
+        Self { path: path.to_owned(), limit, platform, made, saving: OnceLock::new() }
     }
 
     /// `None` until all is known.
@@ -116,6 +120,7 @@ impl Saver {
             Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
             Some((Document::Index, index.to_bytes().into())),
             docker.map(|list| (Document::Docker, list)),
+            lock::document(&incoming, &self.made).map(|lock| (Document::Lock, lock)),
         ];
         contents.items(documents.into_iter().flatten())
     }
@@ -125,7 +130,7 @@ impl Saver {
     ///
     /// # Errors
     /// Something is lacking, so that there is no archive; what there is of it is kept.
-    pub(super) fn finish(&self, ending: Ending) -> Result<(), LayoutError> {
+    pub(super) fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), LayoutError> {
         let Some(saving) = self.saving() else { return Err(LayoutError::NothingSaved(self.path.clone())) };
         let named = saving.named.lock().expect("no code panics while it holds this lock").clone();
         match ending {
@@ -134,7 +139,9 @@ impl Saver {
             }
             Ending::Whole | Ending::Lacking if named == saving.wanted => {}
             Ending::Lacking => {
-                saving.leave_out(&named).map_err(|error| LayoutError::Io(self.path.clone(), error))?;
+                saving
+                    .leave_out(&named, &lock::of_rest(recorded, &self.made))
+                    .map_err(|error| LayoutError::Io(self.path.clone(), error))?;
             }
             Ending::Whole | Ending::Open => {
                 return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place()));
@@ -161,15 +168,15 @@ impl Saving {
         is_wanted
     }
 
-    /// Leaves all out but the images that are `named`.
-    fn leave_out(&self, named: &HashSet<Location>) -> io::Result<()> {
+    /// Leaves all out but the images that are `named`, of which one of these `locks` tells.
+    fn leave_out(&self, named: &HashSet<Location>, locks: &[Vec<u8>]) -> io::Result<()> {
         let lacking: HashMap<&Digest, &Place> = self
             .partial
             .slots()
             .filter(|place| !self.partial.is_done(place))
             .map(|place| (&place.digest, place))
             .collect();
-        let rest = Rest { named, is_lacking: &|digest| lacking.contains_key(digest) };
+        let rest = Rest { named, is_lacking: &|digest| lacking.contains_key(digest), locks };
         for (document, start, length) in self.partial.documents() {
             let piece = Piece { bytes: self.partial.space().clone(), start, length };
             let bytes = piece.read(0, usize::try_from(length).map_err(io::Error::other)?)?;

@@ -18,6 +18,8 @@ pub(super) struct Rest<'r> {
     pub named: &'r HashSet<Location>,
     /// Whether a blob did not come.
     pub is_lacking: &'r dyn Fn(&Digest) -> bool,
+    /// The lock of what is left, the fullest first: the first one counts for which there is room.
+    pub locks: &'r [Vec<u8>],
 }
 
 impl Rest<'_> {
@@ -30,7 +32,12 @@ impl Rest<'_> {
                 let is_there = |digest: &Digest| !(self.is_lacking)(digest);
                 docker::rest(bytes, |name| names.contains(name), is_there).map_err(io::Error::other)?
             }
-            Document::Layout | Document::Lock | Document::Receipt => return Ok(None),
+            Document::Lock => {
+                let fits = self.locks.iter().find(|lock| lock.len() <= bytes.len());
+                fits.ok_or_else(|| io::Error::other("a lock is longer without images than with them"))?
+                    .clone()
+            }
+            Document::Layout | Document::Receipt => return Ok(None),
         };
         filled_up(rest, bytes.len()).map(Some)
     }
