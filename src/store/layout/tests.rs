@@ -82,6 +82,7 @@ impl Scene {
             suspect: false,
             tried_before: false,
             look: None,
+            tries: Default::default(),
             what: "a".to_owned(),
             listener: Arc::new(|_| {}),
         };
