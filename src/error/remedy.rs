@@ -220,6 +220,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 13);
+        assert_eq!(named, 14);
     }
 }
