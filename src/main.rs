@@ -22,7 +22,7 @@ use mirror_images::{check, configuration, run, select};
 use tokio::runtime::Runtime;
 
 use crate::logging::start_logging;
-use crate::results::{give, heard, in_form, print, write_report};
+use crate::results::{give, give_beside, heard, in_form, print, write_report};
 use crate::signals::watch_signals;
 
 /// Wrong use, or anything else that keeps a run from beginning.
@@ -133,5 +133,8 @@ fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: D
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
     };
+    if options.target.is_stream() {
+        return Ok(give_beside(&options.output, &report, status));
+    }
     Ok(give(&options.output, &report, status))
 }

@@ -11,6 +11,7 @@ mod index;
 mod put;
 mod reading;
 mod saver;
+mod stream;
 mod writing;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use self::directory::Directory;
 use self::files::Files;
 use self::index::{Entry, Index};
 use self::saver::Saver;
+use self::stream::Streamer;
 use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
 use crate::image::platforms::Platform;
@@ -56,6 +58,7 @@ enum Written {
     Nothing,
     Directory(Arc<Directory>),
     Archive(Arc<Saver>),
+    Stream(Arc<Streamer>),
 }
 
 #[derive(Default)]
@@ -118,6 +121,9 @@ impl Layout {
                 let saver = Saver::new(&place_of_file(&name.path)?, limit, platform);
                 (Written::Archive(Arc::new(saver)), Vec::new(), Index::default())
             }
+            Form::Stream => {
+                (Written::Stream(Arc::new(Streamer::new(platform))), Vec::new(), Index::default())
+            }
         };
         Ok(Self::new(Side::Target, name.to_string(), policy, files, index, written))
     }
@@ -130,6 +136,7 @@ impl Layout {
         let is_there = match name.form {
             Form::Directory => std::fs::exists(&name.path),
             Form::Archive => archive::is_there(&name.path),
+            Form::Stream => Ok(true),
         };
         let (files, index) = match is_there {
             Ok(false) => (Vec::new(), Index::default()),
@@ -162,7 +169,7 @@ impl Layout {
 
     /// Whether it is the one that is called `name`.
     pub(crate) fn is(&self, name: &LayoutName) -> bool {
-        self.files.iter().any(|files| files.is_at(&name.path))
+        name.form != Form::Stream && self.files.iter().any(|files| files.is_at(&name.path))
     }
 
     /// How it is called.
@@ -232,6 +239,7 @@ fn open_files(name: &LayoutName) -> Result<(Files, Index), LayoutError> {
             Directory::open(&name.path).map(|(directory, index)| (Files::Directory(directory), index))
         }
         Form::Archive => Archive::open(&name.path).map(|(archive, index)| (Files::Archive(archive), index)),
+        Form::Stream => Err(LayoutError::FromStream),
     }
 }
 

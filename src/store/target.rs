@@ -11,7 +11,7 @@ use crate::error::Error;
 #[cfg(test)]
 use crate::error::Side;
 use crate::image::manifest::{Descriptor, Manifest};
-use crate::image::reference::{Location, Repository};
+use crate::image::reference::{Digest, Location, Repository};
 use crate::store::patience::Policy;
 use crate::store::registry::{Ladder, Registry};
 use crate::store::{Head, Held};
@@ -187,6 +187,23 @@ impl Target {
             Source::Layout(layout) => layout.wants_all_first(),
             #[cfg(test)]
             Source::Memory(store, _) => store.wants_all_first(),
+        }
+    }
+
+    /// Why nothing more is put once an image has failed, where nothing of what is asked for can lack: it is read while it
+    /// is written.
+    pub(crate) fn lacking(&self) -> Option<Error> {
+        match &self.0 {
+            Source::Layout(layout) => layout.is_all_or_nothing().then(|| layout.lacking()),
+            _ => None,
+        }
+    }
+
+    /// The one order in which it takes blobs, if there is but one, once it was told of all images.
+    pub(crate) fn sequence(&self) -> Option<Vec<Digest>> {
+        match &self.0 {
+            Source::Layout(layout) => layout.sequence(),
+            _ => None,
         }
     }
 
