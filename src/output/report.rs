@@ -229,6 +229,9 @@ impl fmt::Display for Report {
         if totals.bytes_shared > 0 {
             write!(f, ", {} saved by sharing", text::bytes(totals.bytes_shared))?;
         }
+        if totals.bytes_resumed > 0 {
+            write!(f, ", {} resumed from an earlier run", text::bytes(totals.bytes_resumed))?;
+        }
         if totals.bytes_found > 0 {
             write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
         }

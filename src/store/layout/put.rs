@@ -22,6 +22,8 @@ pub(crate) struct Put<'a> {
     layout: &'a Layout,
     order: &'a BlobOrder,
     pub(crate) must_send: bool,
+    /// Bytes that were there from an earlier run, once that is known.
+    resumed: Option<u64>,
     /// Where it goes as it comes, once it has begun.
     feed: Option<Box<Feed>>,
 }
@@ -105,7 +107,7 @@ impl Sink {
 
 impl<'a> Put<'a> {
     pub(crate) fn new(layout: &'a Layout, order: &'a BlobOrder) -> Self {
-        Self { layout, order, must_send: order.must_send || order.suspect, feed: None }
+        Self { layout, order, must_send: order.must_send || order.suspect, resumed: None, feed: None }
     }
 
     pub(crate) async fn attempt(
@@ -140,6 +142,7 @@ impl<'a> Put<'a> {
             if error.side == Side::Source && error.kind == Kind::Corrupt {
                 let sink = writer.sink.clone();
                 blocking(move || sink.forget()).await.map_err(|error| self.error(&error))?;
+                self.tell_resumed(0);
             }
             return Err(trial);
         }
@@ -224,16 +227,19 @@ impl<'a> Put<'a> {
     }
 
     async fn write(
-        &self,
+        &mut self,
         writer: &mut Writer,
         prefix: Prefix,
         origin: &Origin,
         past_caches: bool,
     ) -> Result<(), Trial> {
         let order = self.order;
+        // What a try of this run has left is moved, and not resumed.
+        let resumed = self.resumed.unwrap_or(if order.tried_before { 0 } else { prefix.length });
         let mut reader = origin.open_behind(Some(prefix), &order.blob, past_caches).await?;
         let (transfer, size) = (order.id, order.blob.size);
         (order.listener)(Event::Started { transfer, what: order.what.clone(), size });
+        self.tell_resumed(resumed);
         (order.listener)(Event::Moved { transfer, position: reader.position() });
         loop {
             let piece = match reader.next().await {
@@ -249,6 +255,13 @@ impl<'a> Put<'a> {
             (order.listener)(Event::Moved { transfer, position: reader.position() });
         }
         Ok(writer.flush(&reader).await.map_err(|error| self.error(&error))?)
+    }
+
+    fn tell_resumed(&mut self, bytes: u64) {
+        if self.resumed.unwrap_or(0) != bytes {
+            (self.order.listener)(Event::Resumed { transfer: self.order.id, bytes });
+        }
+        self.resumed = Some(bytes);
     }
 
     fn action(&self) -> String {
