@@ -27,7 +27,8 @@ pub struct Cli {
     pub command: Option<Command>,
 
     /// Where the images go: a registry with an optional path, such as registry.example.com:5000,
-    /// ghcr.io/acme/kubeone or [::1]:5000 (also from TARGET_REGISTRY)
+    /// ghcr.io/acme/kubeone or [::1]:5000 (also from TARGET_REGISTRY); or files: oci:DIR, an image layout,
+    /// oci-archive:FILE, the same as one tar file, or oci-archive:-, the same on standard output
     pub target: Option<String>,
 
     #[command(flatten)]
@@ -101,6 +102,7 @@ Examples:
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
   mirror-images -k 1.36.3 --split fat32 oci-archive:/media/stick/images.tar
   mirror-images --from oci-archive:/media/stick/images.tar registry.example.com
+  mirror-images -m kubeone.yaml oci-archive:- | ssh node ctr -n k8s.io images import -
 
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and

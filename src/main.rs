@@ -23,7 +23,7 @@ use mirror_images::{audit, check, configuration, record, run, select};
 use tokio::runtime::Runtime;
 
 use crate::logging::start_logging;
-use crate::results::{after, give, heard, in_form, print, write_report};
+use crate::results::{after, give, give_beside, heard, in_form, print, write_report};
 use crate::signals::watch_signals;
 
 /// Wrong use, or anything else that keeps a run from beginning.
@@ -169,6 +169,9 @@ fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: D
         exit => exit as u8,
     };
     let status = write_lock(options, report.lock.as_ref(), status);
+    if options.target.is_stream() {
+        return Ok(give_beside(&options.output, &report, status));
+    }
     Ok(give(&options.output, &report, status))
 }
 

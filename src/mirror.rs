@@ -46,6 +46,7 @@ use self::transfers::Transfers;
 use self::under_way::UnderWay;
 use crate::error::Error;
 use crate::events::{Listener, Outcome};
+use crate::image::reference::Digest;
 use crate::plan::{DeliveryId, ImageId, Plan, Request, Resolution, Rules, Step, Ticket};
 use crate::record::Contents;
 use crate::store::Target;
@@ -104,6 +105,8 @@ struct Run {
     waits_for_all: bool,
     /// Images that cannot be had whole, until that is told.
     lacking: Vec<String>,
+    /// The one order in which the target takes blobs, if there is but one.
+    sequence: Option<HashMap<Digest, usize>>,
     /// Which images there are, and what both sides have of them.
     resolution: Resolution,
     /// What has to move, and what waits for what.
@@ -132,6 +135,7 @@ impl Run {
             plan: Plan::new(&target, rules),
             waits_for_all: preparation::has_to_know_all(&target, &requests),
             lacking: Vec::new(),
+            sequence: None,
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),
@@ -165,9 +169,12 @@ impl Run {
 
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
-        if self.waits_for_all {
-            return;
-        }
+        // In one order of all blobs a small one may wait behind a large one.
+        while !self.waits_for_all && self.begin_more() && self.sequence.is_some() {}
+    }
+
+    /// Whether any large blob was begun.
+    fn begin_more(&mut self) -> bool {
         let blobs_may_move = self.resolution.knows_holdings();
         let requests_at_a_time = self.target.requests_at_a_time();
         while self.under_way.has_room_for_small(requests_at_a_time) && self.refusals.may_begin() {
@@ -183,6 +190,7 @@ impl Run {
                 break;
             }
         }
+        let mut has_begun = false;
         while blobs_may_move
             && self.under_way.has_room_for_large(self.transfers.allowed())
             && self.refusals.may_begin()
@@ -190,7 +198,9 @@ impl Run {
         {
             let Some((ticket, source)) = self.lanes.next(Lane::Large) else { break };
             self.bring(ticket, Some((source, Lane::Large)), Lane::Large);
+            has_begun = true;
         }
+        has_begun
     }
 
     fn take(&mut self, steps: Vec<Step<Error>>) {
@@ -207,7 +217,14 @@ impl Run {
     fn enter(&mut self, ticket: Ticket) {
         let source = self.plan.source(ticket.blob);
         self.lanes.set_room(source, self.plan.room_of_source(ticket.blob));
-        self.lanes.add(ticket, self.plan.blob(ticket.blob).size, source);
+        let blob = self.plan.blob(ticket.blob);
+        match &self.sequence {
+            None => self.lanes.add(ticket, blob.size, source),
+            Some(sequence) => {
+                let place = sequence.get(&blob.digest).copied().unwrap_or(usize::MAX);
+                self.lanes.add_at(place, ticket, blob.size, source);
+            }
+        }
     }
 
     /// Lets more large blobs go, or fewer, by what the lines move.
@@ -259,6 +276,9 @@ impl Run {
         self.plan.ledger.settle(id);
         if !self.deliveries.settle(id, &outcome) {
             return;
+        }
+        if matches!(outcome, Outcome::Failed(_)) && self.refusals.gave_up().is_none() {
+            self.target.lacking().into_iter().for_each(|error| self.refusals.give_up(error));
         }
         let (image, name) = self.deliveries.image_and_name(id);
         self.tally.delivered(told(&self.target, self.resolution.request(image), name, outcome));

@@ -1,6 +1,6 @@
 //! What the user wants, resolved: every default and every rule between flags and environment is here.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -270,6 +270,9 @@ impl Options {
         let is_recorded = cli.transfer.lock_out.is_some() || target.registry().is_none();
         let made = made(is_recorded && mode != Mode::DryRun, &get)?;
         check_split(cli.transfer.split, &target)?;
+        if target.is_stream() {
+            check_stream(mode, &cli.output)?;
+        }
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -288,7 +291,11 @@ impl Options {
                 accept_moved: cli.transfer.accept_moved,
                 allow_incomplete: cli.transfer.allow_incomplete,
                 // Its names say nothing of what is below them, and to read it costs nobody a request.
-                deep: deep.or(target.registry().is_none().then_some(Depth::Bytes)),
+                deep: if target.is_stream() {
+                    None
+                } else {
+                    deep.or(target.registry().is_none().then_some(Depth::Bytes))
+                },
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
@@ -323,6 +330,28 @@ fn check_report(output: &OutputArgs) -> Result<()> {
 }
 
 /// # Errors
+/// Standard output is to be an archive and something else, or nobody would read the archive there.
+fn check_stream(mode: Mode, output: &OutputArgs) -> Result<()> {
+    ensure!(
+        mode != Mode::Check,
+        "--check compares with what is there, and oci-archive:- is not there before it is written: name a file"
+    );
+    if mode == Mode::DryRun {
+        return Ok(());
+    }
+    ensure!(
+        output.output == Format::Text || output.report.is_some(),
+        "-o json prints the report where oci-archive:- writes the archive: --report FILE puts it into a file"
+    );
+    ensure!(
+        !std::io::stdout().is_terminal(),
+        "oci-archive:- writes to standard output, which is a terminal: pipe it into a program, as in \
+         mirror-images … oci-archive:- | ctr -n k8s.io images import -, or name a file"
+    );
+    Ok(())
+}
+
+/// # Errors
 /// What is to be split is no archive, or is called as one of its parts would be.
 fn check_split(split: Option<u64>, target: &StoreName) -> Result<()> {
     let StoreName::Layout(layout) = target else {
@@ -332,6 +361,10 @@ fn check_split(split: Option<u64>, target: &StoreName) -> Result<()> {
         );
         return Ok(());
     };
+    ensure!(
+        split.is_none() || layout.form != Form::Stream,
+        "--split writes an archive in parts, and standard output is one: name oci-archive:FILE"
+    );
     ensure!(
         split.is_none() || layout.form == Form::Archive,
         "--split writes an archive in parts, and {layout} is a directory: name oci-archive:FILE"

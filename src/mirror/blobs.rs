@@ -1,5 +1,7 @@
 //! Blobs are brought into repositories of the target.
 
+use std::sync::atomic::Ordering;
+
 use super::lanes::Lane;
 use super::refusals::Mark;
 use super::transfers::{Position, Transfer, followed};
@@ -22,6 +24,8 @@ pub(super) struct Brought {
     /// The repository of the target that it was to be mounted from.
     pub from: Option<RepositoryId>,
     pub result: Result<Landed, Error>,
+    /// Bytes of it that were there from an earlier run.
+    pub resumed: u64,
 }
 
 impl Run {
@@ -44,9 +48,9 @@ impl Run {
             How::Mount { from, .. } => Some(from),
             How::Send { .. } => None,
         };
-        let position = Position::default();
+        let (position, resumed) = (Position::default(), Position::default());
         let mark = self.refusals.begin();
-        let order = self.order(ticket, how, lane, &position, mark.tries.clone());
+        let order = self.order(ticket, how, lane, &position, &resumed, mark.tries.clone());
         match source {
             Some(_) => self.under_way.began(lane),
             None => self.under_way.began_mount(),
@@ -58,7 +62,8 @@ impl Run {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(Brought { id, ticket, source, lane, mark, origins, from, result })
+            let resumed = resumed.load(Ordering::Relaxed);
+            Done::Brought(Brought { id, ticket, source, lane, mark, origins, from, result, resumed })
         });
         if let Some((source, lane)) = source {
             self.transfers.began(id, Transfer::new(source, lane, size, position, handle));
@@ -71,6 +76,7 @@ impl Run {
         how: How,
         lane: Lane,
         position: &Position,
+        resumed: &Position,
         tries: Tries,
     ) -> BlobOrder {
         let id = self.transfers.next_id();
@@ -103,18 +109,18 @@ impl Run {
             tried_before: blob.was_tried(),
             look: self.plan.rules().deep,
             tries,
-            listener: followed(self.tally.listener(), position),
+            listener: followed(self.tally.listener(), position, resumed),
         }
     }
 
     pub(super) fn on_brought(&mut self, brought: Brought) {
-        let Brought { ticket, lane, mark, origins, result, from, .. } = brought;
+        let Brought { ticket, lane, mark, origins, result, from, resumed, .. } = brought;
         let steps = match result {
             Ok(Landed::Refused) => return self.enter(ticket),
             Ok(Landed::Unoffered) => self.plan.ledger.not_given_away(ticket, from),
             Ok(landed) => {
                 self.refusals.took(&mark, lane == Lane::Large);
-                self.tally.landed(landed, ticket.blob, self.plan.blob(ticket.blob).size);
+                self.tally.landed(landed, ticket.blob, self.plan.blob(ticket.blob).size, resumed);
                 match landed {
                     Landed::Streamed => self.plan.ledger.sent(ticket),
                     Landed::Mounted => self.plan.ledger.mounted(ticket),

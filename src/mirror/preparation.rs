@@ -59,8 +59,20 @@ impl Run {
         images.sort_by_key(|image| self.resolution.rank(*image));
         let incoming = images.into_iter().filter_map(|image| self.incoming(image)).collect();
         match self.target.prepare(incoming).await {
-            Ok(()) => self.waits_for_all = false,
+            Ok(()) => {
+                self.waits_for_all = false;
+                self.follow_sequence();
+            }
             Err(error) => self.refusals.give_up(error),
+        }
+    }
+
+    /// What waits already goes in the one order that the target takes, and so does what comes later.
+    fn follow_sequence(&mut self) {
+        let Some(sequence) = self.target.sequence() else { return };
+        self.sequence = Some(sequence.into_iter().zip(0..).collect());
+        for ticket in self.lanes.take_blobs() {
+            self.enter(ticket);
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Totals {
     /// Blobs streamed, and their bytes.
     pub blobs_copied: usize,
     pub bytes_copied: u64,
+    /// Bytes of those blobs that were there from an earlier run, which had not come to their end.
+    pub bytes_resumed: u64,
     /// Mounted from another repository of the target instead of sent again.
     pub blobs_mounted: usize,
     pub bytes_mounted: u64,

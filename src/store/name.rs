@@ -29,6 +29,8 @@ pub enum Form {
     Directory,
     /// One tar file.
     Archive,
+    /// The same, on standard output.
+    Stream,
 }
 
 impl Form {
@@ -36,7 +38,7 @@ impl Form {
     fn transport(self) -> &'static str {
         match self {
             Form::Directory => "oci",
-            Form::Archive => "oci-archive",
+            Form::Archive | Form::Stream => "oci-archive",
         }
     }
 }
@@ -63,6 +65,11 @@ impl StoreName {
             StoreName::Registry(target) => Some(target),
             StoreName::Layout(_) => None,
         }
+    }
+
+    /// Whether it is standard output.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, StoreName::Layout(layout) if layout.form == Form::Stream)
     }
 
     /// The names that an image gets there.
@@ -103,6 +110,9 @@ impl LayoutName {
             std::fs::canonicalize(path)
                 .or_else(|_| std::fs::canonicalize(parent).map(|parent| parent.join(name)))
         };
+        if self.form == Form::Stream {
+            return false;
+        }
         match (real(&self.path), real(path)) {
             (Ok(own), Ok(path)) => path.starts_with(own),
             _ => path.starts_with(&self.path),
@@ -137,6 +147,8 @@ impl FromStr for StoreName {
             if path.contains(':') {
                 return Err(StoreNameError::Colon { text: quoted(text) });
             }
+            // A file of that name is ./-.
+            let form = if form == Form::Archive && path == "-" { Form::Stream } else { form };
             return Ok(StoreName::Layout(LayoutName { form, path: path.into() }));
         }
         Ok(StoreName::Registry(text.parse()?))
@@ -169,9 +181,13 @@ mod tests {
         assert_eq!(parse("oci:images").unwrap(), layout(Form::Directory, "images"));
         assert_eq!(parse("oci:/a/b c").unwrap(), layout(Form::Directory, "/a/b c"));
         assert_eq!(parse("oci-archive:a.tar").unwrap(), layout(Form::Archive, "a.tar"));
+        assert_eq!(parse("oci-archive:-").unwrap(), layout(Form::Stream, "-"));
+        assert_eq!(parse("oci-archive:./-").unwrap(), layout(Form::Archive, "./-"));
+        assert_eq!(parse("oci:-").unwrap(), layout(Form::Directory, "-"));
+        assert!(parse("oci-archive:-").unwrap().is_stream() && !parse("oci:-").unwrap().is_stream());
         assert!(matches!(parse("oci").unwrap(), StoreName::Registry(_)));
         assert!(matches!(parse("oci.example.com:5000/a").unwrap(), StoreName::Registry(_)));
-        for text in ["oci:images", "oci-archive:/tmp/a.tar", "r.example.com:5000/path"] {
+        for text in ["oci:images", "oci-archive:/tmp/a.tar", "oci-archive:-", "r.example.com:5000/path"] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert!(matches!(parse("oci:"), Err(StoreNameError::NoPath { .. })));

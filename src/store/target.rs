@@ -221,6 +221,23 @@ impl Target {
         }
     }
 
+    /// Why nothing more is put once an image has failed, where nothing of what is asked for can lack: it is read while it
+    /// is written.
+    pub(crate) fn lacking(&self) -> Option<Error> {
+        match &self.0 {
+            Source::Layout(layout) => layout.is_all_or_nothing().then(|| layout.lacking()),
+            _ => None,
+        }
+    }
+
+    /// The one order in which it takes blobs, if there is but one, once it was told of all images.
+    pub(crate) fn sequence(&self) -> Option<Vec<Digest>> {
+        match &self.0 {
+            Source::Layout(layout) => layout.sequence(),
+            _ => None,
+        }
+    }
+
     /// Makes ready for all these images, where [`Self::wants_all_first`].
     ///
     /// # Errors

@@ -103,9 +103,12 @@ fn a_save_that_broke_leaves_no_archive_and_goes_on_inside_a_blob() {
     assert_eq!(files(home.path()), ["a.tar.partial", "a.tar.partial.journal"]);
     single.source.clear_faults();
     single.net.journal().clear();
-    single.program(&name_of(&file)).run().expect(0);
+    let run = single.program(&name_of(&file)).args(&["-o", "json"]).run().expect(0);
     let read = single.net.journal().bytes_written("source");
     assert!(read < 11_000_000, "{read} bytes");
+    let (resumed, moved) = (run.number("bytes_resumed"), run.number("bytes_copied"));
+    assert!((29_000_000..=30_000_000).contains(&resumed), "{resumed} bytes resumed");
+    assert!((10_000_000..11_100_000).contains(&moved), "{moved} bytes moved");
     assert_eq!(files(home.path()), ["a.tar"]);
     let target = single.net.registry("target").start();
     load(&name_of(&file), &target.host()).run().expect(0);

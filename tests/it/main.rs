@@ -52,6 +52,7 @@ mod rows;
 mod schedules;
 mod set_ups;
 mod strangers;
+mod streams;
 mod support_works;
 mod survey;
 mod table;

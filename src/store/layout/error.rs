@@ -38,7 +38,23 @@ pub enum LayoutError {
     Incomplete(PathBuf, PathBuf),
     #[error("{}: {}", shown(.0), .1)]
     TooLarge(PathBuf, TooLarge),
-    #[error("{} is not written, for there is no image to put into it", shown(.0))]
+    #[error(
+        "standard output takes no more ({0}): the archive on it is cut short, so that nobody takes it for whole; begin \
+         again once whoever reads it can take all of it"
+    )]
+    Stream(io::Error),
+    #[error(
+        "the archive on standard output is cut short, for it would lack images: whoever reads it has to begin again"
+    )]
+    CutShort,
+    #[error("nothing is written to standard output, for it would lack images")]
+    NothingStreamed,
+    #[error(
+        "oci-archive:-: an archive is read at many places, so that it cannot come by standard input: write it to a file, \
+         and name that"
+    )]
+    FromStream,
+    #[error("{} is not written: nothing of it was begun", shown(.0))]
     NothingSaved(PathBuf),
     #[error("two layouts have different images under the name {0}: load one after the other")]
     Contradiction(String),

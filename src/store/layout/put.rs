@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::directory::{Directory, Part};
 use super::saver::{Saving, Slot};
-use super::{Layout, Written, blocking};
+use super::stream::{Feed, Streamer};
+use super::{Layout, LayoutError, Written, blocking};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::image::reference::Digest;
@@ -21,6 +22,10 @@ pub(crate) struct Put<'a> {
     layout: &'a Layout,
     order: &'a BlobOrder,
     pub(crate) must_send: bool,
+    /// Bytes that were there from an earlier run, once that is known.
+    resumed: Option<u64>,
+    /// Where it goes as it comes, once it has begun.
+    feed: Option<Box<Feed>>,
 }
 
 /// What blobs are written into.
@@ -102,7 +107,7 @@ impl Sink {
 
 impl<'a> Put<'a> {
     pub(crate) fn new(layout: &'a Layout, order: &'a BlobOrder) -> Self {
-        Self { layout, order, must_send: order.must_send || order.suspect }
+        Self { layout, order, must_send: order.must_send || order.suspect, resumed: None, feed: None }
     }
 
     pub(crate) async fn attempt(
@@ -111,6 +116,9 @@ impl<'a> Put<'a> {
         past_caches: bool,
     ) -> Result<Option<Landed>, Trial> {
         let order = self.order;
+        if let Written::Stream(streamer) = &self.layout.written {
+            return self.attempt_in_turn(streamer, origin, past_caches).await.map(Some);
+        }
         let Some(place) = self.place() else {
             return Err(self.invalid("it is only read").into());
         };
@@ -134,6 +142,7 @@ impl<'a> Put<'a> {
             if error.side == Side::Source && error.kind == Kind::Corrupt {
                 let sink = writer.sink.clone();
                 blocking(move || sink.forget()).await.map_err(|error| self.error(&error))?;
+                self.tell_resumed(0);
             }
             return Err(trial);
         }
@@ -145,10 +154,60 @@ impl<'a> Put<'a> {
 
     fn place(&self) -> Option<Place> {
         match &self.layout.written {
-            Written::Nothing => None,
+            Written::Nothing | Written::Stream(_) => None,
             Written::Directory(directory) => Some(Place::Directory(directory.clone())),
             Written::Archive(saver) => saver.saving().cloned().map(Place::Archive),
         }
+    }
+
+    /// The same where all blobs go one behind the other. What has come is kept for the next try, and once some of it is
+    /// written it cannot come otherwise.
+    async fn attempt_in_turn(
+        &mut self,
+        streamer: &Streamer,
+        origin: &Origin,
+        past_caches: bool,
+    ) -> Result<Landed, Trial> {
+        let blob = &self.order.blob;
+        let feed = match self.feed.take() {
+            Some(feed) => Some(feed),
+            None => {
+                streamer.streaming().and_then(|all| Feed::new(all, &blob.digest, blob.size)).map(Box::new)
+            }
+        };
+        let Some(mut feed) = feed else {
+            let why = format!("its manifest says {} bytes, and another one says otherwise", blob.size);
+            return Err(origin.source.error(Kind::Corrupt, self.action(), why).into());
+        };
+        if let Err(trial) = self.feed(&mut feed, origin, past_caches).await {
+            let is_wrong = trial.error().side == Side::Source && trial.error().kind == Kind::Corrupt;
+            if is_wrong && !feed.forget() {
+                let why = format!("some of its bytes are written, and they are wrong: {}", trial.error());
+                return Err(self.layout.error(Kind::Closed, self.action(), why).into());
+            }
+            self.feed = Some(feed);
+            return Err(trial);
+        }
+        feed.finish().await.map_err(|error| self.closed(error))?;
+        Ok(Landed::Streamed)
+    }
+
+    async fn feed(&self, feed: &mut Feed, origin: &Origin, past_caches: bool) -> Result<(), Trial> {
+        let order = self.order;
+        let mut reader = origin.open_behind(Some(feed.prefix()), &order.blob, past_caches).await?;
+        let (transfer, size) = (order.id, order.blob.size);
+        (order.listener)(Event::Started { transfer, what: order.what.clone(), size });
+        (order.listener)(Event::Moved { transfer, position: reader.position() });
+        while let Some(piece) = reader.next().await? {
+            feed.take(piece, reader.prefix()).await.map_err(|error| self.closed(error))?;
+            (order.listener)(Event::Moved { transfer, position: reader.position() });
+        }
+        Ok(())
+    }
+
+    /// Standard output takes no more.
+    fn closed(&self, error: io::Error) -> Error {
+        self.layout.error(Kind::Closed, self.action(), LayoutError::Stream(error).to_string())
     }
 
     /// Whether it is there with all its bytes; each blob is read for that once in a run.
@@ -168,16 +227,19 @@ impl<'a> Put<'a> {
     }
 
     async fn write(
-        &self,
+        &mut self,
         writer: &mut Writer,
         prefix: Prefix,
         origin: &Origin,
         past_caches: bool,
     ) -> Result<(), Trial> {
         let order = self.order;
+        // What a try of this run has left is moved, and not resumed.
+        let resumed = self.resumed.unwrap_or(if order.tried_before { 0 } else { prefix.length });
         let mut reader = origin.open_behind(Some(prefix), &order.blob, past_caches).await?;
         let (transfer, size) = (order.id, order.blob.size);
         (order.listener)(Event::Started { transfer, what: order.what.clone(), size });
+        self.tell_resumed(resumed);
         (order.listener)(Event::Moved { transfer, position: reader.position() });
         loop {
             let piece = match reader.next().await {
@@ -193,6 +255,13 @@ impl<'a> Put<'a> {
             (order.listener)(Event::Moved { transfer, position: reader.position() });
         }
         Ok(writer.flush(&reader).await.map_err(|error| self.error(&error))?)
+    }
+
+    fn tell_resumed(&mut self, bytes: u64) {
+        if self.resumed.unwrap_or(0) != bytes {
+            (self.order.listener)(Event::Resumed { transfer: self.order.id, bytes });
+        }
+        self.resumed = Some(bytes);
     }
 
     fn action(&self) -> String {

@@ -76,7 +76,7 @@ impl Saver {
     /// There is no room for it, another run is writing it, something else is in its place, or it cannot be written.
     pub(super) fn prepare(&self, images: Vec<Incoming>) -> Result<(), LayoutError> {
         let wanted = images.iter().flat_map(|image| image.names.iter().cloned()).collect();
-        let items = self.items(images);
+        let items = items_of(images, &self.platform, &self.made);
         let table = table_of(&items).map_err(|error| LayoutError::TooLarge(self.path.clone(), error))?;
         let mut partial = Partial::open(&self.path, table, self.limit)?;
         let mut begun = HashMap::new();
@@ -95,38 +95,8 @@ impl Saver {
         Ok(())
     }
 
-    /// All entries in their order.
-    fn items(&self, incoming: Vec<Incoming>) -> Vec<Item> {
-        let include_foreign = incoming.iter().any(|image| image.include_foreign);
-        let left_out = |layer: &crate::image::manifest::Descriptor| !include_foreign && layer.is_foreign();
-        let mut incoming = incoming;
-        let (images, contents) = loop {
-            let images: Vec<Image> = incoming.iter().map(image_of).collect();
-            match Contents::of(&images, left_out) {
-                Ok(contents) => break (images, contents),
-                // It lies, or an earlier one does: at the end there is no archive, and the run has told why.
-                Err(error) => drop(incoming.remove(error.image)),
-            }
-        };
-        let mut index = Index::default();
-        for image in &incoming {
-            let Some((root, _)) = image.manifests.last() else { continue };
-            for name in &image.names {
-                index.enter_image(name, image.refers_to.as_ref(), root);
-            }
-        }
-        let docker = docker::list(&images, &self.platform, |digest| contents.has(digest));
-        let documents = [
-            Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
-            Some((Document::Index, index.to_bytes().into())),
-            docker.map(|list| (Document::Docker, list)),
-            lock::document(&incoming, &self.made).map(|lock| (Document::Lock, lock)),
-        ];
-        contents.items(documents.into_iter().flatten())
-    }
-
-    /// Gives the archive its name, if all that it is to hold is there, or what is lacking is not waited for. `verified` are
-    /// the blobs that are there, with their sizes in bytes.
+    /// Gives the archive its name, if all that it is to hold is there, or what is lacking is not waited for. `recorded` is
+    /// what there is to say of the images.
     ///
     /// # Errors
     /// Something is lacking, so that there is no archive; what there is of it is kept.
@@ -149,6 +119,36 @@ impl Saver {
         }
         Ok(saving.partial.finish(|_| {})?)
     }
+}
+
+/// All entries in their order.
+pub(super) fn items_of(incoming: Vec<Incoming>, platform: &Platform, made: &Made) -> Vec<Item> {
+    let include_foreign = incoming.iter().any(|image| image.include_foreign);
+    let left_out = |layer: &crate::image::manifest::Descriptor| !include_foreign && layer.is_foreign();
+    let mut incoming = incoming;
+    let (images, contents) = loop {
+        let images: Vec<Image> = incoming.iter().map(image_of).collect();
+        match Contents::of(&images, left_out) {
+            Ok(contents) => break (images, contents),
+            // It lies, or an earlier one does: at the end there is no archive, and the run has told why.
+            Err(error) => drop(incoming.remove(error.image)),
+        }
+    };
+    let mut index = Index::default();
+    for image in &incoming {
+        let Some((root, _)) = image.manifests.last() else { continue };
+        for name in &image.names {
+            index.enter_image(name, image.refers_to.as_ref(), root);
+        }
+    }
+    let docker = docker::list(&images, platform, |digest| contents.has(digest));
+    let documents = [
+        Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
+        Some((Document::Index, index.to_bytes().into())),
+        docker.map(|list| (Document::Docker, list)),
+        lock::document(&incoming, made).map(|lock| (Document::Lock, lock)),
+    ];
+    contents.items(documents.into_iter().flatten())
 }
 
 fn image_of(incoming: &Incoming) -> Image {
