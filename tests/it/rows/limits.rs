@@ -9,7 +9,7 @@ use mirror_images::store::patience::Policy;
 use crate::scene::{Run, Scene};
 use crate::support::journal::Entry;
 use crate::support::net::call::Call;
-use crate::support::{Fault, Image, Kind, Op, any};
+use crate::support::{Fault, Image, Kind, Op, any, on};
 
 /// Requests a second, and as many at once after a pause.
 const RATE: u32 = 20;
@@ -25,6 +25,40 @@ fn bucket() -> impl Fn(&Call) -> bool + Send + Sync + 'static {
         *filled = (Instant::now(), if left >= 1.0 { left - 1.0 } else { left });
         left < 1.0
     }
+}
+
+/// Not a byte of a blob that the host does not want is sent to it, but what is under way when it is heard.
+#[test]
+fn a_body_is_held_back_where_its_head_may_be_refused() {
+    for parallel in ["-p=1", "-p=10"] {
+        let scene = Scene::new(&images(12, 150_000)).flag(parallel);
+        // Questions are refused first, and then blobs by their heads, far sooner than they.
+        let by_head = Fault::Status(429).retry_after("0").early(0, Duration::from_secs(2));
+        scene
+            .target
+            .fault(on(Op::ManifestHead).times(2).then(Fault::DelayRequest(Duration::from_millis(450))));
+        scene.target.fault(on(Op::ManifestHead).times(2).then(Fault::Status(429).retry_after("0")));
+        scene.target.fault(on(Op::UploadPut).larger_than(100_000).times(6).then(by_head));
+        scene.run().done();
+        let refused = at_target(&scene, |entry| entry.op == Op::UploadPut && entry.status == Some(429)).len();
+        assert_eq!(refused, 6, "{parallel}");
+        let discarded = scene.journal().discarded("target");
+        assert!(discarded <= 5_000, "{parallel}: {discarded} bytes");
+    }
+}
+
+#[test]
+fn a_body_ends_where_its_request_is_answered() {
+    const SIZE: u64 = 30_000_000;
+    let scene = Scene::new(&images(1, SIZE)).retries(1);
+    let by_head = Fault::Status(403).error("DENIED", "not this one").early(0, Duration::from_secs(20));
+    let is_large = |call: &Call| call.header("content-length").is_some_and(|length| length.len() >= 8);
+    scene.target.fault(on(Op::UploadPut).when(is_large).then(by_head));
+    let run = scene.run();
+    assert!(run.failed_alone("group/n0").contains("not this one"), "{}", run.report);
+    let discarded = scene.journal().discarded("target");
+    // The system takes some megabytes before anyone has read them.
+    assert!(discarded < SIZE / 2, "{discarded} bytes");
 }
 
 /// Images with a blob of so many bytes each.
