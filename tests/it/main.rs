@@ -27,6 +27,7 @@ mod empty_root;
 mod failures;
 mod former_names;
 mod helpers;
+mod hostile_archives;
 mod importers;
 mod incomplete;
 mod kill;
