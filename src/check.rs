@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::ready;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
@@ -15,8 +16,10 @@ use crate::image::reference::{Digest, Location, Repository};
 use crate::mirror::Limits;
 use crate::output::report::{self, Exit};
 use crate::plan::{
-    Blemish, BlobId, DeliveryId, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket, Tree,
+    Blemish, BlobId, DeliveryId, Fate, ImageId, Lack, News, Plan, Request, Resolution, Rules, State, Ticket,
+    Tree,
 };
+use crate::record::{Contents, Draft, Inventory};
 use crate::selection::catalog::Pins;
 use crate::store::Target;
 use crate::util::text;
@@ -41,6 +44,12 @@ pub struct Check {
     pub platforms_not_found: Vec<String>,
     #[serde(flatten)]
     pub work: Work,
+    /// What is to be written of the images, if anything is.
+    #[serde(skip)]
+    pub lock: Option<Inventory>,
+    /// The target was held against a lock, and nobody else asked.
+    #[serde(skip)]
+    pub by_lock: bool,
 }
 
 /// One image under one name at the target.
@@ -54,6 +63,9 @@ pub struct Line {
     /// The digest that is recorded of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned_digest: Option<Digest>,
+    /// The digest that its name has there, where that is of another image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_digest: Option<Digest>,
     pub state: Standing,
     /// What is missing of what is partial.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +122,7 @@ pub(crate) async fn check(
     rules: Rules,
     limits: Limits,
     listener: &Listener,
-) -> Check {
+) -> (Check, Draft) {
     let inspector = limits.inspector(&target, rules, listener);
     if inspector.is_some() {
         // What is read is shown as what is moved would be.
@@ -120,10 +132,12 @@ pub(crate) async fn check(
     let mut plan = Plan::new(&target, rules);
     let mut manifests = Manifests::default();
     let mut lines: HashMap<ImageId, Vec<Line>> = HashMap::new();
+    let mut recorded: HashMap<ImageId, (Option<Arc<Contents>>, Vec<Fate>)> = HashMap::new();
     while let Some(news) = resolution.next(true).await {
         match news {
             News::Found(image, found) => {
                 let request = resolution.request(image).clone();
+                recorded.insert(image, (found.contents.clone(), found.states.iter().map(fate).collect()));
                 let admitted = plan.admit(&request, found);
                 if let Some(tree) = &admitted.tree {
                     resolution.look_for_held();
@@ -147,8 +161,28 @@ pub(crate) async fn check(
     (work.manifests_to_copy, work.manifest_bytes) = (manifests.number, manifests.bytes);
     let mut images: Vec<ImageId> = resolution.images().collect();
     images.sort_by_key(|image| resolution.rank(*image));
+    let mut draft = Draft::default();
+    for image in &images {
+        if let Some((contents, fates)) = recorded.remove(image) {
+            resolution.request(*image).record(&mut draft, contents.as_deref(), fates);
+        }
+    }
     let lines = images.iter().flat_map(|image| lines.remove(image).unwrap_or_default()).collect();
-    Check::new(name, lines, work)
+    (Check::new(name, lines, work), draft)
+}
+
+/// What a run would make of a name, by what is known of it.
+fn fate(state: &State) -> Fate {
+    match state {
+        State::Failed(error) => Fate::Missing(error.to_string()),
+        State::Trimmed(trimmed) => Fate::There(Some(trimmed.target.clone())),
+        State::Present(_)
+        | State::Sparse(_)
+        | State::Partial(_)
+        | State::Damaged(_)
+        | State::Missing
+        | State::Different(_) => Fate::There(None),
+    }
 }
 
 /// Which of the blobs that are to be moved the target has from an interrupted run, as a run itself would find out while
@@ -200,7 +234,7 @@ impl Line {
             State::Trimmed(trimmed) => (Standing::There, Some(trimmed.clone()), None),
             State::Missing => (Standing::Missing, None, None),
             State::Partial(_) | State::Damaged(_) => (Standing::Partial, None, None),
-            State::Different => (Standing::Different, None, None),
+            State::Different(_) => (Standing::Different, None, None),
             State::Failed(error) => (Standing::Failed, None, Some(error)),
         };
         let (lacks, damage) = match state {
@@ -215,6 +249,10 @@ impl Line {
             target: target.full_name(location),
             refers_to: request.refers_to.as_ref().map(ToString::to_string),
             pinned_digest: None,
+            other_digest: match state {
+                State::Different(there) => Some(there.clone()),
+                _ => None,
+            },
             state: found,
             lacks,
             sparse: matches!(state, State::Sparse(_)),
@@ -247,6 +285,8 @@ impl Check {
             failed: number(Standing::Failed),
             gone: 0,
             platforms_not_found: Vec::new(),
+            lock: None,
+            by_lock: false,
             work,
             images,
         }
@@ -325,6 +365,10 @@ impl fmt::Display for Check {
                 (Some(cause), Some(Lack::Blobs | Lack::Manifests) | None) => writeln!(f, ": {cause}")?,
                 (Some(cause), Some(lack)) => writeln!(f, ": without {lack}; {cause}")?,
                 (None, Some(lack)) => writeln!(f, ": without {lack}")?,
+                (None, None) if self.by_lock => match (&line.pinned_digest, &line.other_digest) {
+                    (Some(locked), Some(there)) => writeln!(f, ": {there} instead of {locked}")?,
+                    _ => writeln!(f)?,
+                },
                 (None, None) => writeln!(f)?,
             }
         }
@@ -346,6 +390,12 @@ impl fmt::Display for Check {
                 f,
                 "Missing platforms are added by --platform all, or by naming those that are wanted."
             )?;
+        }
+        if self.by_lock {
+            if self.there < self.images.len() {
+                writeln!(f, "The same without --check brings what is not there.")?;
+            }
+            return Ok(());
         }
         let with = if self.images.iter().any(Line::wants_repair) { " with --repair" } else { "" };
         if self.missing + self.partial + self.different > 0 {

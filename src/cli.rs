@@ -46,8 +46,18 @@ pub enum Command {
     Catalog(Box<CatalogArgs>),
     /// Print what makes a cluster pull from TARGET what was mirrored there
     Config(Box<ConfigArgs>),
+    /// Print the JSON Schema of a catalog's documents, or of a lock and an inventory
+    Schema { name: SchemaName },
     /// Print completions for a shell
     Completions { shell: Shell },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaName {
+    /// What --catalog takes
+    Catalog,
+    /// What --lock and --have take, and --lock-out and inventory give
+    Lock,
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +228,16 @@ pub struct TransferArgs {
     /// catalog pin writes such files
     #[arg(long, value_name = "FILE")]
     pub pins: Option<PathBuf>,
+
+    /// Mirror exactly the images of this lock, each with exactly its digest; with flags of the section Selection those of
+    /// them. With --check, and without --from, the target alone is asked whether it has them
+    #[arg(long, value_name = "FILE", conflicts_with = "pins")]
+    pub lock: Option<PathBuf>,
+
+    /// Write to this file which digest each image has, with its platforms, their sizes, and why it was chosen; and what
+    /// is missing
+    #[arg(long, value_name = "FILE")]
+    pub lock_out: Option<PathBuf>,
 
     /// Take a tag that has moved away from its pinned digest, and say so
     #[arg(long)]

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::error::Side;
+use crate::image::platforms::Platforms;
 use crate::image::reference::{self, Host, Reference, Repository};
 use crate::options::{Access, Options, SourceMirror, Supply};
 use crate::plan::{Place, Request};
-use crate::selection::catalog::Pin;
+use crate::record::{Image, Purpose};
+use crate::selection::catalog::{Pin, SelectedImage};
+use crate::selection::why::{Why, explain};
 use crate::store::layout::Layout;
 use crate::store::name::StoreName;
 use crate::store::registry::tls::Clients;
@@ -80,6 +83,8 @@ pub(crate) struct Endpoints<'o> {
     options: &'o Options,
     sources: Sources,
     pub target: Target,
+    /// What is found out of images is recorded.
+    is_recorded: bool,
 }
 
 impl<'o> Endpoints<'o> {
@@ -97,22 +102,59 @@ impl<'o> Endpoints<'o> {
                 Target::layout(Arc::new(Layout::look(name, options.policy.clone())?))
             }
             StoreName::Layout(name) => {
-                let platform = options.platforms.first();
-                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform)?))
+                let (platform, made) = (options.platforms.first(), options.made.clone());
+                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform, made)?))
             }
         };
-        Ok(Self { options, sources, target })
+        // A layout that is written has a lock of its own.
+        let is_recorded = options.lock_out.is_some() || !only_read && options.target.registry().is_none();
+        Ok(Self { options, sources, target, is_recorded })
     }
 
-    /// What is to be done for `reference`.
-    pub(crate) fn request(&mut self, reference: &Reference) -> Request {
+    /// What is to be done for `image`.
+    pub(crate) fn request(&mut self, image: &SelectedImage) -> Request {
+        let reference = &image.reference;
+        let purpose = || Purpose {
+            names: reference.destinations(),
+            reasons: explain(image).iter().map(Why::sentence).collect(),
+        };
         Request {
-            source: self.sources.place(&reference.host),
+            locked: self.locked(reference),
+            purpose: self.is_recorded.then(purpose).map(Arc::new),
+            source: self.source_of(reference),
             destinations: self.options.target.destinations(reference),
             reference: reference.clone(),
-            platforms: self.options.platforms.clone(),
+            platforms: self.platforms_of(reference),
             refers_to: None,
             pinned: self.options.pins.get(reference).and_then(Pin::wanted).cloned(),
+        }
+    }
+}
+
+impl Endpoints<'_> {
+    /// Where an image is taken from. Where the target is held against a lock nobody else is asked.
+    fn source_of(&mut self, reference: &Reference) -> Place {
+        if self.options.by_lock {
+            return Place { store: self.target.as_source().clone(), prefix: None };
+        }
+        self.sources.place(&reference.host)
+    }
+
+    /// What the target is held against.
+    fn locked(&self, reference: &Reference) -> Option<Arc<Image>> {
+        let lock = self.options.lock.as_ref().filter(|_| self.options.by_lock)?;
+        lock.document.images.get(reference).cloned().map(Arc::new)
+    }
+
+    /// The platforms that are wanted of an image: where the user names none, those that a lock has of it.
+    fn platforms_of(&self, reference: &Reference) -> Arc<Platforms> {
+        let platforms = &self.options.platforms;
+        match self.locked(reference) {
+            Some(locked) if locked.sparse && platforms.is_all() => {
+                let manifests = locked.platforms.iter().map(|one| one.digest.clone()).collect();
+                Arc::new(platforms.of_manifests(manifests))
+            }
+            _ => platforms.clone(),
         }
     }
 }

@@ -28,9 +28,12 @@ pub mod events;
 mod error;
 mod redact;
 
+pub mod record;
+
 pub mod image;
 pub mod util;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Instant;
 
@@ -46,7 +49,9 @@ use crate::options::{ConfigOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
 use crate::output::report::Report;
 use crate::plan::Request;
-use crate::selection::catalog::Selection;
+use crate::record::{Draft, Inventory, Kind, Missing};
+use crate::selection::catalog::{Edition, SelectedImage, Selection};
+use crate::selection::why::{Why, explain};
 use crate::selection::{Choice, choose};
 use crate::store::Target;
 use crate::store::layout::Layout;
@@ -73,8 +78,18 @@ pub fn select(options: &mut Options) -> Result<Selection> {
         selection.warnings.extend(told);
     }
     let selection = told(&options.choice, selection)?;
+    if let Some(lock) = &options.lock {
+        lock.check(&selection)?;
+    }
     let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
-    options.pins = options.pins.exempting(moving);
+    // A lock holds what moves as well.
+    if options.lock.is_none() {
+        options.pins = options.pins.exempting(moving);
+    }
+    if let Some(edition) = &selection.catalog {
+        let Edition { kubeone, digest } = edition.clone();
+        (options.made.kubeone, options.made.catalog) = (Some(kubeone), Some(digest));
+    }
     let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
     check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
@@ -136,12 +151,14 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Report> {
     let began = Instant::now();
-    let gone = selection.gone.len();
+    let gone = selection.gone.clone();
     let (target, requests) = requests(options, selection, false)?;
     let limits = limits(options);
-    let finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
+    let mut finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
+    let lock = lock(options, std::mem::take(&mut finished.draft), &gone);
     let report = Report::new(&options.target, finished, began.elapsed());
-    Ok(report.without(gone, options.platforms.not_found()).with_pins(&options.pins))
+    let report = report.without(gone.len(), options.platforms.not_found()).with_pins(&options.pins);
+    Ok(report.with_lock(lock))
 }
 
 /// Compares both sides for `selection`, without writing anything: what a run would then do, to the byte.
@@ -149,11 +166,12 @@ pub async fn run(
 /// # Errors
 /// The target is a layout that cannot be read.
 pub async fn check(options: &Options, selection: Selection, listener: Listener) -> Result<Check> {
-    let gone = selection.gone.len();
+    let gone = selection.gone.clone();
     let (target, requests) = requests(options, selection, true)?;
     let (name, limits) = (options.target.to_string(), limits(options));
-    let found = check::check(name, requests, target, options.rules, limits, &listener).await;
-    Ok(found.without(gone, options.platforms.not_found()).with_pins(&options.pins))
+    let (found, draft) = check::check(name, requests, target, options.rules, limits, &listener).await;
+    let found = found.without(gone.len(), options.platforms.not_found()).with_pins(&options.pins);
+    Ok(Check { lock: lock(options, draft, &gone), by_lock: options.by_lock, ..found })
 }
 
 /// Reads and hashes everything that the target holds, which is a layout, and asks nobody.
@@ -200,12 +218,27 @@ pub async fn pin_catalog(
     Ok(survey::pin(options, questions, &listener, interrupted).await)
 }
 
+/// What is to be written of the images of a run, if anything is. Those that are `gone` are missing.
+fn lock(options: &Options, mut draft: Draft, gone: &[SelectedImage]) -> Option<Inventory> {
+    options.lock_out.as_ref()?;
+    for image in gone {
+        let since = image.gone.as_ref().map_or("", |gone| gone.since.as_str());
+        draft.miss(Missing {
+            source: image.reference.clone(),
+            names: image.reference.destinations(),
+            cause: format!("it is gone upstream, since {since}"),
+            reasons: explain(image).iter().map(Why::sentence).collect(),
+        });
+    }
+    Some(draft.into_inventory(Kind::Lock, options.made.clone(), &BTreeMap::new()))
+}
+
 fn limits(options: &Options) -> Limits {
     Limits::for_images(options.parallel).within(open_files::raise())
 }
 
 fn requests(options: &Options, selection: Selection, only_read: bool) -> Result<(Target, Vec<Request>)> {
     let mut hosts = Endpoints::new(options, only_read)?;
-    let requests = selection.images.into_iter().map(|image| hosts.request(&image.reference)).collect();
+    let requests = selection.images.into_iter().map(|image| hosts.request(&image)).collect();
     Ok((hosts.target, requests))
 }

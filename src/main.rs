@@ -10,19 +10,20 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use mirror_images::cli::{Cli, Command};
+use mirror_images::cli::{Cli, Command, SchemaName};
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::output::dry_run::DryRun;
-use mirror_images::output::file::{Holds, check_place};
+use mirror_images::output::file::{self, Holds, check_place};
 use mirror_images::output::report::Exit;
 use mirror_images::progress::Display;
-use mirror_images::selection::catalog::Selection;
+use mirror_images::record::Inventory;
+use mirror_images::selection::catalog::{self, Selection};
 use mirror_images::store::registry::credentials::end_helpers;
-use mirror_images::{audit, check, configuration, run, select};
+use mirror_images::{audit, check, configuration, record, run, select};
 use tokio::runtime::Runtime;
 
 use crate::logging::start_logging;
-use crate::results::{give, heard, in_form, print, write_report};
+use crate::results::{after, give, heard, in_form, print, write_report};
 use crate::signals::watch_signals;
 
 /// Wrong use, or anything else that keeps a run from beginning.
@@ -73,6 +74,8 @@ fn side_job(command: Command) -> Result<u8> {
             start_logging(&output, Display::new(&output).log_writer());
             print(&configuration(&options)?)?;
         }
+        Command::Schema { name: SchemaName::Catalog } => print(&catalog::json_schema())?,
+        Command::Schema { name: SchemaName::Lock } => print(&record::json_schema())?,
         Command::Completions { shell } => print(&String::from_utf8(Cli::completions(shell))?)?,
     }
     Ok(Exit::Done as u8)
@@ -87,6 +90,9 @@ fn main_job(cli: Cli) -> Result<u8> {
     }
     let selection = select(&mut options)?;
     check_report(&options.output)?;
+    if let Some(path) = &options.lock_out {
+        check_place(path, Holds::Lock)?;
+    }
     if options.mode == Mode::DryRun {
         let dry_run = DryRun { options: &options, selection: &selection };
         let printed = in_form(options.output.format, &dry_run).and_then(|text| print(&text));
@@ -114,8 +120,12 @@ fn check_report(output: &OutputOptions) -> Result<()> {
 
 fn compare(runtime: &Runtime, options: &Options, selection: Selection, display: Display) -> Result<u8> {
     let found = check(options, selection, display.listener());
-    let found = unless_interrupted(runtime, found, display)?;
-    Ok(found.map_or_else(|by| by, |found| give(&options.output, &found, found.exit() as u8)))
+    let found = match unless_interrupted(runtime, found, display)? {
+        Ok(found) => found,
+        Err(by) => return Ok(by),
+    };
+    let status = write_lock(options, found.lock.as_ref(), found.exit() as u8);
+    Ok(give(&options.output, &found, status))
 }
 
 /// Holds a layout against its own names.
@@ -158,5 +168,14 @@ fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: D
         Exit::Interrupted => by.load(Ordering::Relaxed),
         exit => exit as u8,
     };
+    let status = write_lock(options, report.lock.as_ref(), status);
     Ok(give(&options.output, &report, status))
+}
+
+/// Writes what a run has found out of its images, if that is wanted; the exit status after that.
+fn write_lock(options: &Options, lock: Option<&Inventory>, status: u8) -> u8 {
+    match (&options.lock_out, lock) {
+        (Some(path), Some(lock)) => after(file::write(path, &lock.to_json(), Holds::Lock), status),
+        _ => status,
+    }
 }

@@ -23,7 +23,9 @@ mod transfers;
 mod under_way;
 mod width;
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -44,7 +46,8 @@ use self::transfers::Transfers;
 use self::under_way::UnderWay;
 use crate::error::Error;
 use crate::events::{Listener, Outcome};
-use crate::plan::{DeliveryId, Plan, Request, Resolution, Rules, Step, Ticket};
+use crate::plan::{DeliveryId, ImageId, Plan, Request, Resolution, Rules, Step, Ticket};
+use crate::record::Contents;
 use crate::store::Target;
 
 /// Moves everything that `requests` want and the target lacks. `interrupted` ends the run early: nothing new is begun,
@@ -116,6 +119,8 @@ struct Run {
     before: Before,
     refusals: Refusals,
     tally: Tally,
+    /// What images consist of that are to be recorded.
+    contents: HashMap<ImageId, Arc<Contents>>,
 }
 
 impl Run {
@@ -138,6 +143,7 @@ impl Run {
             before: Before::default(),
             refusals: Refusals::default(),
             tally,
+            contents: HashMap::new(),
         }
     }
 

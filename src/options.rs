@@ -14,23 +14,27 @@ use crate::cli::{
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
+use crate::record::Made;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
 use crate::store::name::{Form, StoreName};
 use crate::store::patience::{Policy, Timing};
 use crate::store::registry::Scheme;
-use crate::store::registry::credentials::{Given, Keyring, Login, Secret};
+use crate::store::registry::credentials::{Given as GivenLogins, Keyring, Login, Secret};
 use crate::store::registry::proxies::Proxies;
 use crate::store::registry::tls::Trust;
 use crate::util::text::quoted;
 
 mod catalog;
 mod choice;
+mod records;
 mod supply;
 
 pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
-use choice::{chooses_images, chosen};
+use choice::{Given, chooses_images, chosen};
+pub use records::Lock;
+use records::{check_lock_out, check_without_sources, made};
 pub use supply::Supply;
 
 /// Longest password that is read, in bytes.
@@ -48,6 +52,14 @@ pub struct Options {
     pub from: Supply,
     /// The digests that images have to have.
     pub pins: Arc<Pins>,
+    /// The images that are to be mirrored, with their digests, by an earlier run.
+    pub lock: Option<Lock>,
+    /// The target is held against that alone.
+    pub by_lock: bool,
+    /// Where to write what the run has found out of its images.
+    pub lock_out: Option<PathBuf>,
+    /// What that says of who made it.
+    pub made: Made,
     pub source_mirrors: Vec<SourceMirror>,
     pub mode: Mode,
     pub parallel: NonZeroUsize,
@@ -94,7 +106,7 @@ impl Access {
             Default::default()
         } else {
             Trust::check_environment()?;
-            let given = Given { target: login, authfile: sources.authfile.clone() };
+            let given = GivenLogins { target: login, authfile: sources.authfile.clone() };
             (Keyring::new(given, get)?, Proxies::new(get)?)
         };
         Ok(Self {
@@ -173,7 +185,7 @@ impl ConfigOptions {
         let get = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         let ConfigArgs { target, format, insecure, selection } = arguments;
         let (choice, target, insecure) =
-            chosen(target.as_deref(), selection, insecure, &Supply::Upstream, &get)?;
+            chosen(target.as_deref(), selection, insecure, Given::nothing(), &get)?;
         let StoreName::Registry(target) = target else {
             bail!("{target}: a cluster pulls from a registry: name the one that the images are loaded into")
         };
@@ -223,12 +235,14 @@ impl Options {
         check_report(&cli.output)?;
         let policy = policy(&cli.transfer.sources);
         let from = Supply::new(&cli.transfer.from, &policy)?;
+        let lock = cli.transfer.lock.as_deref().map(Lock::read).transpose()?;
+        let given = Given { lock: lock.as_ref(), from: &from };
         let named_platforms = cli.selection.platform.clone();
         let repin = cli.selection.platform_repin;
         let (choice, target, insecure) =
-            chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, &from, &get)?;
+            chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, given, &get)?;
         let mode = match (mode, &target) {
-            (Mode::Check, StoreName::Layout(_)) if chooses_nothing => Mode::Audit,
+            (Mode::Check, StoreName::Layout(_)) if chooses_nothing && lock.is_none() => Mode::Audit,
             (mode, _) => mode,
         };
         let platforms =
@@ -240,14 +254,19 @@ impl Options {
             "--allow-incomplete has an archive written although an image failed, as in mirror-images \
              --allow-incomplete oci-archive:FILE: any other target keeps what it got in any case"
         );
-        let report = cli.output.report.as_deref();
-        if let (StoreName::Layout(layout), Some(report)) = (&target, report) {
-            ensure!(
-                !layout.holds(report),
-                "--report {} would be written into {layout}, the target",
-                report.display()
-            );
+        for (flag, file) in [("--report", &cli.output.report), ("--lock-out", &cli.transfer.lock_out)] {
+            if let (StoreName::Layout(layout), Some(file)) = (&target, file) {
+                let file_name = file.display();
+                ensure!(!layout.holds(file), "{flag} {file_name} would be written into {layout}, the target");
+            }
         }
+        check_lock_out(cli.transfer.lock_out.as_deref(), mode)?;
+        let by_lock = lock.is_some() && mode == Mode::Check && matches!(from, Supply::Upstream);
+        if by_lock {
+            check_without_sources(&cli.transfer)?;
+        }
+        let is_recorded = cli.transfer.lock_out.is_some() || target.registry().is_none();
+        let made = made(is_recorded && mode != Mode::DryRun, &get)?;
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -271,7 +290,14 @@ impl Options {
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
             from,
-            pins: pins(cli.transfer.pins.as_deref())?,
+            pins: match &lock {
+                Some(lock) => Arc::new(Pins::of_lock(&lock.document)),
+                None => pins(cli.transfer.pins.as_deref())?,
+            },
+            lock,
+            by_lock,
+            made,
+            lock_out: cli.transfer.lock_out,
             source_mirrors: mirrors,
             mode,
             parallel: cli.transfer.parallel,

@@ -11,15 +11,18 @@ use crate::error::Error;
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository};
+use crate::record::{Image, Purpose};
 use crate::store::{Depth, Origin, Source, Target};
 
 mod deep;
 mod foreign;
 mod ids;
 mod ledger;
+mod locked;
 mod origins;
 mod pins;
 mod platforms;
+mod records;
 mod referrers;
 mod resolve;
 mod resolver;
@@ -32,6 +35,7 @@ use ids::OriginId;
 pub(crate) use ids::{BlobId, DeliveryId, ImageId, RepositoryId, SourceId};
 pub(crate) use ledger::{Failure, How, Ledger, Part, Step, Ticket, Turn};
 use origins::{Origins, PlannedBlob};
+pub(crate) use records::Fate;
 pub(crate) use resolve::{News, Resolution};
 pub(crate) use resolver::Found;
 pub use state::Lack;
@@ -80,6 +84,10 @@ pub(crate) struct Request {
     pub refers_to: Option<Digest>,
     /// The digest that it has to have at its source, by a record of it.
     pub pinned: Option<Digest>,
+    /// What a lock says of it, where nothing else is to be compared with.
+    pub locked: Option<Arc<Image>>,
+    /// What it is recorded for, if it is.
+    pub purpose: Option<Arc<Purpose>>,
 }
 
 /// An image's manifests, children first; the root, which gets the tag, is alone on the last level. Those of one level

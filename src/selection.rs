@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod kubernetes;
 pub mod list;
+pub(crate) mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -42,7 +43,10 @@ pub fn choose(choice: &Choice) -> Result<Selection> {
         None => Catalog::embedded()?,
     };
     let mut selection = match &choice.query {
-        Some(query) => from_catalog(choice, query, &catalog)?,
+        Some(query) => {
+            let selection = from_catalog(choice, query, &catalog)?;
+            Selection { catalog: Some(catalog.edition()?), ..selection }
+        }
         None => Selection::default(),
     };
     add(&mut selection, &choice.images);

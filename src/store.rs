@@ -33,6 +33,7 @@ pub(crate) use self::trial::Trial;
 use crate::error::Error;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Digest, Location, Repository};
+use crate::record::{Contents, Image};
 
 /// Most things that may refer to one image: a source that names more is not believed.
 pub(crate) const REFERRERS_MAX: usize = 1000;
@@ -79,6 +80,8 @@ pub(crate) struct Incoming {
     pub manifests: Vec<(Arc<Manifest>, bool)>,
     /// Layers that are marked as not to be distributed come too.
     pub include_foreign: bool,
+    /// What is recorded of it, if anything is.
+    pub record: Option<(Image, Arc<Contents>)>,
 }
 
 /// What a place says of the manifest under a name.

@@ -2,5 +2,7 @@
 
 pub mod input;
 pub mod open_files;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod text;
 pub mod yaml;

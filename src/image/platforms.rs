@@ -28,6 +28,8 @@ pub struct Platforms {
     closely: bool,
     /// Whether what is not wanted of an image lacks its layers alone, and no manifest and config.
     layers_alone: bool,
+    /// The only manifests that are wanted, whatever platforms they are of.
+    manifests: Option<HashSet<Digest>>,
     seen: Arc<Seen>,
 }
 
@@ -83,7 +85,8 @@ impl Platforms {
     pub fn new(wanted: Vec<Platform>, repin: bool) -> Self {
         let seen =
             Seen { index: AtomicBool::new(false), wanted: wanted.iter().map(|_| false.into()).collect() };
-        Self { wanted, repin, closely: true, layers_alone: false, seen: Arc::new(seen) }
+        let seen = Arc::new(seen);
+        Self { wanted, repin, closely: true, layers_alone: false, manifests: None, seen }
     }
 
     /// The same where only layers of other platforms are left out: some readers of files want all that an index names,
@@ -91,6 +94,12 @@ impl Platforms {
     #[must_use]
     pub fn with_all_manifests(self) -> Self {
         Self { layers_alone: true, ..self }
+    }
+
+    /// The same where nothing is wanted but these manifests; what none of them is said to be is wanted too.
+    #[must_use]
+    pub(crate) fn of_manifests(&self, manifests: HashSet<Digest>) -> Self {
+        Self { manifests: Some(manifests), ..self.clone() }
     }
 
     /// All of them, and each looked for.
@@ -110,8 +119,8 @@ impl Platforms {
         self.wanted.first().cloned().unwrap_or_else(usual)
     }
 
-    fn is_all(&self) -> bool {
-        self.wanted.is_empty()
+    pub(crate) fn is_all(&self) -> bool {
+        self.wanted.is_empty() && self.manifests.is_none()
     }
 
     /// The entries of an index to take: those of wanted platforms, the attestations about them, and what says of no
@@ -120,7 +129,10 @@ impl Platforms {
         let is_wanted = |entry: &&Descriptor| match (&entry.platform, &entry.attests) {
             _ if self.is_all() => true,
             (_, Some(_)) => false,
-            (Some(there), None) => self.wants(there),
+            (Some(there), None) => match &self.manifests {
+                Some(manifests) => manifests.contains(&entry.digest),
+                None => self.wants(there),
+            },
             (None, None) => true,
         };
         let images: HashSet<&str> =
@@ -167,7 +179,7 @@ impl Platforms {
 
     /// Whether a platform is among them, by a record of it: it counts for no index that was looked at.
     pub fn includes(&self, there: &str) -> bool {
-        self.is_all() || self.wanted.iter().any(|platform| platform.is(there))
+        self.wanted.is_empty() || self.wanted.iter().any(|platform| platform.is(there))
     }
 
     /// The named platforms that none of the indexes has which were looked at; none while there was no such index.

@@ -17,6 +17,7 @@ mod destinations;
 mod digest;
 mod host;
 mod target;
+mod written;
 
 pub use collision::{Collision, check_collisions};
 pub use digest::{Algorithm, Digest, Hasher};
@@ -231,6 +232,28 @@ impl TagOrDigest {
 pub struct Location {
     pub repository: Repository,
     pub name: TagOrDigest,
+}
+
+impl FromStr for Location {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let retold = |e: NameError| NameError::new("name inside a registry", text, e.why);
+        let (repository, name) = match text.split_once('@') {
+            Some((repository, digest)) => (repository, TagOrDigest::Digest(digest.parse().map_err(retold)?)),
+            None => match text.split_once(':') {
+                Some((repository, tag)) => (repository, TagOrDigest::Tag(tag.parse().map_err(retold)?)),
+                None => {
+                    return Err(NameError::new(
+                        "name inside a registry",
+                        text,
+                        "it has neither tag nor digest",
+                    ));
+                }
+            },
+        };
+        Ok(Self { repository: repository.parse().map_err(retold)?, name })
+    }
 }
 
 impl Reference {

@@ -32,6 +32,9 @@ impl Run {
     /// Takes in an image that has been resolved.
     fn admit(&mut self, image: ImageId, found: Found) {
         let request = self.resolution.request(image).clone();
+        if let Some(contents) = &found.contents {
+            self.contents.insert(image, contents.clone());
+        }
         let left_out = request.destinations.len() - found.states.len();
         self.note_lacking(&request, &found.states);
         let admitted = self.plan.admit(&request, found);
@@ -71,7 +74,7 @@ impl Run {
                 self.tally.found(number, bytes);
                 return self.refusals.answered();
             }
-            State::Missing | State::Partial(_) | State::Different => return self.refusals.answered(),
+            State::Missing | State::Partial(_) | State::Different(_) => return self.refusals.answered(),
         };
         if matches!(outcome, Outcome::Present(_)) {
             self.refusals.answered();

@@ -74,6 +74,10 @@ impl Run {
             refers_to: request.refers_to.clone(),
             manifests: tree.manifests().map(|m| (m.clone(), !bare.contains(&m.digest))).collect(),
             include_foreign: self.plan.rules().include_foreign,
+            record: self
+                .contents
+                .get(&image)
+                .map(|contents| (request.image(request.names(), contents), contents.clone())),
         })
     }
 }

@@ -3,7 +3,8 @@
 use super::Run;
 use crate::error::Error;
 use crate::events::{Delivered, Outcome};
-use crate::plan::{ImageId, Request};
+use crate::plan::{Fate, ImageId, Request};
+use crate::record::Draft;
 use crate::store::{Ending, Target};
 
 /// Most images that a warning names; each is told where it fails as well.
@@ -41,12 +42,24 @@ pub struct Finished {
     /// The target was made without images that have failed, as it may be.
     pub is_incomplete: bool,
     pub interrupted: bool,
+    /// What there is to record of the images.
+    pub(crate) draft: Draft,
 }
 
 impl Run {
     pub(super) async fn finish(self, interrupted: bool) -> Finished {
-        let Self { target, resolution, plan, tasks, on_their_way, mut deliveries, refusals, tally, .. } =
-            self;
+        let Self {
+            target,
+            resolution,
+            plan,
+            tasks,
+            on_their_way,
+            mut deliveries,
+            refusals,
+            tally,
+            contents,
+            ..
+        } = self;
         let may_lack = plan.rules().allow_incomplete && !interrupted && refusals.gave_up().is_none();
         // What was needed to move things makes room for what is told of them.
         drop((tasks, plan, on_their_way));
@@ -58,11 +71,12 @@ impl Run {
         let mut images: Vec<ImageId> = resolution.images().collect();
         images.sort_by_key(|image| resolution.rank(*image));
         let mut all = Vec::new();
+        let mut ends: Vec<usize> = Vec::with_capacity(images.len());
         let mut is_whole = true;
-        for image in images {
-            let request = resolution.request(image);
+        for image in &images {
+            let request = resolution.request(*image);
             let unresolved = || vec![None; request.destinations.len()];
-            let outcomes = deliveries.take_outcomes(image).unwrap_or_else(unresolved);
+            let outcomes = deliveries.take_outcomes(*image).unwrap_or_else(unresolved);
             for (name, outcome) in outcomes.into_iter().enumerate() {
                 let is_left = outcome.is_none();
                 let outcome = outcome.unwrap_or_else(|| Outcome::Left(why_left.clone()));
@@ -73,13 +87,25 @@ impl Run {
                 is_whole &= matches!(told.outcome, Outcome::Copied { .. } | Outcome::Present(_));
                 all.push(told);
             }
+            ends.push(all.len());
         }
+        let draft = |all: &[Delivered]| {
+            let mut draft = Draft::default();
+            let mut begin = 0;
+            for (image, end) in images.iter().zip(&ends) {
+                let fates = all[begin..*end].iter().map(fate).collect();
+                resolution.request(*image).record(&mut draft, contents.get(image).map(AsRef::as_ref), fates);
+                begin = *end;
+            }
+            draft
+        };
+        let mut recorded = draft(&all);
         let ending = match (is_whole, may_lack) {
             (true, _) => Ending::Whole,
             (false, true) => Ending::Lacking,
             (false, false) => Ending::Open,
         };
-        let unfinished = target.finish(ending).await.err();
+        let unfinished = target.finish(ending, &recorded).await.err();
         let is_incomplete = target.wants_all_first() && ending == Ending::Lacking && unfinished.is_none();
         if is_incomplete {
             tell_what_is_lacking(&target, &all);
@@ -90,9 +116,20 @@ impl Run {
                     delivered.outcome = Outcome::Left(format!("not there yet: {}", error.reason()));
                 }
             }
+            recorded = draft(&all);
         }
         let gave_up = refusals.gave_up().cloned();
-        Finished { deliveries: all, totals: tally.totals(), gave_up, unfinished, is_incomplete, interrupted }
+        let totals = tally.totals();
+        let draft = recorded;
+        Finished { deliveries: all, totals, gave_up, unfinished, is_incomplete, interrupted, draft }
+    }
+}
+
+fn fate(delivered: &Delivered) -> Fate {
+    match &delivered.outcome {
+        Outcome::Copied { extent, .. } | Outcome::Present(extent) => Fate::there(extent),
+        Outcome::Failed(error) => Fate::Missing(error.to_string()),
+        Outcome::Left(why) => Fate::Missing(why.clone()),
     }
 }
 

@@ -74,6 +74,8 @@ fn request(source: &Arc<Store>, repository: &str, tag: &str) -> Request {
         platforms: Arc::default(),
         refers_to: None,
         pinned: None,
+        locked: None,
+        purpose: None,
     }
 }
 

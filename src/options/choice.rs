@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::{Environment, Supply};
+use super::{Environment, Lock, Supply};
 use crate::cli::{Filter, SelectionArgs};
 use crate::selection::Choice;
 use crate::selection::catalog::{Group, Query};
@@ -12,13 +12,33 @@ use crate::selection::list;
 use crate::store::name::StoreName;
 use crate::util::text::quoted;
 
-/// The choice, the target and whether it is insecure. Where flags select nothing, and images are to be had `from` layouts,
-/// all of those are chosen.
+/// What has images of its own, which are all chosen where flags select nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'g> {
+    pub lock: Option<&'g Lock>,
+    pub from: &'g Supply,
+}
+
+impl Given<'_> {
+    pub(super) fn nothing() -> Self {
+        Self { lock: None, from: &Supply::Upstream }
+    }
+
+    /// All of them, if there are any; `warnings` hears of what is left out.
+    fn images(self, warnings: &mut Vec<String>) -> Result<Vec<Named>> {
+        match self.lock {
+            Some(lock) => lock.all_images(warnings),
+            None => self.from.all_images(warnings),
+        }
+    }
+}
+
+/// The choice, the target and whether it is insecure. Where flags select nothing, all is chosen that is `given`.
 pub(super) fn chosen(
     argument: Option<&str>,
     selection: SelectionArgs,
     insecure: bool,
-    from: &Supply,
+    given: Given<'_>,
     get: Environment<'_>,
 ) -> Result<(Choice, StoreName, bool)> {
     let cluster = selection.manifest.as_deref().map(Cluster::read).transpose().context("--manifest")?;
@@ -44,7 +64,7 @@ pub(super) fn chosen(
     };
     let mut warnings = Vec::new();
     if !is_any_asked_for(&selection, cluster.is_some() || !by_hand.is_empty()) && images.is_empty() {
-        images = from.all_images(&mut warnings)?;
+        images = given.images(&mut warnings)?;
         if !images.is_empty() {
             return Ok((
                 Choice { catalog, query: None, cluster, by_hand, images, warnings },

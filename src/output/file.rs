@@ -15,6 +15,8 @@ pub enum Holds {
     Report,
     /// Records that are to be shared: as readable as the one before, or as files are.
     Pins,
+    /// The same of one run's images.
+    Lock,
 }
 
 /// Writes `text` to `path`. What is there stays whole until the new one is. What is there and is no file, such as a pipe,
@@ -91,7 +93,7 @@ fn directory_of(path: &Path) -> &Path {
 
 fn file_beside(path: &Path, holds: Holds) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    if holds == Holds::Pins {
+    if holds != Holds::Report {
         let there = fs::symlink_metadata(path).ok().filter(|there| there.is_file());
         let mode = there.map_or(0o666, |there| there.permissions().mode() & 0o777);
         builder.permissions(Permissions::from_mode(mode));
@@ -103,6 +105,7 @@ fn cannot_write(path: &Path, holds: Holds) -> String {
     let what = match holds {
         Holds::Report => "report",
         Holds::Pins => "records",
+        Holds::Lock => "lock",
     };
     format!("cannot write the {what} to {}", path.display())
 }

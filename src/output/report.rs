@@ -12,6 +12,7 @@ use crate::events::{Delivered, Outcome};
 use crate::image::manifest::{Extent, Trimmed};
 use crate::image::reference::Digest;
 use crate::mirror::{Finished, Totals};
+use crate::record::Inventory;
 use crate::selection::catalog::Pins;
 use crate::store::name::StoreName;
 use crate::util::text;
@@ -48,6 +49,9 @@ pub struct Report {
     /// The target was made without the images that have failed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
+    /// What is to be written of the images, if anything is.
+    #[serde(skip)]
+    pub lock: Option<Inventory>,
 }
 
 /// One image under one name at the target.
@@ -125,6 +129,7 @@ impl Report {
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
             incomplete: finished.is_incomplete,
+            lock: None,
         }
     }
 
@@ -141,6 +146,12 @@ impl Report {
             line.pinned_digest = pins.digest(&line.source).cloned();
         }
         self
+    }
+
+    /// The same with what is to be written of the images.
+    #[must_use]
+    pub fn with_lock(self, lock: Option<Inventory>) -> Self {
+        Self { lock, ..self }
     }
 
     pub fn exit(&self) -> Exit {

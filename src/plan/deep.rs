@@ -103,7 +103,7 @@ impl Resolver {
     /// manifests there, by name, as far as they were fetched already.
     pub(super) async fn inspect(&self, request: &Request, found: Found, trees: Vec<Levels>) -> Found {
         let Some(inspector) = &self.inspector else { return found };
-        let Found { states, mut levels } = found;
+        let Found { states, mut levels, contents } = found;
         let mut trees = trees.into_iter();
         let mut seen = Vec::with_capacity(states.len());
         for (state, location) in states.into_iter().zip(&request.destinations) {
@@ -111,7 +111,35 @@ impl Resolver {
             seen.push(look.at(state, trees.next(), &mut levels).await);
         }
         let levels = levels.filter(|_| seen.iter().any(State::is_wanted));
-        Found { states: seen, levels }
+        Found { states: seen, levels, contents }
+    }
+
+    /// Looks at the blobs that `levels` name, which were read at the target, if that is wanted.
+    pub(super) async fn inspect_tree(
+        &self,
+        request: &Request,
+        location: &Location,
+        state: State,
+        levels: &Levels,
+    ) -> State {
+        let Some(inspector) = &self.inspector else { return state };
+        let look = Look { resolver: self, inspector, request, location };
+        match look.blobs_of(levels).await {
+            Ok((blobs, _)) if blobs.is_empty() => state,
+            Ok((blobs, whole)) => {
+                State::Damaged(Arc::new(Damage { blobs, whole, manifests: None, lack: None }))
+            }
+            Err(error) => State::Failed(error),
+        }
+    }
+
+    /// What a name has whose manifests could not be read.
+    pub(super) fn state_of_unread(&self, error: Error) -> State {
+        if !is_of_content(&error) {
+            return State::Failed(error);
+        }
+        let (blobs, whole) = (Vec::new(), HashSet::new());
+        State::Damaged(Arc::new(Damage { blobs, whole, manifests: Some(error), lack: None }))
     }
 
     /// The image's manifests at its source.

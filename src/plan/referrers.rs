@@ -12,6 +12,7 @@ use crate::error::{Error, Kind};
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository, Tag, TagOrDigest};
+use crate::record::Purpose;
 use crate::store::Head;
 use crate::store::REFERRERS_MAX;
 
@@ -83,7 +84,7 @@ impl Resolver {
                     "{} is listed as a referrer and is none, so it is left out",
                     request.reference
                 );
-                Found { states: Vec::new(), levels: None }
+                Found { states: Vec::new(), levels: None, contents: None }
             }
             _ => found,
         }
@@ -238,7 +239,7 @@ fn referrer(request: &Request, subject: &Digest, name: TagOrDigest) -> Referrer 
             destinations.push(location);
         }
     }
-    let (tag, digest) = match name {
+    let (tag, digest) = match name.clone() {
         TagOrDigest::Tag(tag) => (Some(tag), None),
         TagOrDigest::Digest(digest) => (None, Some(digest)),
     };
@@ -250,6 +251,20 @@ fn referrer(request: &Request, subject: &Digest, name: TagOrDigest) -> Referrer 
         platforms: Arc::new(Platforms::default()),
         refers_to: Some(subject.clone()),
         pinned: None,
+        locked: None,
+        purpose: request.purpose.as_ref().map(|purpose| Arc::new(beside(purpose, &name))),
     };
     Referrer { request, trouble: None }
+}
+
+/// The names that something has beside the image that it refers to.
+fn beside(purpose: &Purpose, name: &TagOrDigest) -> Purpose {
+    let mut names: Vec<Location> = Vec::new();
+    for location in &purpose.names {
+        let location = Location { repository: location.repository.clone(), name: name.clone() };
+        if !names.contains(&location) {
+            names.push(location);
+        }
+    }
+    Purpose { names, reasons: Vec::new() }
 }

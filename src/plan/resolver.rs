@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::{Descriptor, Extent, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Algorithm, Digest, Location, Repository, TagOrDigest};
+use crate::record::Contents;
 use crate::store::{Head, Inspector, Source, Target};
 
 /// What asking about one image brought.
@@ -22,13 +23,15 @@ pub(crate) struct Found {
     pub states: Vec<State>,
     /// The image's manifests, if one of its names is to get them.
     pub levels: Option<Levels>,
+    /// What it consists of, where that is to be recorded and is known.
+    pub contents: Option<Arc<Contents>>,
 }
 
 impl Found {
     /// Nothing can be done for any of the image's names.
     pub(crate) fn failed(request: &Request, error: &Error) -> Self {
         let states = request.destinations.iter().map(|_| State::Failed(error.clone()));
-        Self { states: states.collect(), levels: None }
+        Self { states: states.collect(), levels: None, contents: None }
     }
 }
 
@@ -109,6 +112,9 @@ impl Resolver {
 
     /// What is to be done for an image of which the target has said what it has.
     pub(super) async fn resolve_image(&self, request: &Request, at_target: Vec<AtTarget>) -> Found {
+        if let Some(locked) = &request.locked {
+            return self.compare_with_lock(request, locked, at_target).await;
+        }
         let names: Vec<Option<Digest>> = at_target.iter().map(|answer| answer.digest().cloned()).collect();
         let mut found = self.find(request, at_target).await;
         if self.rules.no_clobber {
@@ -121,9 +127,10 @@ impl Resolver {
         // A target that cannot be asked cannot be pushed to: the source is left alone.
         if at_target.iter().all(|answer| matches!(answer, AtTarget::Failed(_))) {
             let at_target = self.name_what_is_damaged(request, at_target).await;
-            return Found { states: compare(at_target, None), levels: None };
+            return Found { states: compare(at_target, None), levels: None, contents: None };
         }
-        let closely = request.platforms.are_looked_for();
+        // What is recorded of an image is to be true of all that it names.
+        let closely = request.platforms.are_looked_for() || request.purpose.is_some();
         if let Some(wanted) = self.wanted_digest(request, &at_target).await
             && at_target.iter().all(|a| matches!(a, AtTarget::Digest(d) if *d == wanted))
             && let Some(trees) =
@@ -135,7 +142,9 @@ impl Resolver {
             let extent = root.map_or(Extent::Whole, |root| root.extent());
             self.tell_if_moved(request, &wanted);
             let present = || State::present(wanted.clone(), &extent);
-            let found = Found { states: at_target.iter().map(|_| present()).collect(), levels: None };
+            let states = at_target.iter().map(|_| present()).collect();
+            let contents = trees.last().and_then(|levels| self.contents(request, levels));
+            let found = Found { states, levels: None, contents };
             return self.inspect(request, found, trees).await;
         }
         let fetched = match self.fetch_source(request).await {
@@ -146,7 +155,7 @@ impl Resolver {
             // For other platforms only: nothing is to be done for it.
             Ok(levels) if levels.is_empty() => {
                 tracing::warn!("{} has none of the wanted platforms and is left out", request.reference);
-                Found { states: Vec::new(), levels: None }
+                Found { states: Vec::new(), levels: None, contents: None }
             }
             Ok(levels) => {
                 let states = if closely {
@@ -155,7 +164,8 @@ impl Resolver {
                     compare_bytes(at_target, levels.last().and_then(|level| level.first()))
                 };
                 let states = self.compare_beyond(request, states, &levels).await;
-                let found = Found { states, levels: Some(levels) };
+                let contents = self.contents(request, &levels);
+                let found = Found { states, levels: Some(levels), contents };
                 let mut found = self.inspect(request, found, Vec::new()).await;
                 found.levels = found.levels.filter(|_| found.states.iter().any(State::is_wanted));
                 found
@@ -163,6 +173,7 @@ impl Resolver {
             Err(error) => Found {
                 states: at_target.iter().map(|_| State::Failed(error.clone())).collect(),
                 levels: None,
+                contents: None,
             },
         }
     }
@@ -207,7 +218,7 @@ impl Resolver {
     /// Fails the names that other content has.
     fn keep_others(&self, found: &mut Found, request: &Request, names: &[Option<Digest>]) {
         for ((state, name), location) in found.states.iter_mut().zip(names).zip(&request.destinations) {
-            if let (State::Different, Some(digest)) = (&state, name) {
+            if let (State::Different(_), Some(digest)) = (&state, name) {
                 let why = format!("it has another image there, {digest}");
                 let error = self.target.error(Kind::Immutable, format!("write manifest {location}"), why);
                 *state = State::Failed(error.with_remedy(Remedy::NotClobbered));
@@ -309,7 +320,7 @@ fn compare(at_target: Vec<AtTarget>, wanted: Option<&Digest>) -> Vec<State> {
         AtTarget::Failed(error) => State::Failed(error),
         AtTarget::Nothing => State::Missing,
         AtTarget::Digest(digest) if Some(&digest) == wanted => State::Present(digest),
-        AtTarget::Digest(_) => State::Different,
+        AtTarget::Digest(digest) => State::Different(digest),
     };
     at_target.into_iter().map(state).collect()
 }

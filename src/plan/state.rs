@@ -22,8 +22,8 @@ pub(crate) enum State {
     Damaged(Arc<Damage>),
     /// Nothing is there under this name.
     Missing,
-    /// Something else is there.
-    Different,
+    /// Something else is there, with this digest.
+    Different(Digest),
     /// It could not be found out, or the source does not have it.
     Failed(Error),
 }
@@ -46,7 +46,7 @@ pub enum Lack {
 
 impl State {
     pub(crate) fn is_wanted(&self) -> bool {
-        matches!(self, State::Missing | State::Partial(_) | State::Damaged(_) | State::Different)
+        matches!(self, State::Missing | State::Partial(_) | State::Damaged(_) | State::Different(_))
     }
 
     /// What is there, where nothing is to be done.
@@ -54,9 +54,11 @@ impl State {
         match self {
             State::Present(digest) | State::Sparse(digest) => Some(digest),
             State::Trimmed(trimmed) => Some(&trimmed.target),
-            State::Partial(_) | State::Damaged(_) | State::Missing | State::Different | State::Failed(_) => {
-                None
-            }
+            State::Partial(_)
+            | State::Damaged(_)
+            | State::Missing
+            | State::Different(_)
+            | State::Failed(_) => None,
         }
     }
 

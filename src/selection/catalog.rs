@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use self::schema::Broken;
+use crate::image::reference::{Algorithm, Digest};
 use crate::util::{input, yaml};
 
 mod day;
@@ -33,7 +34,7 @@ pub use gone::Gone;
 pub use json_schema::json_schema;
 pub use minor::{Minor, ranges};
 pub use patches::{Earlier, PatchRelease};
-pub use pins::{Pin, PinnedPlatform, Pins, PinsError};
+pub use pins::{Pin, Pins, PinsError};
 pub use references::References;
 pub use rules::{AddonFields, Features, Rules};
 pub use schema::{
@@ -92,6 +93,17 @@ pub enum CatalogError {
 pub struct Catalog {
     kubernetes: Kubernetes,
     releases: BTreeMap<Minor, Entry>,
+    /// Of its text; none for the embedded one, whose text is at hand.
+    digest: Option<Digest>,
+}
+
+/// Which catalog it was, and how new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edition {
+    /// The newest patch release of KubeOne in it, such as `v1.14.2`.
+    pub kubeone: String,
+    /// Of its text.
+    pub digest: Digest,
 }
 
 /// A KubeOne release of which only the head is known before it is needed: to parse all of them would be
@@ -141,7 +153,8 @@ impl Catalog {
             line,
             text: text.to_owned().into(),
         });
-        let catalog = Self::of(name, documents.collect(), text.lines().count().max(1))?;
+        let mut catalog = Self::of(name, documents.collect(), text.lines().count().max(1))?;
+        catalog.digest = Some(Digest::of(Algorithm::Sha256, text.as_bytes()));
         for entry in catalog.releases.values() {
             entry.release()?;
             if let Some(minor) = entry.kubernetes.iter().find(|m| !catalog.kubernetes.minors.contains_key(m))
@@ -179,7 +192,18 @@ impl Catalog {
                 return Err(twice.document.broken(Broken::at([&"kubeone"], why)));
             }
         }
-        Ok(Self { kubernetes: of_kubernetes.parse_checked(Kubernetes::check)?, releases: entries })
+        let kubernetes = of_kubernetes.parse_checked(Kubernetes::check)?;
+        Ok(Self { kubernetes, releases: entries, digest: None })
+    }
+
+    /// Which one it is.
+    pub fn edition(&self) -> Result<Edition, CatalogError> {
+        let newest = self.releases.values().next_back().map(Entry::release).transpose()?;
+        let embedded = || Digest::of(Algorithm::Sha256, Self::embedded_yaml().as_bytes());
+        Ok(Edition {
+            kubeone: newest.map_or(String::new(), |release| format!("v{}", release.patch.0)),
+            digest: self.digest.clone().unwrap_or_else(embedded),
+        })
     }
 
     /// The images of kubeadm, by minor.

@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod holdings;
 mod index;
+mod lock;
 mod put;
 mod reading;
 mod saver;
@@ -38,6 +39,7 @@ use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
 use crate::image::platforms::Platform;
 use crate::image::reference::Digest;
+use crate::record::Made;
 use crate::store::patience::Policy;
 
 /// A place of images that is files.
@@ -49,6 +51,8 @@ pub struct Layout {
     files: Vec<Arc<Files>>,
     /// Where it is written to, if anything is.
     written: Written,
+    /// What its lock says of who made it.
+    made: Made,
     state: Mutex<State>,
     /// Held by whoever writes the names that were entered.
     turn: tokio::sync::Mutex<Duration>,
@@ -100,11 +104,17 @@ impl Layout {
         Ok(Self::new(Side::Source, name, policy, files, index, Written::Nothing))
     }
 
-    /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`.
+    /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`. What it holds is
+    /// recorded in its lock, which says who `made` it.
     ///
     /// # Errors
     /// It cannot be made, or something else is there.
-    pub(crate) fn create(name: &LayoutName, policy: Policy, platform: Platform) -> Result<Self, LayoutError> {
+    pub(crate) fn create(
+        name: &LayoutName,
+        policy: Policy,
+        platform: Platform,
+        made: Made,
+    ) -> Result<Self, LayoutError> {
         let (written, files, index) = match name.form {
             Form::Directory => {
                 let (directory, index) = Directory::create(&name.path)?;
@@ -112,11 +122,11 @@ impl Layout {
                 (Written::Directory(Arc::new(directory)), files, index)
             }
             Form::Archive => {
-                let saver = Saver::new(&place_of_file(&name.path)?, platform);
+                let saver = Saver::new(&place_of_file(&name.path)?, platform, made.clone());
                 (Written::Archive(Arc::new(saver)), Vec::new(), Index::default())
             }
         };
-        Ok(Self::new(Side::Target, name.to_string(), policy, files, index, written))
+        Ok(Self { made, ..Self::new(Side::Target, name.to_string(), policy, files, index, written) })
     }
 
     /// The layout called `name`, to be compared with; one that is not there is empty.
@@ -148,6 +158,7 @@ impl Layout {
             policy,
             files: files.into_iter().map(Arc::new).collect(),
             written,
+            made: Made::default(),
             state: Mutex::new(State { index, ..State::default() }),
             turn: tokio::sync::Mutex::default(),
         }

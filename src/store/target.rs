@@ -12,6 +12,7 @@ use crate::error::Side;
 use crate::error::{Error, Remedy};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
+use crate::record::Draft;
 use crate::store::patience::Policy;
 use crate::store::registry::{DELETE_DAMAGED, Ladder, Registry};
 use crate::store::{Head, Held};
@@ -234,17 +235,17 @@ impl Target {
     }
 
     /// Ends what was begun, once nothing is under way. What was kept for copies that were never asked for again is given
-    /// back.
+    /// back. `recorded` is what there is to say of the images.
     ///
     /// # Errors
     /// What was put is not to be had under the place's name: it lacks something, or could not be given its name.
-    pub(crate) async fn finish(&self, ending: Ending) -> Result<(), Error> {
+    pub(crate) async fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => {
                 registry.release_uploads().await;
                 Ok(())
             }
-            Source::Layout(layout) => layout.finish(ending).await,
+            Source::Layout(layout) => layout.finish(ending, recorded).await,
             #[cfg(test)]
             Source::Memory(store, _) => store.finish(ending == Ending::Whole).await,
         }

@@ -5,9 +5,8 @@ use std::collections::{HashSet, VecDeque};
 use super::Question;
 use crate::error::{Error, Kind};
 use crate::image::manifest::{Content, DOCKER_LIST, Descriptor, Manifest, OCI_INDEX};
-use crate::image::platforms::Platform;
 use crate::image::reference::{Location, TagOrDigest};
-use crate::selection::catalog::PinnedPlatform;
+use crate::record::{PinnedPlatform, is_image, named_platform, size_of};
 
 /// Most manifests of one image, and deepest nesting of its indexes.
 const MANIFESTS_MAX: usize = 256;
@@ -17,8 +16,6 @@ const CONFIG_MAX: u64 = 4 << 20;
 /// Configs that name a platform (image-spec, "Image Configuration").
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-/// The platform of what is for none, such as an attestation.
-const NO_PLATFORM: &str = "unknown/unknown";
 
 /// An image, by what a run moves for it.
 #[derive(Debug, Default)]
@@ -51,7 +48,7 @@ impl Question {
                     self.add_entries(&mut entries, inner, depth + 1)?;
                 }
             } else if is_image(&entry) {
-                names.extend(entry.platform.as_deref().and_then(named));
+                names.extend(entry.platform.as_deref().and_then(named_platform));
             }
         }
         Ok(names)
@@ -77,7 +74,7 @@ impl Question {
             let bytes = size_of(&part);
             match &part.content {
                 Content::Image(blobs) if is_image(&entry) => {
-                    let platform = match entry.platform.as_deref().and_then(named) {
+                    let platform = match entry.platform.as_deref().and_then(named_platform) {
                         Some(platform) => Some(platform),
                         None => self.platform_of_config(blobs).await?,
                     };
@@ -133,28 +130,6 @@ impl Question {
         };
         let variant = variant.filter(|variant| !variant.is_empty());
         let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
-        Ok(named(&format!("{os}/{architecture}{variant}")))
+        Ok(named_platform(&format!("{os}/{architecture}{variant}")))
     }
-}
-
-/// Whether an entry of an index is for a platform, or does not say.
-fn is_image(entry: &Descriptor) -> bool {
-    entry.attests.is_none() && entry.platform.as_deref() != Some(NO_PLATFORM)
-}
-
-/// A platform by the name that a user would give it; none for what no user could name.
-fn named(platform: &str) -> Option<String> {
-    let is_platform = platform != NO_PLATFORM && platform.parse::<Platform>().is_ok();
-    is_platform.then(|| platform.to_owned())
-}
-
-/// Bytes of a manifest and of its blobs, but for layers that are not to be distributed.
-fn size_of(manifest: &Manifest) -> u64 {
-    let blobs = match &manifest.content {
-        Content::Image(blobs) => blobs.as_slice(),
-        // Each of these is looked at by itself.
-        Content::Index(_) => &[],
-    };
-    let blobs = blobs.iter().filter(|blob| !blob.is_foreign()).map(|blob| blob.size);
-    blobs.fold(manifest.bytes.len() as u64, u64::saturating_add)
 }

@@ -33,6 +33,7 @@ mod incomplete;
 mod kill;
 mod layouts;
 mod loading;
+mod locks;
 mod main_job;
 mod memory;
 mod output;

@@ -36,12 +36,6 @@ pub struct Digest(
     Arc<str>,
 );
 
-impl serde::Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 impl Digest {
     pub fn as_str(&self) -> &str {
         &self.0

@@ -59,7 +59,7 @@ mod tests {
     }
 
     fn queue(images: usize, found: &[usize]) -> Queue {
-        let nothing = || Found { states: Vec::new(), levels: None };
+        let nothing = || Found { states: Vec::new(), levels: None, contents: None };
         Queue {
             order: (0..images).map(id).collect(),
             found: found.iter().map(|number| (id(*number), (Instant::now(), nothing()))).collect(),
@@ -76,7 +76,9 @@ mod tests {
         let mut queue = queue(4, &[0, 1, 3]);
         assert_eq!(handed_out(&mut queue), [id(0), id(1)]);
         assert_eq!(queue.occupied(), 1);
-        queue.found.insert(id(2), (Instant::now(), Found { states: Vec::new(), levels: None }));
+        queue
+            .found
+            .insert(id(2), (Instant::now(), Found { states: Vec::new(), levels: None, contents: None }));
         assert_eq!(handed_out(&mut queue), [id(2), id(3)]);
         assert_eq!(queue.patience_ends(), None);
     }
@@ -87,7 +89,9 @@ mod tests {
         assert_eq!(handed_out(&mut queue), []);
         tokio::time::advance(queue.patience_ends().expect("some wait") - Instant::now()).await;
         assert_eq!(handed_out(&mut queue), [id(1), id(2)]);
-        queue.found.insert(id(0), (Instant::now(), Found { states: Vec::new(), levels: None }));
+        queue
+            .found
+            .insert(id(0), (Instant::now(), Found { states: Vec::new(), levels: None, contents: None }));
         assert_eq!(handed_out(&mut queue), [id(0)]);
     }
 }

@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use serde::de::{Deserialize, Deserializer, Error as _};
-use serde::{Deserialize as Read, Serialize};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Reference};
+use crate::record::{Image, Inventory, PinnedPlatform};
 use crate::util::input;
 use crate::util::text::{self, quoted};
 
@@ -56,7 +56,7 @@ struct Entry {
 }
 
 /// What is recorded of one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Read)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// The image, as a catalog names it.
     pub source: Reference,
@@ -80,19 +80,7 @@ pub struct Pin {
     pub more: Option<u64>,
 }
 
-/// One platform of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Read)]
-pub struct PinnedPlatform {
-    /// As `os/arch[/variant]`; none where neither index nor config says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<String>,
-    /// Of its manifest.
-    pub digest: Digest,
-    /// Its manifest, config and layers, without those that are not to be distributed.
-    pub bytes: u64,
-}
-
-#[derive(Read)]
+#[derive(Deserialize)]
 struct Document {
     version: u64,
     kind: String,
@@ -153,6 +141,21 @@ impl Pins {
             }
         }
         Ok(Self(pins))
+    }
+
+    /// Those of a lock.
+    pub fn of_lock(lock: &Inventory) -> Self {
+        let images = lock.images.values().filter(|image| image.refers_to.is_none());
+        let pin = |image: &Image| Pin {
+            source: image.source.clone(),
+            digest: Some(image.digest.clone()),
+            moving: false,
+            media_type: Some(image.media_type.clone()),
+            size: Some(image.size),
+            platforms: image.platforms.clone(),
+            more: Some(image.more),
+        };
+        Self(images.map(|image| (Cow::Owned(image.source.to_string()), Entry::of(pin(image)))).collect())
     }
 
     /// The file of these records: sorted by reference, each on a line of its own.
@@ -277,18 +280,6 @@ impl Pin {
             }
             _ => Ok(()),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl Serialize for Reference {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

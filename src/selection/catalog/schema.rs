@@ -304,21 +304,6 @@ impl<'de> Deserialize<'de> for Full {
     }
 }
 
-/// Only in full: a reader, or a search for a host, should not have to know docker's defaults.
-fn written_in_full(text: &str) -> Result<Reference, String> {
-    let reference: Reference = text.parse().map_err(|e: crate::image::reference::NameError| e.to_string())?;
-    match reference.to_string() {
-        full if full == text => Ok(reference),
-        full => Err(format!("{text:?} is to be written in full, {full:?}")),
-    }
-}
-
-impl<'de> Deserialize<'de> for Reference {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        written_in_full(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
 impl<'de> Deserialize<'de> for Image {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
@@ -330,7 +315,7 @@ impl<'de> Deserialize<'de> for Image {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Image, E> {
-                written_in_full(text).map(Image::Same).map_err(E::custom)
+                Reference::written_in_full(text).map(Image::Same).map_err(E::custom)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Image, A::Error> {

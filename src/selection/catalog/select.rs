@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
-use super::{Catalog, CatalogError, Features, Gone, Minor, Release, Rules};
+use super::{Catalog, CatalogError, Edition, Features, Gone, Minor, Release, Rules};
 use crate::image::reference::{Host, Reference};
 use crate::util::text::list;
 
@@ -105,6 +105,8 @@ pub struct Selection {
     pub warnings: Vec<String>,
     /// The versions of Kubernetes, ascending.
     pub kubernetes: Vec<Version>,
+    /// The catalog that was asked, if any was.
+    pub catalog: Option<Edition>,
 }
 
 impl Selection {

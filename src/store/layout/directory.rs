@@ -15,11 +15,13 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::LayoutError;
-use super::archive::names::Known;
+use super::archive::names::{Document, Known};
 use super::files::{Piece, is_at, open_regular};
 use super::holdings::Holding;
 use super::index::{DOCUMENT_MAX, Index};
+use super::lock;
 use crate::image::reference::{Digest, Hasher};
+use crate::record::{self, Draft, Made};
 use crate::store::Prefix;
 
 /// What is on its way, and the lock.
@@ -32,6 +34,7 @@ const BLOBS: [&str; 2] = ["blobs/sha256", "blobs/sha512"];
 const FILES_MAX: usize = 1_000_000;
 /// Most of what is no blob that is told.
 const STRAYS_MAX: usize = 1000;
+const LOCK: &str = Document::Lock.path();
 /// The one version that there is (image-spec, "oci-layout file").
 pub(super) const LAYOUT_FILE: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Debug, Clone)]
@@ -85,7 +88,7 @@ impl Directory {
             directory.check_version()?;
         } else {
             // Another run may be making it at this moment, or have been killed while it did.
-            let is_ours = |name: &OsStr| [WORK, LAYOUT, INDEX, "blobs"].iter().any(|own| name == *own);
+            let is_ours = |name: &OsStr| [WORK, LAYOUT, INDEX, LOCK, "blobs"].iter().any(|own| name == *own);
             let mut others = fs::read_dir(path).map_err(io(path))?;
             let is_another = others.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name())));
             if is_another
@@ -117,7 +120,7 @@ impl Directory {
 
     fn check_version(&self) -> Result<(), LayoutError> {
         let path = self.path.join(LAYOUT);
-        let bytes = match self.document(&path) {
+        let bytes = match self.document(&path, DOCUMENT_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.no_layout()),
             Err(error) => return Err(LayoutError::Io(path, error)),
@@ -131,19 +134,19 @@ impl Directory {
 
     fn read_index(&self) -> Result<Option<Index>, LayoutError> {
         let path = self.path.join(INDEX);
-        match self.document(&path) {
+        match self.document(&path, DOCUMENT_MAX) {
             Ok(bytes) => Ok(Some(Index::read(&bytes).map_err(|error| LayoutError::Index(path, error))?)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(LayoutError::Io(path, error)),
         }
     }
 
-    fn document(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn document(&self, path: &Path, max: u64) -> io::Result<Vec<u8>> {
         let file = open_regular(path)?;
         let mut bytes = Vec::new();
-        file.take(DOCUMENT_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > DOCUMENT_MAX {
-            let why = format!("it is larger than {} MiB", DOCUMENT_MAX >> 20);
+        file.take(max + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max {
+            let why = format!("it is larger than {} MiB", max >> 20);
             return Err(io::Error::new(ErrorKind::FileTooLarge, why));
         }
         Ok(bytes)
@@ -263,12 +266,9 @@ impl Directory {
     pub(super) fn write_index(&self, ours: &Index) -> Result<Index, LayoutError> {
         let path = self.path.join(INDEX);
         let io = |error| LayoutError::Io(path.clone(), error);
-        let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(false).custom_flags(flags);
-        let lock = options.open(self.path.join(WORK).join("lock")).map_err(io)?;
-        sync_file_system(&lock).map_err(io)?;
-        lock.lock().map_err(io)?;
+        let turn = self.turn().map_err(io)?;
+        sync_file_system(&turn).map_err(io)?;
+        turn.lock().map_err(io)?;
         let mut index = self.read_index()?.unwrap_or_default();
         index.merge(ours);
         let bytes = index.to_bytes();
@@ -277,6 +277,35 @@ impl Directory {
         }
         self.replace(INDEX, &bytes).map_err(io)?;
         Ok(index)
+    }
+
+    /// What whoever changes a document locks meanwhile.
+    fn turn(&self) -> io::Result<File> {
+        let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).custom_flags(flags);
+        options.open(self.path.join(WORK).join("lock"))
+    }
+
+    /// Adds `ours` to what the lock says, as far as that is still so: others may have changed the layout since.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write_lock(&self, ours: Draft, made: Made) -> Result<(), LayoutError> {
+        let path = self.path.join(LOCK);
+        let io = |error| LayoutError::Io(path.clone(), error);
+        let turn = self.turn().map_err(io)?;
+        turn.lock().map_err(io)?;
+        let index = self.read_index()?.unwrap_or_default();
+        let before = match self.document(&path, record::DOCUMENT_MAX) {
+            Ok(bytes) => lock::read(&path, &bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(io(error)),
+        };
+        let has =
+            |digest: &Digest, size| matches!(self.blob(digest), Ok(Some(piece)) if piece.length == size);
+        let lock = lock::merged(before, ours, made, &index, has);
+        self.replace(LOCK, lock.to_json().as_bytes()).map_err(io)
     }
 
     /// Replaces a document at once and for good.

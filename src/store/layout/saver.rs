@@ -21,8 +21,10 @@ use super::directory::LAYOUT_FILE;
 use super::docker;
 use super::files::Piece;
 use super::index::Index;
+use super::lock;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
+use crate::record::{Draft, Made};
 use crate::store::{Ending, Incoming, Prefix};
 
 /// An archive that is to be made.
@@ -31,6 +33,8 @@ pub(super) struct Saver {
     path: PathBuf,
     /// Whose images docker's own list has.
     platform: Platform,
+    /// What its lock says of who made it.
+    made: Made,
     saving: OnceLock<Arc<Saving>>,
 }
 
@@ -64,8 +68,8 @@ pub(super) struct Slot {
 }
 
 impl Saver {
-    pub(super) fn new(path: &Path, platform: Platform) -> Self {
-        Self { path: path.to_owned(), platform, saving: OnceLock::new() }
+    pub(super) fn new(path: &Path, platform: Platform, made: Made) -> Self {
+        Self { path: path.to_owned(), platform, made, saving: OnceLock::new() }
     }
 
     /// `None` until all is known.
@@ -142,16 +146,22 @@ impl Saver {
             Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
             Some((Document::Index, index.to_bytes().into())),
             docker.map(|list| (Document::Docker, list)),
+            lock::document(&incoming, &self.made).map(|lock| (Document::Lock, lock)),
         ];
         contents.items(documents.into_iter().flatten())
     }
 
     /// Gives the archive its name, if all that it is to hold is there, or what is lacking is not waited for. `verified` are
-    /// the blobs that are there, with their sizes in bytes.
+    /// the blobs that are there, with their sizes in bytes, and `recorded` is what there is to say of the images.
     ///
     /// # Errors
     /// Something is lacking, so that there is no archive; what there is of it is kept.
-    pub(super) fn finish(&self, ending: Ending, verified: &HashMap<Digest, u64>) -> Result<(), LayoutError> {
+    pub(super) fn finish(
+        &self,
+        ending: Ending,
+        verified: &HashMap<Digest, u64>,
+        recorded: &Draft,
+    ) -> Result<(), LayoutError> {
         let io = |error| LayoutError::Io(self.path.clone(), error);
         let Some(saving) = self.saving() else { return Err(LayoutError::NothingSaved(self.path.clone())) };
         let named = saving.named.lock().expect("no code panics while it holds this lock").clone();
@@ -160,7 +170,7 @@ impl Saver {
                 return Err(LayoutError::NothingSaved(self.path.clone()));
             }
             Ending::Whole | Ending::Lacking if named == saving.wanted => {}
-            Ending::Lacking => saving.leave_out(&named, verified).map_err(io)?,
+            Ending::Lacking => saving.leave_out(&named, verified, recorded).map_err(io)?,
             Ending::Whole | Ending::Open => {
                 return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place().to_owned()));
             }
@@ -187,13 +197,18 @@ impl Saving {
     }
 
     /// Leaves all out but the images that are `named`; of `verified` blobs all bytes are there.
-    fn leave_out(&self, named: &HashSet<Location>, verified: &HashMap<Digest, u64>) -> io::Result<()> {
+    fn leave_out(
+        &self,
+        named: &HashSet<Location>,
+        verified: &HashMap<Digest, u64>,
+        recorded: &Draft,
+    ) -> io::Result<()> {
         let is_lacking = |(digest, (_, size)): &(&Digest, &(u64, u64))| {
             !self.manifests.contains(*digest) && verified.get(*digest) != Some(size)
         };
         let lacking: HashSet<Digest> =
             self.places.iter().filter(is_lacking).map(|(digest, _)| digest.clone()).collect();
-        let rest = Rest { named, lacking: &lacking };
+        let rest = Rest { named, lacking: &lacking, recorded };
         for (document, start, size) in &self.documents {
             let length = usize::try_from(*size).map_err(io::Error::other)?;
             let bytes = self.piece(*start, *size)?.read(0, length)?;

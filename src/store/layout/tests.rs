@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::reference::{Algorithm, Location, Reference};
+use crate::record::Made;
 use crate::store::memory;
 use crate::store::patience::Timing;
 use crate::store::{BlobOrder, Head, Held, Landed, Origin, Role, Source, Target, copy_blob};
@@ -49,7 +50,7 @@ impl Scene {
     }
 
     fn create(&self) -> Arc<Layout> {
-        Arc::new(Layout::create(&self.name(), policy(), platform()).unwrap())
+        Arc::new(Layout::create(&self.name(), policy(), platform(), Made::default()).unwrap())
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -191,7 +192,10 @@ async fn a_link_is_neither_read_nor_written_through() {
     fs::remove_file(part).unwrap();
     fs::remove_dir_all(scene.path("blobs")).unwrap();
     symlink(scene.dir.path(), scene.path("blobs")).unwrap();
-    assert!(matches!(Layout::create(&scene.name(), policy(), platform()), Err(LayoutError::Link(_))));
+    assert!(matches!(
+        Layout::create(&scene.name(), policy(), platform(), Made::default()),
+        Err(LayoutError::Link(_))
+    ));
 }
 
 #[test]
@@ -203,13 +207,16 @@ fn only_a_layout_or_nothing_is_taken_for_one() {
     fs::create_dir(scene.name().path).unwrap();
     fs::write(scene.path("letter"), "dear").unwrap();
     assert!(matches!(
-        Layout::create(&scene.name(), policy(), platform()),
+        Layout::create(&scene.name(), policy(), platform(), Made::default()),
         Err(LayoutError::SomethingElse(_))
     ));
     assert!(matches!(open(), Err(LayoutError::NoLayout(_))));
     fs::write(scene.path("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert!(matches!(open(), Err(LayoutError::Version(..))));
-    assert!(matches!(Layout::create(&scene.name(), policy(), platform()), Err(LayoutError::Version(..))));
+    assert!(matches!(
+        Layout::create(&scene.name(), policy(), platform(), Made::default()),
+        Err(LayoutError::Version(..))
+    ));
     fs::write(scene.path("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     fs::write(scene.path("index.json"), "{").unwrap();
     assert!(matches!(open(), Err(LayoutError::Index(..))));
@@ -224,7 +231,7 @@ async fn several_layouts_are_one_store_unless_they_contradict() {
     for (name, image_name, text) in
         [("a", "q.io/a:1", "one"), ("b", "q.io/b:1", "two"), ("c", "q.io/a:1", "two")]
     {
-        let layout = Layout::create(&at(name), policy(), platform()).unwrap();
+        let layout = Layout::create(&at(name), policy(), platform(), Made::default()).unwrap();
         layout.put_manifest(&location(image_name), &image(text), Role::Image).await.unwrap();
     }
     let both = Layout::open(&[at("a"), at("b")], policy()).unwrap();

@@ -12,6 +12,7 @@ use super::{Layout, LayoutError, Written, blocking};
 use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
 use crate::image::reference::Location;
+use crate::record::Draft;
 use crate::store::{Ending, Incoming, Role};
 
 /// How long names are gathered before they are written together, at least.
@@ -113,14 +114,27 @@ impl Layout {
         self.saved(blocking(move || Ok(saver.prepare(images))).await)
     }
 
-    pub(in crate::store) async fn finish(&self, ending: Ending) -> Result<(), Error> {
-        let Written::Archive(saver) = &self.written else { return Ok(()) };
-        let (saver, verified) = (saver.clone(), self.lock().verified.clone());
-        self.saved(blocking(move || Ok(saver.finish(ending, &verified))).await)
+    pub(in crate::store) async fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), Error> {
+        match &self.written {
+            Written::Nothing => Ok(()),
+            Written::Directory(directory) => {
+                let (directory, ours, made) = (directory.clone(), recorded.clone(), self.made.clone());
+                let written = blocking(move || Ok(directory.write_lock(ours, made))).await;
+                self.saved(written)
+            }
+            Written::Archive(saver) => {
+                let (saver, recorded) = (saver.clone(), recorded.clone());
+                let verified = self.lock().verified.clone();
+                self.saved(blocking(move || Ok(saver.finish(ending, &verified, &recorded))).await)
+            }
+        }
     }
 
     fn saved(&self, done: io::Result<Result<(), LayoutError>>) -> Result<(), Error> {
-        let action = || "write the archive".to_owned();
+        let action = || match self.written {
+            Written::Archive(_) => "write the archive".to_owned(),
+            Written::Nothing | Written::Directory(_) => "write the lock".to_owned(),
+        };
         match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {

@@ -20,7 +20,7 @@ pub(crate) enum Document {
 impl Document {
     pub(crate) const ALL: [Self; 5] = [Self::Layout, Self::Index, Self::Docker, Self::Lock, Self::Receipt];
 
-    pub(crate) fn path(self) -> &'static str {
+    pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Layout => "oci-layout",
             Self::Index => "index.json",

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::names::{Document, Known};
 use super::walk::{Raw, Walk};
 use crate::image::reference::Digest;
+use crate::record;
 use crate::util::text::{self, quoted};
 
 pub(crate) use super::walk::ReadAt;
@@ -49,8 +50,8 @@ pub enum ScanError {
     NotFile { entry: String, kind: &'static str },
     #[error("it has the entry {0} twice: do not use this archive")]
     Twice(String),
-    #[error("its {0} is larger than {max}", max = text::bytes(DOCUMENT_MAX))]
-    TooLarge(&'static str),
+    #[error("its {0} is larger than {max}", max = text::bytes(*.1))]
+    TooLarge(&'static str, u64),
     #[error(
         "it is an archive of docker's own form without an image layout in it: write it with docker 25 or newer, or convert \
          it (skopeo copy docker-archive:FILE:NAME oci-archive:OTHER:NAME)"
@@ -107,8 +108,8 @@ impl Found {
         }
         let span = Span { offset: entry.offset, size: entry.size };
         let before = match known {
-            Known::Document(document) if span.size > DOCUMENT_MAX => {
-                return Err(ScanError::TooLarge(document.path()));
+            Known::Document(document) if span.size > max_of(document) => {
+                return Err(ScanError::TooLarge(document.path(), max_of(document)));
             }
             Known::Document(document) => self.documents.insert(document, span),
             Known::Blob(digest) => self.blobs.insert(digest, span),
@@ -118,6 +119,14 @@ impl Found {
             Some(_) => Err(ScanError::Twice(entry.shown())),
             None => Ok(()),
         }
+    }
+}
+
+/// Largest size of a document, in bytes.
+fn max_of(document: Document) -> u64 {
+    match document {
+        Document::Lock => record::DOCUMENT_MAX,
+        Document::Layout | Document::Index | Document::Docker | Document::Receipt => DOCUMENT_MAX,
     }
 }
 

@@ -1,0 +1,131 @@
+//! What is recorded of a run's images, and what was recorded before.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::{Environment, Mode};
+use crate::cli::TransferArgs;
+use crate::record::{Inventory, Kind, Made};
+use crate::selection::catalog::Selection;
+use crate::selection::kubernetes::Named;
+use crate::util::text::{self, quoted};
+
+/// Most images that a text for people names.
+const NAMED_MAX: usize = 3;
+
+/// What `--lock` names.
+#[derive(Debug, Clone)]
+pub struct Lock {
+    name: String,
+    pub document: Arc<Inventory>,
+}
+
+impl Lock {
+    /// # Errors
+    /// It cannot be read, or is no lock of any image.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let document = Inventory::read(path, &[Kind::Lock]).context("--lock")?;
+        let name = format!("--lock {}", text::printable(&path.display().to_string()));
+        ensure!(document.images.values().any(|image| image.refers_to.is_none()), "{name} holds no image");
+        Ok(Self { name, document: Arc::new(document) })
+    }
+
+    /// All images that it holds; `warnings` hears of those that it lists as missing.
+    pub(super) fn all_images(&self, warnings: &mut Vec<String>) -> Result<Vec<Named>> {
+        let missing: Vec<String> = self.document.missing.keys().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "{} lists as missing, and does not hold in full, {}",
+                self.name,
+                named(&missing)
+            ));
+        }
+        let images = self.document.images.values().filter(|image| image.refers_to.is_none());
+        let by = self.name.clone();
+        Ok(images.map(|image| Named { reference: image.source.clone(), by: by.clone() }).collect())
+    }
+
+    /// # Errors
+    /// Images are selected that it does not hold; the message names them.
+    pub fn check(&self, selection: &Selection) -> Result<()> {
+        let sources = selection.images.iter().map(|image| &image.reference);
+        let lacking: Vec<_> = sources.filter(|source| !self.document.images.contains_key(*source)).collect();
+        let Some(first) = lacking.first() else { return Ok(()) };
+        let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+        let mut hint = String::new();
+        if let Some(missing) = self.document.missing.get(*first) {
+            hint = format!("; it lists {first} as missing: {}", text::printable(&missing.cause));
+        } else if let (Some(was), Some(is)) = (&self.document.made.kubeone, &selection.catalog)
+            && *was != is.kubeone
+        {
+            let was = text::printable(was);
+            hint = format!(
+                "; it was made with a catalog up to KubeOne {was}, and this one knows {}",
+                is.kubeone
+            );
+        }
+        bail!(
+            "{} does not hold {}{hint}: select what it holds, or have --lock-out write another one",
+            self.name,
+            named(&names)
+        )
+    }
+}
+
+/// A few of them by name.
+fn named(names: &[String]) -> String {
+    match names.len() {
+        0..=NAMED_MAX => text::list(names),
+        number => format!("{} and {} more", names[..NAMED_MAX].join(", "), number - NAMED_MAX),
+    }
+}
+
+/// # Errors
+/// A flag is about sources where none is asked.
+pub(super) fn check_without_sources(transfer: &TransferArgs) -> Result<()> {
+    for (flag, is_named) in [
+        ("--lock-out", transfer.lock_out.is_some()),
+        ("--accept-moved", transfer.accept_moved),
+        ("--referrers", transfer.referrers),
+        ("--source-mirror", !transfer.sources.source_mirror.is_empty()),
+    ] {
+        ensure!(
+            !is_named,
+            "{flag}: --check --lock asks the target alone, and no source: leave {flag} out, or compare with a layout by \
+             --from"
+        );
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Nothing could be written there, or there is nothing to write.
+pub(super) fn check_lock_out(file: Option<&Path>, mode: Mode) -> Result<()> {
+    ensure!(
+        file != Some(Path::new("-")),
+        "--lock-out -: the lock goes to a file, and a file of that name is ./-"
+    );
+    ensure!(
+        file.is_none() || mode != Mode::DryRun,
+        "--lock-out tells which digests registries have, and --dry-run uses no network: --check finds them out and \
+         writes nothing but the lock"
+    );
+    Ok(())
+}
+
+/// Who makes what is recorded, if anything `is_recorded`.
+///
+/// # Errors
+/// The environment names a time that is none.
+pub(super) fn made(is_recorded: bool, get: Environment<'_>) -> Result<Made> {
+    let time = get("SOURCE_DATE_EPOCH").filter(|_| is_recorded);
+    let time = time.map(|text| {
+        text.trim().parse().map_err(|_| {
+            anyhow!("SOURCE_DATE_EPOCH is {}: it is a number of seconds since 1970", quoted(&text))
+        })
+    });
+    let tool = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Made { tool, time: time.transpose()?, ..Made::default() })
+}

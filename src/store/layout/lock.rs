@@ -1,0 +1,75 @@
+//! The lock of a layout: which digest each name stood for where it is published, and why it was chosen.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::index::Index;
+use crate::image::reference::Digest;
+use crate::record::{Blob, Draft, Image, Inventory, Kind, Made};
+use crate::store::Incoming;
+use crate::util::text::printable;
+
+/// The lock of an archive that is going to hold `images`; `None` where none of them is recorded.
+pub(super) fn document(images: &[Incoming], made: &Made) -> Option<Bytes> {
+    if images.iter().all(|image| image.record.is_none()) {
+        return None;
+    }
+    let mut draft = Draft::default();
+    for (image, contents) in images.iter().filter_map(|image| image.record.as_ref()) {
+        draft.add(image.clone(), contents);
+    }
+    Some(draft.into_inventory(Kind::Lock, made.clone(), &BTreeMap::new()).to_json().into())
+}
+
+/// What a lock says that is there already. One that cannot be read is told, and made anew.
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Option<Inventory> {
+    let name = printable(&path.display().to_string());
+    match Inventory::from_json(&String::from_utf8_lossy(bytes), &name, &[Kind::Lock]) {
+        Ok(lock) => Some(lock),
+        Err(error) => {
+            tracing::warn!("{error}; it is written anew, with the images of this run alone");
+            None
+        }
+    }
+}
+
+/// What was there `before` and is so still, by `index` and by what the layout `has`, with `ours`, which go before.
+pub(super) fn merged(
+    before: Option<Inventory>,
+    ours: Draft,
+    made: Made,
+    index: &Index,
+    has: impl Fn(&Digest, u64) -> bool,
+) -> Inventory {
+    let mut lock = ours.into_inventory(Kind::Lock, made, &BTreeMap::new());
+    let Some(before) = before else { return lock };
+    let is_named = |image: &Image| {
+        let names = image.source.whole_names();
+        names
+            .iter()
+            .any(|name| index.find(&name.to_string()).is_some_and(|entry| entry.digest == image.digest))
+    };
+    let is_about = |image: &Image| image.refers_to.is_some();
+    for (source, image) in before.images {
+        if is_about(&image) || is_named(&image) {
+            lock.images.entry(source).or_insert(image);
+        }
+    }
+    for (source, missing) in before.missing {
+        lock.missing.entry(source).or_insert(missing);
+    }
+    // What an earlier run has brought is there, whatever became of it in this one.
+    lock.missing.retain(|source, _| !lock.images.contains_key(source));
+    for (digest, blob) in before.blobs {
+        if has(&digest, blob.0) {
+            lock.blobs.entry(digest).or_insert(blob);
+        }
+    }
+    let (blobs, mut base) = (&lock.blobs, before.base);
+    base.append(&mut lock.base);
+    base.retain(|digest, Blob(..)| !blobs.contains_key(digest));
+    lock.base = base;
+    lock
+}
