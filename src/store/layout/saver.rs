@@ -82,10 +82,10 @@ impl Saver {
     ///
     /// # Errors
     /// There is no room for it, another run is writing it, or it cannot be written.
-    pub(super) fn prepare(&self, images: Vec<Incoming>) -> Result<(), LayoutError> {
+    pub(super) fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), LayoutError> {
         let io = |error| LayoutError::Io(self.path.clone(), error);
         let wanted = images.iter().flat_map(|image| image.names.iter().cloned()).collect();
-        let items = self.items(images);
+        let items = self.items(images, missing);
         let table = table_of(&items).map_err(|error| io(io::Error::other(error)))?;
         let (partial, left) = Partial::begin(&self.path, &table)
             .map_err(|error| LayoutError::Partial(self.path.clone(), error))?;
@@ -122,7 +122,7 @@ impl Saver {
     }
 
     /// All entries in their order.
-    fn items(&self, incoming: Vec<Incoming>) -> Vec<Item> {
+    fn items(&self, incoming: Vec<Incoming>, missing: Draft) -> Vec<Item> {
         let include_foreign = incoming.iter().any(|image| image.include_foreign);
         let left_out = |layer: &crate::image::manifest::Descriptor| !include_foreign && layer.is_foreign();
         let mut incoming = incoming;
@@ -146,7 +146,7 @@ impl Saver {
             Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
             Some((Document::Index, index.to_bytes().into())),
             docker.map(|list| (Document::Docker, list)),
-            lock::document(&incoming, &self.made).map(|lock| (Document::Lock, lock)),
+            lock::document(&incoming, missing, &self.made).map(|lock| (Document::Lock, lock)),
         ];
         contents.items(documents.into_iter().flatten())
     }

@@ -108,10 +108,10 @@ impl Layout {
         matches!(self.written, Written::Archive(_))
     }
 
-    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), Error> {
         let Written::Archive(saver) = &self.written else { return Ok(()) };
         let saver = saver.clone();
-        self.saved(blocking(move || Ok(saver.prepare(images))).await)
+        self.saved(blocking(move || Ok(saver.prepare(images, missing))).await)
     }
 
     pub(in crate::store) async fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), Error> {
