@@ -43,6 +43,7 @@ mod privacy;
 mod proxies;
 mod real_limits;
 mod real_targets;
+mod receipts;
 mod renew;
 mod replay;
 mod rooms;
