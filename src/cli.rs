@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::util::text;
+use crate::util::{size, text};
 
 mod catalog;
 
@@ -99,6 +99,8 @@ Examples:
   mirror-images --check --images-from list.txt registry.example.com
   mirror-images --check --deep --manifest kubeone.yaml registry.example.com
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
+  mirror-images -k 1.36.3 --split fat32 oci-archive:/media/stick/images.tar
+  mirror-images --from oci-archive:/media/stick/images.tar registry.example.com
 
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
@@ -220,6 +222,11 @@ pub struct TransferArgs {
     /// the same as one tar file, or from a registry that has been filled. Without flags of the section Selection all images of a layout are taken (repeatable)
     #[arg(long, value_name = "STORE")]
     pub from: Vec<String>,
+
+    /// Write an archive in parts of at most this size: fat32 (or 4GiB, which is the same), dvd, or such as 700MiB. They are
+    /// FILE.001 and so on, plain cuts of the archive, with FILE.sha256 for sha256sum -c
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_part)]
+    pub split: Option<u64>,
 
     #[command(flatten)]
     pub sources: SourceArgs,

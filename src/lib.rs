@@ -36,6 +36,7 @@ pub mod util;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -52,7 +53,7 @@ use crate::output::report::{self, Report, Status};
 use crate::plan::Request;
 use crate::receipt::Record;
 use crate::record::{Draft, Inventory, Kind, Missing};
-use crate::selection::catalog::{Edition, SelectedImage, Selection};
+use crate::selection::catalog::{Edition, Pins, SelectedImage, Selection};
 use crate::selection::why::{Why, explain};
 use crate::selection::{Choice, choose};
 use crate::store::Target;
@@ -83,10 +84,9 @@ pub fn select(options: &mut Options) -> Result<Selection> {
     if let Some(lock) = &options.lock {
         lock.check(&selection)?;
     }
-    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
     // A lock holds what moves as well.
     if options.lock.is_none() {
-        options.pins = options.pins.exempting(moving);
+        options.pins = exempting(options, &selection)?;
     }
     if let Some(edition) = &selection.catalog {
         let Edition { kubeone, digest } = edition.clone();
@@ -95,6 +95,18 @@ pub fn select(options: &mut Options) -> Result<Selection> {
     let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
     check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
+}
+
+/// The records, of which those of tags that are meant to move are compared with nothing.
+fn exempting(options: &Options, selection: &Selection) -> Result<Arc<Pins>> {
+    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
+    let pins = options.pins.exempting(moving);
+    // All releases are read for images that nobody but the user named, and only where that matters.
+    let mut by_hand = selection.images.iter().filter(|image| image.reasons.is_empty());
+    if !by_hand.any(|image| pins.get(&image.reference).is_some_and(|pin| pin.wanted().is_some())) {
+        return Ok(pins);
+    }
+    Ok(pins.exempting(selection::moving(&options.choice)?.iter()))
 }
 
 /// Whether each image has a name of its own in a registry, where names are without their hosts.

@@ -226,13 +226,13 @@ impl Run {
                     Some(_) => self.under_way.ended(brought.lane),
                     None => self.under_way.ended_mount(),
                 }
-                self.refusals.ended(brought.mark);
+                self.refusals.ended(&brought.mark);
                 self.on_brought(brought);
             }
             Ok(Done::Published(delivery, mark, published)) => {
                 self.under_way.ended(Lane::Small);
-                self.refusals.ended(mark);
-                self.on_published(delivery, mark, published);
+                self.refusals.ended(&mark);
+                self.on_published(delivery, &mark, published);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
@@ -243,7 +243,8 @@ impl Run {
     /// Gives the target up where all that is under way has ended and nothing spoke for it.
     fn judge_target(&mut self) {
         if self.under_way.is_nothing() {
-            self.refusals.nothing_under_way();
+            let is_left = !self.lanes.is_empty() || !self.resolution.is_over();
+            self.refusals.nothing_under_way(is_left);
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Options {
     pub rules: Rules,
     pub target: StoreName,
     pub target_scheme: Scheme,
+    /// Most bytes of a part of an archive that is the target; `None` for one file.
+    pub split: Option<u64>,
     /// Where images are taken from, if not from where they are published.
     pub from: Supply,
     /// The digests that images have to have.
@@ -271,6 +273,7 @@ impl Options {
         }
         let is_recorded = cli.transfer.lock_out.is_some() || target.registry().is_none();
         let made = made(is_recorded && mode != Mode::DryRun, &get)?;
+        check_split(cli.transfer.split, &target)?;
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(&cli.transfer, &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -293,6 +296,7 @@ impl Options {
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
+            split: cli.transfer.split,
             from,
             pins: match &lock {
                 Some(lock) => Arc::new(Pins::of_lock(&lock.document)),
@@ -319,6 +323,27 @@ fn check_report(output: &OutputArgs) -> Result<()> {
     ensure!(
         output.report.as_deref() != Some(Path::new("-")),
         "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
+    );
+    Ok(())
+}
+
+/// # Errors
+/// What is to be split is no archive, or is called as one of its parts would be.
+fn check_split(split: Option<u64>, target: &StoreName) -> Result<()> {
+    let StoreName::Layout(layout) = target else {
+        ensure!(
+            split.is_none(),
+            "--split writes an archive in parts, and {target} is none: name oci-archive:FILE"
+        );
+        return Ok(());
+    };
+    ensure!(
+        split.is_none() || layout.form == Form::Archive,
+        "--split writes an archive in parts, and {layout} is a directory: name oci-archive:FILE"
+    );
+    ensure!(
+        split.is_none() || !layout.is_named_as_a_part(),
+        "--split gives {layout} further names such as {layout}.001: leave out the number"
     );
     Ok(())
 }

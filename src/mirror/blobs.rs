@@ -7,7 +7,7 @@ use super::{Done, Run};
 use crate::error::{Cause, Error, Side};
 use crate::events::{Event, TransferId};
 use crate::plan::{BlobId, Failure, How, RepositoryId, SourceId, Step, Ticket, Turn};
-use crate::store::{BlobOrder, Landed, copy_blob};
+use crate::store::{BlobOrder, Landed, Tries, copy_blob};
 
 /// A blob that was brought, or was not.
 pub(super) struct Brought {
@@ -45,7 +45,8 @@ impl Run {
             How::Send { .. } => None,
         };
         let position = Position::default();
-        let order = self.order(ticket, how, lane, &position);
+        let mark = self.refusals.begin();
+        let order = self.order(ticket, how, lane, &position, mark.tries.clone());
         match source {
             Some(_) => self.under_way.began(lane),
             None => self.under_way.began_mount(),
@@ -53,7 +54,6 @@ impl Run {
         let (target, listener) = (self.target.clone(), self.tally.listener().clone());
         let (id, size) = (order.id, order.blob.size);
         let origins = self.plan.blob(ticket.blob).number_of_origins();
-        let mark = self.refusals.begin();
         let handle = self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
@@ -65,7 +65,14 @@ impl Run {
         }
     }
 
-    fn order(&mut self, ticket: Ticket, how: How, lane: Lane, position: &Position) -> BlobOrder {
+    fn order(
+        &mut self,
+        ticket: Ticket,
+        how: How,
+        lane: Lane,
+        position: &Position,
+        tries: Tries,
+    ) -> BlobOrder {
         let id = self.transfers.next_id();
         let blob = self.plan.blob(ticket.blob);
         let repository = self.plan.ledger.repository(ticket.repository);
@@ -95,17 +102,18 @@ impl Run {
             suspect: self.plan.ledger.is_distrusted(ticket),
             tried_before: blob.was_tried(),
             look: self.plan.rules().deep,
+            tries,
             listener: followed(self.tally.listener(), position),
         }
     }
 
     pub(super) fn on_brought(&mut self, brought: Brought) {
-        let Brought { ticket, mark, origins, result, from, .. } = brought;
+        let Brought { ticket, lane, mark, origins, result, from, .. } = brought;
         let steps = match result {
             Ok(Landed::Refused) => return self.enter(ticket),
             Ok(Landed::Unoffered) => self.plan.ledger.not_given_away(ticket, from),
             Ok(landed) => {
-                self.refusals.took();
+                self.refusals.took(&mark, lane == Lane::Large);
                 self.tally.landed(landed, ticket.blob, self.plan.blob(ticket.blob).size);
                 match landed {
                     Landed::Streamed => self.plan.ledger.sent(ticket),
@@ -129,7 +137,7 @@ impl Run {
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
                 // What else is under way for an image that has failed says nothing new.
                 if steps.iter().any(|step| matches!(step, Step::Fail(..))) {
-                    self.refusals.note(&error, ticket.repository, mark);
+                    self.refusals.note(&error, ticket.repository, &mark);
                 }
                 steps
             }

@@ -104,13 +104,14 @@ impl Layout {
         Ok(Self::new(Side::Source, name, policy, files, index, Written::Nothing))
     }
 
-    /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`. What it holds is
-    /// recorded in its lock, which says who `made` it.
+    /// The layout called `name`, to be written to; an archive in parts of at most `limit` bytes, if there is one. In an
+    /// archive docker's own list is of `platform`. What it holds is recorded in its lock, which says who `made` it.
     ///
     /// # Errors
     /// It cannot be made, or something else is there.
     pub(crate) fn create(
         name: &LayoutName,
+        limit: Option<u64>,
         policy: Policy,
         platform: Platform,
         made: Made,
@@ -122,7 +123,7 @@ impl Layout {
                 (Written::Directory(Arc::new(directory)), files, index)
             }
             Form::Archive => {
-                let saver = Saver::new(&place_of_file(&name.path)?, platform, made.clone());
+                let saver = Saver::new(&place_of_file(&name.path)?, limit, platform, made.clone());
                 (Written::Archive(Arc::new(saver)), Vec::new(), Index::default())
             }
         };
@@ -134,7 +135,11 @@ impl Layout {
     /// # Errors
     /// Something else is there.
     pub(crate) fn look(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
-        let (files, index) = match std::fs::exists(&name.path) {
+        let is_there = match name.form {
+            Form::Directory => std::fs::exists(&name.path),
+            Form::Archive => archive::is_there(&name.path),
+        };
+        let (files, index) = match is_there {
             Ok(false) => (Vec::new(), Index::default()),
             _ => {
                 let (files, index) = open_files(name)?;

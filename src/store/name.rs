@@ -89,6 +89,11 @@ impl LayoutName {
         &self.path
     }
 
+    /// Whether its path ends like that of a part of an archive: in a point and three digits.
+    pub fn is_named_as_a_part(&self) -> bool {
+        part_of(&self.path).is_some()
+    }
+
     /// Whether a file at `path` would be it, or in it.
     pub fn holds(&self, path: &Path) -> bool {
         let real = |path: &Path| {
@@ -108,6 +113,13 @@ impl LayoutName {
     pub fn prefix(reference: &Reference) -> Repository {
         Repository::of_host(&reference.host)
     }
+}
+
+/// The path of the archive that `path` is a part of by its own name, and the part's number.
+pub(crate) fn part_of(path: &Path) -> Option<(PathBuf, u64)> {
+    let digits = path.extension()?.to_str().filter(|digits| digits.len() == 3)?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((path.with_extension(""), digits.parse().ok().filter(|_| is_number)?))
 }
 
 impl FromStr for StoreName {

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use super::archive::Archive;
+use super::archive::scan::ReadAt;
 use super::directory::Directory;
 use super::holdings::Holding;
 use crate::image::reference::{Digest, Hasher};
@@ -23,10 +24,10 @@ pub(super) enum Files {
     Archive(Archive),
 }
 
-/// The place of some content in a file.
-#[derive(Debug, Clone)]
+/// The place of some content in a file, or in files one behind the other.
+#[derive(Clone)]
 pub(super) struct Piece {
-    pub file: Arc<File>,
+    pub bytes: Arc<dyn ReadAt + Send + Sync>,
     /// Where it begins, in bytes.
     pub start: u64,
     /// Bytes.
@@ -64,7 +65,7 @@ impl Piece {
     /// Reads `wanted` bytes from `position` on.
     pub(super) fn read(&self, position: u64, wanted: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; wanted];
-        self.file.read_exact_at(&mut bytes, self.start + position)?;
+        self.bytes.read_exact_at(&mut bytes, self.start + position)?;
         Ok(bytes)
     }
 
@@ -75,7 +76,8 @@ impl Piece {
         Ok(read == self.length && hasher.finish() == *digest)
     }
 
-    /// Hashes the first `length` bytes, each piece of which `also` gets with its position. How many there were.
+    /// Hashes the first `length` bytes, each piece of which `also` gets with its position. How many there were, in whole
+    /// pieces.
     pub(super) fn hash(
         &self,
         length: u64,
@@ -86,13 +88,13 @@ impl Piece {
         let mut position = 0;
         while position < length {
             let wanted = (length - position).min(piece.len() as u64) as usize;
-            let read = self.file.read_at(&mut piece[..wanted], self.start + position)?;
-            if read == 0 {
-                break;
+            match self.bytes.read_exact_at(&mut piece[..wanted], self.start + position) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                read => read?,
             }
-            hasher.update(&piece[..read]);
-            also(&piece[..read], position)?;
-            position += read as u64;
+            hasher.update(&piece[..wanted]);
+            also(&piece[..wanted], position)?;
+            position += wanted as u64;
         }
         Ok(position)
     }

@@ -24,6 +24,12 @@ pub(super) fn document(images: &[Incoming], missing: Draft, made: &Made) -> Opti
     Some(draft.into_inventory(Kind::Lock, made.clone(), &BTreeMap::new()).to_json().into())
 }
 
+/// The lock of an archive that is without images which were to be in it, with the causes and without them.
+pub(super) fn of_rest(recorded: &Draft, made: &Made) -> [Vec<u8>; 2] {
+    [recorded.clone(), recorded.clone().without_causes()]
+        .map(|draft| draft.into_inventory(Kind::Lock, made.clone(), &BTreeMap::new()).to_json().into_bytes())
+}
+
 /// What a lock says that is there already. One that cannot be read is told, and made anew.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Option<Inventory> {
     let name = printable(&path.display().to_string());

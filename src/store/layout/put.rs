@@ -11,7 +11,7 @@ use super::{Layout, Written, blocking};
 use crate::error::{Error, Kind, Side};
 use crate::events::Event;
 use crate::image::reference::Digest;
-use crate::store::{BlobOrder, Landed, Origin, Prefix, Trial};
+use crate::store::{BlobOrder, BlobReader, Landed, Origin, Prefix, Trial};
 
 /// Bytes that are written at a time.
 const PIECE: usize = 256 << 10;
@@ -46,17 +46,17 @@ impl Place {
     fn begin(&self, digest: &Digest, size: u64) -> io::Result<Option<Sink>> {
         match self {
             Place::Directory(directory) => {
-                Ok(Some(Sink::Part(directory.begin(digest, size)?, directory.clone())))
+                Ok(Some(Sink::Part(Box::new(directory.begin(digest, size)?), directory.clone())))
             }
-            Place::Archive(saving) => Ok(saving.begin(digest, size)?.map(Sink::Slot)),
+            Place::Archive(saving) => Ok(saving.begin(digest, size)?.map(|slot| Sink::Slot(Box::new(slot)))),
         }
     }
 }
 
 /// What one blob is written into.
 enum Sink {
-    Part(Part, Arc<Directory>),
-    Slot(Slot),
+    Part(Box<Part>, Arc<Directory>),
+    Slot(Box<Slot>),
 }
 
 impl Sink {
@@ -71,6 +71,15 @@ impl Sink {
         match self {
             Sink::Part(part, _) => part.write_at(bytes, position),
             Sink::Slot(slot) => slot.write_at(bytes, position),
+        }
+    }
+
+    /// All is written that `prefix` has read.
+    fn reached(&self, prefix: Prefix) -> io::Result<()> {
+        match self {
+            // Its length says so.
+            Sink::Part(..) => Ok(()),
+            Sink::Slot(slot) => slot.reached(prefix),
         }
     }
 
@@ -176,14 +185,14 @@ impl<'a> Put<'a> {
                 Ok(None) => break,
                 Err(trial) => {
                     // What has come is kept for the next try.
-                    writer.flush().await.map_err(|error| self.error(&error))?;
+                    writer.flush(&reader).await.map_err(|error| self.error(&error))?;
                     return Err(trial);
                 }
             };
-            writer.add(piece).await.map_err(|error| self.error(&error))?;
+            writer.add(piece, &reader).await.map_err(|error| self.error(&error))?;
             (order.listener)(Event::Moved { transfer, position: reader.position() });
         }
-        Ok(writer.flush().await.map_err(|error| self.error(&error))?)
+        Ok(writer.flush(&reader).await.map_err(|error| self.error(&error))?)
     }
 
     fn action(&self) -> String {
@@ -208,18 +217,24 @@ struct Writer {
 }
 
 impl Writer {
-    async fn add(&mut self, bytes: Bytes) -> io::Result<()> {
+    /// Takes what `reader` has just handed on.
+    async fn add(&mut self, bytes: Bytes, reader: &BlobReader) -> io::Result<()> {
         self.piece.extend_from_slice(&bytes);
-        if self.piece.len() >= PIECE { self.flush().await } else { Ok(()) }
+        if self.piece.len() >= PIECE { self.flush(reader).await } else { Ok(()) }
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    async fn flush(&mut self, reader: &BlobReader) -> io::Result<()> {
         if self.piece.is_empty() {
             return Ok(());
         }
         let (sink, position, piece) = (self.sink.clone(), self.position, self.piece.split().freeze());
         let length = piece.len() as u64;
-        blocking(move || sink.write_at(&piece, position)).await?;
+        let prefix = reader.prefix();
+        blocking(move || {
+            sink.write_at(&piece, position)?;
+            prefix.map_or(Ok(()), |prefix| sink.reached(prefix))
+        })
+        .await?;
         self.position += length;
         Ok(())
     }

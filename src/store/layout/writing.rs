@@ -124,8 +124,7 @@ impl Layout {
             }
             Written::Archive(saver) => {
                 let (saver, recorded) = (saver.clone(), recorded.clone());
-                let verified = self.lock().verified.clone();
-                self.saved(blocking(move || Ok(saver.finish(ending, &verified, &recorded))).await)
+                self.saved(blocking(move || Ok(saver.finish(ending, &recorded))).await)
             }
         }
     }
@@ -138,11 +137,18 @@ impl Layout {
         match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
-                let kind = if is_full { Kind::Full } else { Kind::Invalid };
-                let told = self.error(kind, action(), error.to_string());
-                let is_lacking = matches!(error, LayoutError::Incomplete(..));
-                Err(if is_lacking { told.with_remedy(Remedy::AllowIncomplete) } else { told })
+                let (kind, remedy) = match &error {
+                    LayoutError::Partial(PartialError::NoRoom { .. } | PartialError::NoQuota { .. }) => {
+                        (Kind::Full, None)
+                    }
+                    LayoutError::Partial(PartialError::FileTooLarge { .. }) => {
+                        (Kind::Full, Some(Remedy::SplitArchive))
+                    }
+                    LayoutError::Incomplete(..) => (Kind::Invalid, Some(Remedy::AllowIncomplete)),
+                    _ => (Kind::Invalid, None),
+                };
+                let error = self.error(kind, action(), error.to_string());
+                Err(Error { remedy: remedy.map(Box::new), ..error })
             }
             Err(error) => Err(self.io_error(action(), &error)),
         }
