@@ -248,6 +248,15 @@ pub struct TransferArgs {
     #[arg(long, value_name = "FILE")]
     pub lock_out: Option<PathBuf>,
 
+    /// Sign a receipt of what was mirrored with this private key, P-256 or Ed25519 as openssl genpkey writes it: a Sigstore
+    /// bundle beside the lock, as FILE.sigstore.json
+    #[arg(long, value_name = "PEM", requires = "lock_out")]
+    pub sign_key: Option<PathBuf>,
+
+    /// Believe the lock only if the receipt beside it, FILE.sigstore.json, is signed by this public key
+    #[arg(long, value_name = "PEM", requires = "lock")]
+    pub verify_key: Option<PathBuf>,
+
     /// Take a tag that has moved away from its pinned digest, and say so
     #[arg(long)]
     pub accept_moved: bool,

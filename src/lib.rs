@@ -28,6 +28,7 @@ pub mod events;
 mod error;
 mod redact;
 
+pub mod receipt;
 pub mod record;
 
 pub mod image;
@@ -38,18 +39,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::audit::Audit;
 use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
-use crate::image::reference::check_collisions;
+use crate::image::reference::{Algorithm, Digest, check_collisions};
 use crate::mirror::Limits;
 use crate::options::{ConfigOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
-use crate::output::report::Report;
+use crate::output::report::{self, Report, Status};
 use crate::plan::Request;
+use crate::receipt::Record;
 use crate::record::{Draft, Inventory, Kind, Missing};
 use crate::selection::catalog::{Edition, Pins, SelectedImage, Selection};
 use crate::selection::why::{Why, explain};
@@ -243,6 +245,37 @@ fn lock(options: &Options, mut draft: Draft, gone: &[SelectedImage]) -> Option<I
         });
     }
     Some(draft.into_inventory(Kind::Lock, options.made.clone(), &BTreeMap::new()))
+}
+
+/// The receipt of what a run has brought, if it is to be signed: a Sigstore bundle, to be kept beside the lock.
+///
+/// # Errors
+/// The key does not sign.
+pub fn receipt(options: &Options, report: &Report) -> Option<Result<String>> {
+    let (key, lock) = (options.sign_key.as_ref()?, report.lock.as_ref()?);
+    let record = |line: &report::Line| {
+        let result = match line.result {
+            Status::Copied => receipt::Outcome::Copied,
+            Status::Present => receipt::Outcome::Present,
+            Status::Failed | Status::Left => return None,
+        };
+        let image = lock.images.get(&line.source.parse().ok()?)?;
+        let named = image.platforms.iter().filter_map(|platform| platform.platform.clone());
+        Some(Record {
+            source: line.source.clone(),
+            digest: image.trimmed.as_ref().unwrap_or(&image.digest).clone(),
+            target: line.target.clone(),
+            platforms: named.collect(),
+            result,
+        })
+    };
+    let records: Vec<Record> = report.images.iter().filter_map(record).collect();
+    let made = receipt::Made {
+        tool: options.made.tool.clone(),
+        catalog: options.made.catalog.as_ref().map(ToString::to_string),
+    };
+    let lock = Digest::of(Algorithm::Sha256, lock.to_json().as_bytes());
+    Some(receipt::sign(key, &made, &records, &lock).context("--sign-key"))
 }
 
 fn limits(options: &Options) -> Limits {

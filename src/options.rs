@@ -14,6 +14,7 @@ use crate::cli::{
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
+use crate::receipt::SigningKey;
 use crate::record::Made;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
@@ -34,7 +35,7 @@ mod supply;
 pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
 use choice::{Given, chooses_images, chosen};
 pub use records::Lock;
-use records::{check_lock_out, check_without_sources, made};
+use records::{check_lock_out, check_without_sources, made, signing_key};
 pub use supply::Supply;
 
 /// Longest password that is read, in bytes.
@@ -60,6 +61,8 @@ pub struct Options {
     pub by_lock: bool,
     /// Where to write what the run has found out of its images.
     pub lock_out: Option<PathBuf>,
+    /// What signs a receipt of that.
+    pub sign_key: Option<Arc<SigningKey>>,
     /// What that says of who made it.
     pub made: Made,
     pub source_mirrors: Vec<SourceMirror>,
@@ -237,14 +240,15 @@ impl Options {
         check_report(&cli.output)?;
         let policy = policy(&cli.transfer.sources);
         let from = Supply::new(&cli.transfer.from, &policy)?;
+        let verify_key = cli.transfer.verify_key.as_deref();
+        let lock = cli.transfer.lock.as_deref().map(|path| Lock::read(path, verify_key)).transpose()?;
+        let given = Given { lock: lock.as_ref(), from: &from };
         let named_platforms = cli.selection.platform.clone();
         let repin = cli.selection.platform_repin;
-        let lock = cli.transfer.lock.as_deref().map(Lock::read).transpose()?;
-        let given = Given { lock: lock.as_ref(), from: &from };
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, given, &get)?;
         let mode = match (mode, &target) {
-            (Mode::Check, StoreName::Layout(_)) if chooses_nothing => Mode::Audit,
+            (Mode::Check, StoreName::Layout(_)) if chooses_nothing && lock.is_none() => Mode::Audit,
             (mode, _) => mode,
         };
         let platforms =
@@ -308,6 +312,7 @@ impl Options {
             lock,
             by_lock,
             made,
+            sign_key: signing_key(cli.transfer.sign_key.as_deref(), mode)?,
             lock_out: cli.transfer.lock_out,
             source_mirrors: mirrors,
             mode,

@@ -18,8 +18,8 @@ use crate::util::text;
 
 /// Most that is kept of what manifests name, for all images together.
 const NAMED_MAX: usize = 500_000;
-/// Most entries of indexes that are looked at, where several images name the same again and again.
-pub(super) const STEPS_MAX: usize = 10_000_000;
+/// Most entries of indexes that are looked at, where many images have the same ones.
+pub(super) const STEPS_MAX: usize = 5_000_000;
 /// Deepest nesting of indexes that is followed.
 const DEPTH_MAX: usize = 8;
 /// Most platforms of one image that are told.
@@ -233,7 +233,12 @@ impl<'a> Walk<'a> {
         let names_platforms = self.platforms.are_looked_for();
         let (mut whole, mut doubtful) = (0, Vec::new());
         let mut next = vec![(root, None::<String>, None::<&str>, true, 0)];
+        // What is named again is not looked at again, unless it is wanted only now.
+        let mut seen: HashSet<(&Digest, bool)> = HashSet::new();
         while let Some((digest, platform, attests, is_wanted, depth)) = next.pop() {
+            if !seen.insert((digest, is_wanted)) {
+                continue;
+            }
             let is_spared = names_platforms && !is_wanted;
             match nodes.get(digest) {
                 Some(Node::Unreadable(why)) => {

@@ -238,14 +238,15 @@ impl Target {
         }
     }
 
-    /// Makes ready for all these images, where [`Self::wants_all_first`].
+    /// Makes ready for all these images, where [`Self::wants_all_first`]. `missing` are others, of which it is only said that
+    /// they are not there.
     ///
     /// # Errors
     /// There is no room for them, or the place is not to be had.
-    pub(crate) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+    pub(crate) async fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(_) => Ok(()),
-            Source::Layout(layout) => layout.prepare(images).await,
+            Source::Layout(layout) => layout.prepare(images, missing).await,
             #[cfg(test)]
             Source::Memory(store, _) => store.prepare(images).await,
         }

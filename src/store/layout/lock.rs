@@ -11,12 +11,13 @@ use crate::record::{Blob, Draft, Image, Inventory, Kind, Made};
 use crate::store::Incoming;
 use crate::util::text::printable;
 
-/// The lock of an archive that is going to hold `images`; `None` where none of them is recorded.
-pub(super) fn document(images: &[Incoming], made: &Made) -> Option<Bytes> {
+/// The lock of an archive that is going to hold `images`, and is said to be without what is `missing`; `None` where none of
+/// them is recorded.
+pub(super) fn document(images: &[Incoming], missing: Draft, made: &Made) -> Option<Bytes> {
     if images.iter().all(|image| image.record.is_none()) {
         return None;
     }
-    let mut draft = Draft::default();
+    let mut draft = missing;
     for (image, contents) in images.iter().filter_map(|image| image.record.as_ref()) {
         draft.add(image.clone(), contents);
     }

@@ -74,9 +74,9 @@ impl Saver {
     ///
     /// # Errors
     /// There is no room for it, another run is writing it, something else is in its place, or it cannot be written.
-    pub(super) fn prepare(&self, images: Vec<Incoming>) -> Result<(), LayoutError> {
+    pub(super) fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), LayoutError> {
         let wanted = images.iter().flat_map(|image| image.names.iter().cloned()).collect();
-        let items = items_of(images, &self.platform, &self.made);
+        let items = items_of(images, missing, &self.platform, &self.made);
         let table = table_of(&items).map_err(|error| LayoutError::TooLarge(self.path.clone(), error))?;
         let mut partial = Partial::open(&self.path, table, self.limit)?;
         let mut begun = HashMap::new();
@@ -122,7 +122,12 @@ impl Saver {
 }
 
 /// All entries in their order.
-pub(super) fn items_of(incoming: Vec<Incoming>, platform: &Platform, made: &Made) -> Vec<Item> {
+pub(super) fn items_of(
+    incoming: Vec<Incoming>,
+    missing: Draft,
+    platform: &Platform,
+    made: &Made,
+) -> Vec<Item> {
     let include_foreign = incoming.iter().any(|image| image.include_foreign);
     let left_out = |layer: &crate::image::manifest::Descriptor| !include_foreign && layer.is_foreign();
     let mut incoming = incoming;
@@ -146,7 +151,7 @@ pub(super) fn items_of(incoming: Vec<Incoming>, platform: &Platform, made: &Made
         Some((Document::Layout, Bytes::from_static(LAYOUT_FILE.as_bytes()))),
         Some((Document::Index, index.to_bytes().into())),
         docker.map(|list| (Document::Docker, list)),
-        lock::document(&incoming, made).map(|lock| (Document::Lock, lock)),
+        lock::document(&incoming, missing, made).map(|lock| (Document::Lock, lock)),
     ];
     contents.items(documents.into_iter().flatten())
 }

@@ -20,7 +20,7 @@ use super::archive::contents::{Body, Item, table_of};
 use super::saver::items_of;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Location};
-use crate::record::Made;
+use crate::record::{Draft, Made};
 use crate::store::Incoming;
 
 /// Most bytes that are read before it is their turn.
@@ -71,8 +71,11 @@ impl Streamer {
     pub(super) fn prepare(&self, images: Vec<Incoming>) -> Result<(), LayoutError> {
         let wanted = images.iter().flat_map(|image| image.names.iter().cloned()).collect();
         let output = io::stdout().as_fd().try_clone_to_owned().map_err(LayoutError::Stream)?;
-        let streaming =
-            Streaming::new(&items_of(images, &self.platform, &self.made), wanted, File::from(output))?;
+        let streaming = Streaming::new(
+            &items_of(images, Draft::default(), &self.platform, &self.made),
+            wanted,
+            File::from(output),
+        )?;
         // Nobody else prepares it.
         let _ = self.streaming.set(Arc::new(streaming));
         Ok(())

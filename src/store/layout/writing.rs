@@ -137,11 +137,11 @@ impl Layout {
         }
     }
 
-    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), Error> {
         let prepare: Box<dyn FnOnce() -> Result<(), LayoutError> + Send> = match &self.written {
             Written::Archive(saver) => {
                 let saver = saver.clone();
-                Box::new(move || saver.prepare(images))
+                Box::new(move || saver.prepare(images, missing))
             }
             Written::Stream(streamer) => {
                 let streamer = streamer.clone();
