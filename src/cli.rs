@@ -11,6 +11,9 @@ use clap_complete::Shell;
 use crate::util::text;
 
 mod catalog;
+mod inventory;
+
+pub use inventory::InventoryArgs;
 
 pub use catalog::{AskedArgs, CatalogArgs, CatalogCommand, InfoArgs, PinArgs, VerifyArgs, WhichArgs};
 
@@ -46,6 +49,8 @@ pub enum Command {
     Catalog(Box<CatalogArgs>),
     /// Print what makes a cluster pull from TARGET what was mirrored there
     Config(Box<ConfigArgs>),
+    /// Print which images and blobs a registry or a layout has, for --have
+    Inventory(Box<InventoryArgs>),
     /// Print the JSON Schema of a catalog's documents, or of a lock and an inventory
     Schema { name: SchemaName },
     /// Print completions for a shell
@@ -99,6 +104,8 @@ Examples:
   mirror-images --check --images-from list.txt registry.example.com
   mirror-images --check --deep --manifest kubeone.yaml registry.example.com
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
+  mirror-images --lock lock.json registry.example.com
+  mirror-images -k 1.36.4 --have have.json oci-archive:delta.tar
 
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
@@ -220,6 +227,11 @@ pub struct TransferArgs {
     /// the same as one tar file, or from a registry that has been filled. Without flags of the section Selection all images of a layout are taken (repeatable)
     #[arg(long, value_name = "STORE")]
     pub from: Vec<String>,
+
+    /// When saving into a layout: leave out the layers that the other side has, by an inventory or a lock in this file, or by
+    /// a layout, named oci:DIR or oci-archive:FILE (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub have: Vec<String>,
 
     #[command(flatten)]
     pub sources: SourceArgs,

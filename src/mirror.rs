@@ -23,8 +23,9 @@ mod transfers;
 mod under_way;
 mod width;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
@@ -46,8 +47,9 @@ use self::transfers::Transfers;
 use self::under_way::UnderWay;
 use crate::error::Error;
 use crate::events::{Listener, Outcome};
+use crate::image::reference::Digest;
 use crate::plan::{DeliveryId, ImageId, Plan, Request, Resolution, Rules, Step, Ticket};
-use crate::record::Contents;
+use crate::record::{Blob, Contents};
 use crate::store::Target;
 
 /// Moves everything that `requests` want and the target lacks. `interrupted` ends the run early: nothing new is begun,
@@ -102,6 +104,10 @@ struct Run {
     target: Target,
     /// Nothing is moved before all that will be is known, and the target has been told of it.
     waits_for_all: bool,
+    /// Layers that the source leaves out, for the target is said to have them.
+    assumed: Option<Arc<BTreeMap<Digest, Blob>>>,
+    /// How many small things are asked for at a time.
+    small: NonZeroUsize,
     /// Which images there are, and what both sides have of them.
     resolution: Resolution,
     /// What has to move, and what waits for what.
@@ -126,9 +132,12 @@ impl Run {
         let deliveries = requests.iter().map(|request| request.destinations.len()).sum();
         let tally = Tally::new(listener, deliveries);
         let inspector = limits.inspector(&target, rules, tally.listener());
+        let assumed = requests.first().and_then(|request| request.assumed.clone());
         Self {
             plan: Plan::new(&target, rules),
-            waits_for_all: target.wants_all_first(),
+            waits_for_all: target.wants_all_first() || assumed.is_some(),
+            assumed,
+            small: limits.small,
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),

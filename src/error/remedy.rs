@@ -70,6 +70,8 @@ pub enum Remedy {
     Moved,
     /// Files that lack content may have been saved for some platforms alone.
     SavedPlatforms,
+    /// Files leave out what the target should have.
+    Base,
     /// Content that the target should have is missing or damaged there.
     Repair,
     /// An index within an index that names what is not wanted.
@@ -148,6 +150,9 @@ impl fmt::Display for Remedy {
                  in the registry's storage, and run again"
             ),
             Self::Moved => f.write_str("--accept-moved takes it as it is now"),
+            Self::Base => f.write_str(
+                "load what it builds on first, or name that by --from as well; else save it without --have",
+            ),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
@@ -192,6 +197,7 @@ mod tests {
             Remedy::PinnedIndex,
             Remedy::Repair,
             Remedy::Moved,
+            Remedy::Base,
         ];
         let command = Cli::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
@@ -204,6 +210,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 12);
+        assert_eq!(named, 14);
     }
 }

@@ -1,6 +1,7 @@
 //! A target that has to know beforehand all that it is going to hold.
 
 use super::Run;
+use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
 use crate::plan::ImageId;
 use crate::store::Incoming;
@@ -11,6 +12,13 @@ impl Run {
         if !self.waits_for_all || !self.resolution.is_over() || self.refusals.gave_up().is_some() {
             return;
         }
+        if let Err(error) = self.find_base().await {
+            return self.refusals.give_up(error);
+        }
+        if !self.target.wants_all_first() {
+            self.waits_for_all = false;
+            return;
+        }
         let mut images: Vec<ImageId> = self.on_their_way.images().collect();
         images.sort_by_key(|image| self.resolution.rank(*image));
         let incoming = images.into_iter().filter_map(|image| self.incoming(image)).collect();
@@ -18,6 +26,30 @@ impl Run {
             Ok(()) => self.waits_for_all = false,
             Err(error) => self.refusals.give_up(error),
         }
+    }
+
+    /// Sees to it that the target has what the source leaves out, before anything is written.
+    ///
+    /// # Errors
+    /// It has not, or cannot be asked.
+    async fn find_base(&mut self) -> Result<(), Error> {
+        let Some(assumed) = self.assumed.take() else { return Ok(()) };
+        let base = self.plan.look_for_base(&assumed, &self.target, self.small).await?;
+        if let Some(why) = base.told(self.target.place()) {
+            let image = self.resolution.images().next().expect("a blob is of some image");
+            let source = &self.resolution.request(image).source.store;
+            let error = source.error(Kind::NotFound, "load images".to_owned(), why);
+            return Err(error.with_remedy(Remedy::Base));
+        }
+        for (blob, repository) in base.there {
+            self.plan.have_from_target(blob, &self.target, &repository);
+            let (digest, size) = (self.plan.blob(blob).digest.clone(), self.plan.blob(blob).size);
+            let repository = self.plan.ledger.repository_id(&repository);
+            let (spared, steps) = self.plan.ledger.held_before(&digest, size, repository);
+            spared.into_iter().for_each(|blob| self.announce(blob, false));
+            self.take(steps);
+        }
+        Ok(())
     }
 
     fn incoming(&self, image: ImageId) -> Option<Incoming> {

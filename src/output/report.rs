@@ -43,6 +43,9 @@ pub struct Report {
     /// The same without what was being done.
     #[serde(skip)]
     gave_up_for: Option<String>,
+    /// It was the target that would not take anything.
+    #[serde(skip)]
+    refused: bool,
     /// Why what was moved is not yet what the target is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<String>,
@@ -124,6 +127,7 @@ impl Report {
             platforms_not_found: Vec::new(),
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
+            refused: finished.gave_up.as_ref().is_some_and(Error::is_refusal),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
             lock: None,
         }
@@ -158,7 +162,9 @@ impl Report {
             () if self.failed + self.left == 0 && self.unfinished.is_some() => Exit::SomeFailed,
             () if self.failed + self.left == 0 && self.platforms_not_found.is_empty() => Exit::Done,
             () if self.failed + self.left == 0 => Exit::SomeFailed,
-            () if none_done && (self.gave_up.is_some() || failures.all(|line| line.refused)) => {
+            () if none_done
+                && (self.refused || self.gave_up.is_none() && failures.all(|line| line.refused)) =>
+            {
                 Exit::TargetRefused
             }
             () => Exit::SomeFailed,
@@ -329,7 +335,8 @@ impl Report {
 
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(cause) = &self.gave_up {
-            writeln!(f, "Gave up on the target: {cause}")?;
+            let what = if self.refused { "Gave up on the target" } else { "Nothing was begun" };
+            writeln!(f, "{what}: {cause}")?;
         }
         if let Some(why) = &self.unfinished {
             writeln!(f, "Not finished {why}")?;

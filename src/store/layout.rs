@@ -14,7 +14,7 @@ mod reading;
 mod saver;
 mod writing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
 use crate::image::platforms::Platform;
 use crate::image::reference::Digest;
-use crate::record::Made;
+use crate::record::{Blob, Made};
 use crate::store::patience::Policy;
 
 /// A place of images that is files.
@@ -50,6 +50,8 @@ pub struct Layout {
     written: Written,
     /// What its lock says of who made it.
     made: Made,
+    /// Layers that are left out of it, by its lock, and what others are said to have of them.
+    base: BTreeMap<Digest, Blob>,
     state: Mutex<State>,
     /// Held by whoever writes the names that were entered.
     turn: tokio::sync::Mutex<Duration>,
@@ -97,8 +99,9 @@ impl Layout {
             index.merge(&names);
             files.push(found);
         }
+        let base = lock::base_of(&files)?;
         let name = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        Ok(Self::new(Side::Source, name, policy, files, index, Written::Nothing))
+        Ok(Self { base, ..Self::new(Side::Source, name, policy, files, index, Written::Nothing) })
     }
 
     /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`. What it holds is
@@ -156,6 +159,7 @@ impl Layout {
             files: files.into_iter().map(Arc::new).collect(),
             written,
             made: Made::default(),
+            base: BTreeMap::new(),
             state: Mutex::new(State { index, ..State::default() }),
             turn: tokio::sync::Mutex::default(),
         }
@@ -169,6 +173,11 @@ impl Layout {
     /// How it is called.
     pub(crate) fn place(&self) -> &str {
         &self.name
+    }
+
+    /// Layers that are left out of it, and what others are said to have of them.
+    pub(crate) fn base(&self) -> &BTreeMap<Digest, Blob> {
+        &self.base
     }
 
     /// The whole names in it, with the digests that they stand for, and what else it holds under no whole name.

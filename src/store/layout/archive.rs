@@ -56,6 +56,12 @@ impl Archive {
         Some(Piece { file: self.file.clone(), start: span.offset, length: span.size })
     }
 
+    /// The bytes of its lock, if it has one.
+    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
+        let read = read(&*self.file, &self.found, Document::Lock);
+        read.map_err(|error| LayoutError::Archive(self.path.clone(), error))
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

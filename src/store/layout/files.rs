@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::LayoutError;
 use super::archive::Archive;
 use super::directory::Directory;
 use crate::image::reference::{Digest, Hasher};
@@ -40,14 +41,28 @@ impl Files {
         }
     }
 
-    /// Whether it is the one at `path`.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        let own = match self {
+    /// The bytes of its lock, if it has one.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
+        match self {
+            Files::Directory(directory) => directory.lock(),
+            Files::Archive(archive) => archive.lock(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        match self {
             Files::Directory(directory) => directory.path(),
             Files::Archive(archive) => archive.path(),
-        };
+        }
+    }
+
+    /// Whether it is the one at `path`.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
         let real = |path: &Path| std::fs::canonicalize(path).ok();
-        real(path).is_some_and(|path| real(own) == Some(path))
+        real(path).is_some_and(|path| real(self.path()) == Some(path))
     }
 }
 

@@ -128,14 +128,15 @@ impl Layout {
         }
     }
 
-    /// Fails for the first of `blobs` that is not there.
+    /// Fails for the first of `blobs` that is not there, and not left out for others to have it.
     pub(in crate::store) async fn check_blobs(
         &self,
         blobs: impl Iterator<Item = &Descriptor>,
     ) -> Result<(), Error> {
         for blob in blobs {
             let action = format!("read blob {}", blob.digest);
-            if self.file(&blob.digest, &action).await?.is_none() {
+            let is_assumed = self.base().get(&blob.digest).is_some_and(|there| there.0 == blob.size);
+            if !is_assumed && self.file(&blob.digest, &action).await?.is_none() {
                 let error = self.error(Kind::NotFound, action, "it is not there".to_owned());
                 return Err(error.with_remedy(Remedy::SavedPlatforms));
             }

@@ -19,6 +19,7 @@ use super::docker;
 use super::files::Piece;
 use super::index::Index;
 use super::lock;
+use crate::image::manifest::Descriptor;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
 use crate::record::Made;
@@ -110,7 +111,12 @@ impl Saver {
     /// All entries in their order.
     fn items(&self, incoming: Vec<Incoming>) -> Vec<Item> {
         let include_foreign = incoming.iter().any(|image| image.include_foreign);
-        let left_out = |layer: &crate::image::manifest::Descriptor| !include_foreign && layer.is_foreign();
+        let recorded = incoming.iter().filter_map(|image| image.record.as_ref());
+        let base: HashSet<Digest> = recorded
+            .flat_map(|(_, contents)| contents.base.iter().map(|(digest, _)| digest.clone()))
+            .collect();
+        let left_out =
+            |layer: &Descriptor| !include_foreign && layer.is_foreign() || base.contains(&layer.digest);
         let mut incoming = incoming;
         let (images, contents) = loop {
             let images: Vec<Image> = incoming.iter().map(image_of).collect();
