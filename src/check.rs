@@ -88,6 +88,9 @@ pub struct Line {
     /// The target would not take it, which is not so where the user wanted to leave it alone.
     #[serde(skip)]
     refused: bool,
+    /// A run repairs what is damaged without being asked to.
+    #[serde(skip)]
+    is_always_repaired: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -257,6 +260,8 @@ impl Line {
             State::Damaged(damage) => (Some(damage.lack()), Some(damage)),
             _ => (None, None),
         };
+        let is_always_repaired = target.is_always_repaired();
+        let remedy = if is_always_repaired { Remedy::RunAgain } else { Remedy::Repair };
         Self {
             source: request.reference.to_string(),
             target: target.full_name(location),
@@ -270,20 +275,19 @@ impl Line {
             lacks,
             sparse: matches!(state, State::Sparse(_)),
             trimmed,
-            cause: error
-                .map(ToString::to_string)
-                .or_else(|| Some(format!("{} ({})", damage?.told()?, Remedy::Repair))),
+            cause: error.map(ToString::to_string).or_else(|| Some(format!("{} ({remedy})", damage?.told()?))),
             damaged: damage.map_or(Vec::new(), |damage| damage.blobs.clone()),
             side: error.map(|error| error.side),
             refused: error.is_some_and(Error::is_refusal),
+            is_always_repaired,
         }
     }
 }
 
 impl Line {
     /// Whether something of it is missing or damaged that only a repair notices.
-    fn is_damaged(&self) -> bool {
-        self.state == Standing::Partial && self.cause.is_some()
+    fn wants_repair(&self) -> bool {
+        self.state == Standing::Partial && self.cause.is_some() && !self.is_always_repaired
     }
 }
 
@@ -416,7 +420,7 @@ impl fmt::Display for Check {
             }
             return Ok(());
         }
-        let with = if self.images.iter().any(Line::is_damaged) { " with --repair" } else { "" };
+        let with = if self.images.iter().any(Line::wants_repair) { " with --repair" } else { "" };
         if self.missing + self.partial + self.different > 0 {
             writeln!(
                 f,

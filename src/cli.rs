@@ -206,7 +206,7 @@ pub struct TransferArgs {
     pub dry_run: bool,
 
     /// Read both sides, write nothing: what is there, missing or different, and what a run would move. Exit 1
-    /// where there is something to do
+    /// where there is something to do. A layout alone, as in --check oci-archive:FILE, is read and hashed without asking anybody
     #[arg(long, conflicts_with = "dry_run")]
     pub check: bool,
 
@@ -254,6 +254,10 @@ pub struct TransferArgs {
     /// Take a tag that has moved away from its pinned digest, and say so
     #[arg(long)]
     pub accept_moved: bool,
+
+    /// Write an archive although images failed; it is without them, and the report names them. For oci-archive:FILE alone
+    #[arg(long)]
+    pub allow_incomplete: bool,
 
     /// Leave what the target has under a name: where it differs, that name fails
     #[arg(long)]

@@ -3,6 +3,7 @@
 //! [`plan`] finds out what has to move, image by image, and [`mirror`] moves it meanwhile. Knowledge flows one way, from
 //! the top of this list to its bottom.
 
+pub mod audit;
 pub mod check;
 pub mod survey;
 
@@ -40,10 +41,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::audit::Audit;
 use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
-use crate::image::reference::Digest;
+use crate::image::reference::{Digest, check_collisions};
 use crate::inventory::Sought;
 use crate::mirror::Limits;
 use crate::options::{ConfigOptions, Have, InventoryOptions, Options, PinOptions, VerifyOptions};
@@ -55,6 +57,8 @@ use crate::selection::catalog::{Edition, SelectedImage, Selection};
 use crate::selection::why::{Why, explain};
 use crate::selection::{Choice, choose};
 use crate::store::Target;
+use crate::store::layout::Layout;
+use crate::store::name::StoreName;
 use crate::survey::{Pinning, Verification};
 
 pub use crate::inventory::Taken;
@@ -63,9 +67,14 @@ use crate::util::{open_files, text};
 /// The images that the options choose: from the catalog, by name, or both.
 ///
 /// # Errors
-/// As [`choose`] and [`check_mirrors`] have them; a selection without any image.
+/// As [`choose`] and [`check_mirrors`] have them; a selection without any image; two images that would overwrite each
+/// other at the target.
 pub fn select(options: &mut Options) -> Result<Selection> {
     let mut selection = choose(&options.choice)?;
+    // In files a name has its host.
+    if options.target.registry().is_some() {
+        check_names(&selection)?;
+    }
     // They are in the selection now, and may be many.
     options.choice.images = Vec::new();
     selection.leave_out_gone(|host| options.source_mirrors.iter().any(|mirror| mirror.host == *host));
@@ -91,6 +100,11 @@ pub fn select(options: &mut Options) -> Result<Selection> {
     Ok(selection)
 }
 
+/// Whether each image has a name of its own in a registry, where names are without their hosts.
+fn check_names(selection: &Selection) -> Result<()> {
+    Ok(check_collisions(selection.images.iter().map(|image| &image.reference))?)
+}
+
 /// A selection without images is a mistake of the user's, and must not look like a mirror that is up to date.
 fn told(choice: &Choice, selection: Selection) -> Result<Selection> {
     warn(&choice.warnings);
@@ -114,9 +128,12 @@ fn told(choice: &Choice, selection: Selection) -> Result<Selection> {
 /// What makes a cluster pull from the target what the options choose.
 ///
 /// # Errors
-/// As [`choose`] and [`config::render`] have them; a selection without any image.
+/// As [`choose`] and [`config::render`] have them; a selection without any image; two images that would have one name at
+/// the target.
 pub fn configuration(options: &ConfigOptions) -> Result<String> {
-    let selection = told(&options.choice, choose(&options.choice)?)?;
+    let selection = choose(&options.choice)?;
+    check_names(&selection)?;
+    let selection = told(&options.choice, selection)?;
     let config = config::render(options, &selection)?;
     warn(&config.notes);
     Ok(config.text)
@@ -160,6 +177,23 @@ pub async fn check(options: &Options, selection: Selection, listener: Listener) 
     let (found, draft) = check::check(name, requests, target, options.rules, limits, &listener).await;
     let found = found.without(gone.len(), options.platforms.not_found()).with_pins(&options.pins);
     Ok(Check { lock: lock(options, draft, &gone), by_lock: options.by_lock, ..found })
+}
+
+/// Reads and hashes everything that the target holds, which is a layout, and asks nobody.
+///
+/// # Errors
+/// There is no layout, or what it holds cannot be listed.
+pub async fn audit(options: &Options, listener: Listener) -> Result<Audit> {
+    let StoreName::Layout(name) = &options.target else {
+        bail!("{}: a registry is checked against the place that its images come from", options.target)
+    };
+    let layout = match Layout::open(std::slice::from_ref(name), options.policy.clone()) {
+        Ok(layout) => layout,
+        Err(error) => return Ok(Audit::unreadable(name.to_string(), error)?),
+    };
+    let (include_foreign, largest) = (options.rules.include_foreign, options.policy.manifest_max);
+    let audit = audit::audit(&layout, &options.platforms, include_foreign, largest, &listener).await?;
+    Ok(audit.without(options.platforms.not_found()))
 }
 
 /// Asks sources whether each image of a catalog is what it should be. `interrupted` ends that early, with what is known by

@@ -20,7 +20,7 @@ use mirror_images::progress::Display;
 use mirror_images::record::Inventory;
 use mirror_images::selection::catalog::{self, Selection};
 use mirror_images::store::registry::credentials::end_helpers;
-use mirror_images::{check, configuration, record, run, select};
+use mirror_images::{audit, check, configuration, record, run, select};
 use tokio::runtime::Runtime;
 
 use crate::logging::start_logging;
@@ -87,10 +87,11 @@ fn main_job(cli: Cli) -> Result<u8> {
     let mut options = Options::new(cli, &|name| std::env::var(name).ok())?;
     let display = Display::new(&options.output);
     start_logging(&options.output, display.log_writer());
-    let selection = select(&mut options)?;
-    if let Some(path) = &options.output.report {
-        check_place(path, Holds::Report)?;
+    if options.mode == Mode::Audit {
+        return look_through(&options, display);
     }
+    let selection = select(&mut options)?;
+    check_report(&options.output)?;
     if let Some(path) = &options.lock_out {
         check_place(path, Holds::Lock)?;
     }
@@ -106,7 +107,7 @@ fn main_job(cli: Cli) -> Result<u8> {
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let status = match options.mode {
         Mode::Check => compare(&runtime, &options, selection, display),
-        Mode::Mirror | Mode::DryRun => mirror(&runtime, &options, selection, display),
+        _ => mirror(&runtime, &options, selection, display),
     };
     end_helpers();
     // A name that is still being looked up is nothing to wait for.
@@ -114,23 +115,50 @@ fn main_job(cli: Cli) -> Result<u8> {
     status
 }
 
+/// Whether the report can be written once there is one.
+fn check_report(output: &OutputOptions) -> Result<()> {
+    output.report.as_ref().map_or(Ok(()), |path| check_place(path, Holds::Report))
+}
+
 fn compare(runtime: &Runtime, options: &Options, selection: Selection, display: Display) -> Result<u8> {
+    let found = check(options, selection, display.listener());
+    let found = match unless_interrupted(runtime, found, display)? {
+        Ok(found) => found,
+        Err(by) => return Ok(by),
+    };
+    let status = write_lock(options, found.lock.as_ref(), found.exit() as u8);
+    Ok(give(&options.output, &found, status))
+}
+
+/// Holds a layout against its own names.
+fn look_through(options: &Options, display: Display) -> Result<u8> {
+    check_report(&options.output)?;
+    let runtime = Runtime::new().context("cannot start the async runtime")?;
+    let found = unless_interrupted(&runtime, audit(options, display.listener()), display);
+    // What is being read is nothing to wait for.
+    runtime.shutdown_background();
+    let found = found?;
+    Ok(found.map_or_else(|by| by, |found| give(&options.output, &found, found.exit() as u8)))
+}
+
+/// What is found out; the exit status where a signal comes before.
+fn unless_interrupted<T>(
+    runtime: &Runtime,
+    finding: impl Future<Output = Result<T>>,
+    display: Display,
+) -> Result<Result<T, u8>> {
     let (interrupted, by) = runtime.block_on(async { watch_signals() })?;
     let found = runtime.block_on(async {
         tokio::select! {
-            found = check(options, selection, display.listener()) => Some(found),
+            found = finding => Some(found),
             () = interrupted => None,
         }
     });
     display.finish();
-    Ok(match found {
-        Some(found) => {
-            let found = found?;
-            let status = write_lock(options, found.lock.as_ref(), found.exit() as u8);
-            give(&options.output, &found, status)
-        }
-        None => by.load(Ordering::Relaxed),
-    })
+    match found {
+        Some(found) => found.map(Ok),
+        None => Ok(Err(by.load(Ordering::Relaxed))),
+    }
 }
 
 fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: Display) -> Result<u8> {

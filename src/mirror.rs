@@ -108,6 +108,8 @@ struct Run {
     assumed: Option<Arc<BTreeMap<Digest, Blob>>>,
     /// How many small things are asked for at a time.
     small: NonZeroUsize,
+    /// Images that cannot be had whole, until that is told.
+    lacking: Vec<String>,
     /// Which images there are, and what both sides have of them.
     resolution: Resolution,
     /// What has to move, and what waits for what.
@@ -135,7 +137,8 @@ impl Run {
         let assumed = requests.first().and_then(|request| request.assumed.clone());
         Self {
             plan: Plan::new(&target, rules),
-            waits_for_all: target.wants_all_first() || assumed.is_some(),
+            waits_for_all: preparation::has_to_know_all(&target, &requests),
+            lacking: Vec::new(),
             assumed,
             small: limits.small,
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::cli::{
-    Cli, ConfigArgs, ConfigFormat, Deep, Format, OutputArgs, ProgressMode, SelectionArgs, SourceArgs,
-    TransferArgs,
+    Cli, ConfigArgs, ConfigFormat, Deep, Format, OutputArgs, ProgressMode, SourceArgs, TransferArgs,
 };
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
@@ -19,7 +18,7 @@ use crate::record::Made;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
 use crate::store::Depth;
-use crate::store::name::StoreName;
+use crate::store::name::{Form, StoreName};
 use crate::store::patience::{Policy, Timing};
 use crate::store::registry::Scheme;
 use crate::store::registry::credentials::{Given as GivenLogins, Keyring, Login, Secret};
@@ -34,7 +33,7 @@ mod records;
 mod supply;
 
 pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
-use choice::{Given, chosen};
+use choice::{Given, chooses_images, chosen};
 pub use inventory::InventoryOptions;
 pub use records::{Have, Lock};
 use records::{check_lock_out, check_without_sources, have, made};
@@ -131,6 +130,8 @@ pub enum Mode {
     DryRun,
     /// Find out what there is to do, and write nothing.
     Check,
+    /// Hold a layout against its own names, and ask nobody.
+    Audit,
     Mirror,
 }
 
@@ -234,15 +235,29 @@ impl Options {
             (false, false) => Mode::Mirror,
         };
         let deep = deep(&cli.transfer)?;
-        let platforms = platforms(&cli.selection, mode == Mode::Check || deep.is_some())?;
+        let chooses_nothing = !chooses_images(&cli.selection) && cli.transfer.from.is_empty();
         check_report(&cli.output)?;
         let policy = policy(&cli.transfer.sources);
         let from = Supply::new(&cli.transfer.from, &policy)?;
         let lock = cli.transfer.lock.as_deref().map(Lock::read).transpose()?;
         let given = Given { lock: lock.as_ref(), from: &from };
+        let named_platforms = cli.selection.platform.clone();
+        let repin = cli.selection.platform_repin;
         let (choice, target, insecure) =
             chosen(cli.target.as_deref(), cli.selection, cli.transfer.insecure, given, &get)?;
+        let mode = match (mode, &target) {
+            (Mode::Check, StoreName::Layout(_)) if chooses_nothing && lock.is_none() => Mode::Audit,
+            (mode, _) => mode,
+        };
+        let platforms =
+            platforms(&named_platforms, repin, mode == Mode::Check || deep.is_some() && mode != Mode::Audit)?;
         from.check_beside(&target, &cli.transfer.sources.source_mirror)?;
+        let is_archive = matches!(&target, StoreName::Layout(layout) if layout.form == Form::Archive);
+        ensure!(
+            !cli.transfer.allow_incomplete || is_archive && matches!(mode, Mode::Mirror | Mode::DryRun),
+            "--allow-incomplete has an archive written although an image failed, as in mirror-images \
+             --allow-incomplete oci-archive:FILE: any other target keeps what it got in any case"
+        );
         for (flag, file) in [("--report", &cli.output.report), ("--lock-out", &cli.transfer.lock_out)] {
             if let (StoreName::Layout(layout), Some(file)) = (&target, file) {
                 let file_name = file.display();
@@ -273,6 +288,7 @@ impl Options {
                 include_foreign: cli.transfer.include_foreign,
                 referrers: cli.transfer.referrers,
                 accept_moved: cli.transfer.accept_moved,
+                allow_incomplete: cli.transfer.allow_incomplete,
                 // Its names say nothing of what is below them, and to read it costs nobody a request.
                 deep: deep.or(target.registry().is_none().then_some(Depth::Bytes)),
             },
@@ -345,15 +361,15 @@ fn deep(transfer: &TransferArgs) -> Result<Option<Depth>> {
 }
 
 /// A check looks `closely` unasked: whoever checks wants to know.
-fn platforms(selection: &SelectionArgs, closely: bool) -> Result<Platforms> {
-    if selection.platform.iter().any(|text| text.trim() == "all") {
+fn platforms(named: &[String], repin: bool, closely: bool) -> Result<Platforms> {
+    if named.iter().any(|text| text.trim() == "all") {
         return Ok(Platforms::every());
     }
-    if selection.platform.is_empty() {
+    if named.is_empty() {
         return Ok(if closely { Platforms::every() } else { Platforms::default() });
     }
-    let wanted = selection.platform.iter().map(|text| text.parse::<Platform>().context("--platform"));
-    Ok(Platforms::new(wanted.collect::<Result<_>>()?, selection.platform_repin))
+    let wanted = named.iter().map(|text| text.parse::<Platform>().context("--platform"));
+    Ok(Platforms::new(wanted.collect::<Result<_>>()?, repin))
 }
 
 /// The login at the target that the command line names. The password comes by standard input, never as an argument, which

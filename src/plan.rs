@@ -68,6 +68,8 @@ pub struct Rules {
     pub referrers: bool,
     /// A tag that has another digest than is recorded of it is taken all the same.
     pub accept_moved: bool,
+    /// A target that is whole or nothing is made without images that have failed.
+    pub allow_incomplete: bool,
     /// Images whose name is right are looked at down to their blobs, so closely.
     pub deep: Option<Depth>,
 }

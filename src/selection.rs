@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::image::reference::{Reference, check_collisions};
+use crate::image::reference::Reference;
 use crate::selection::catalog::{Catalog, Group, Only, Query, SelectedImage, Selection, minor_of};
 use crate::selection::cluster::local::Known;
 use crate::selection::cluster::{ByHand, Cluster, Fields, by_hand, local, not_deployed};
@@ -36,8 +36,7 @@ pub struct Choice {
 /// The images that `choice` takes: from the catalog, by name, or both.
 ///
 /// # Errors
-/// A version, a release or an addon that the catalog does not know, with those that it does; a file that cannot be
-/// read; two images that would overwrite each other at the target.
+/// A version, a release or an addon that the catalog does not know, with those that it does; a file that cannot be read.
 pub fn choose(choice: &Choice) -> Result<Selection> {
     let catalog = match &choice.catalog {
         Some(path) => Catalog::read(path).context("--catalog")?,
@@ -51,7 +50,6 @@ pub fn choose(choice: &Choice) -> Result<Selection> {
         None => Selection::default(),
     };
     add(&mut selection, &choice.images);
-    check_collisions(selection.images.iter().map(|image| &image.reference))?;
     Ok(selection)
 }
 

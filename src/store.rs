@@ -58,6 +58,17 @@ pub(crate) enum Role {
     Referrer,
 }
 
+/// How a run has ended, by what it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All of it is there.
+    Whole,
+    /// Images have failed, and what there is without them is wanted all the same.
+    Lacking,
+    /// Something is not there, and another run is to go on.
+    Open,
+}
+
 /// An image that a target is told of before anything of it is put there.
 #[derive(Debug, Clone)]
 pub(crate) struct Incoming {

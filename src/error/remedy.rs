@@ -66,6 +66,8 @@ pub enum Remedy {
     MediaType(String),
     /// A manifest was taken, and its copy there is damaged all the same.
     DeleteManifest(Location),
+    /// This file was written, and does not hold what was written into it.
+    UnsoundDisk(String),
     /// A tag has another digest than is recorded of it.
     Moved,
     /// Files that lack content may have been saved for some platforms alone.
@@ -74,6 +76,10 @@ pub enum Remedy {
     Base,
     /// Content that the target should have is missing or damaged there.
     Repair,
+    /// The same where every run looks for that.
+    RunAgain,
+    /// What is whole or nothing may be made without what has failed.
+    AllowIncomplete,
     /// An index within an index that names what is not wanted.
     NestedIndex,
     /// A digest is pinned, of an index that names what is not wanted.
@@ -149,11 +155,16 @@ impl fmt::Display for Remedy {
                 "its copy there is damaged, and is not replaced by being pushed: delete {location} there, or its file \
                  in the registry's storage, and run again"
             ),
+            Self::UnsoundDisk(file) => {
+                write!(f, "what is written into {file} does not stay what it was: is the disk sound?")
+            }
             Self::Moved => f.write_str("--accept-moved takes it as it is now"),
             Self::Base => f.write_str(
                 "load what it builds on first, or name that by --from as well; else save it without --have",
             ),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
+            Self::AllowIncomplete => f.write_str("--allow-incomplete writes it without them"),
+            Self::RunAgain => f.write_str("a run writes again what is missing or damaged"),
             Self::NestedIndex => f.write_str(
                 "an index within an index cannot be cut, and the target takes none that names what is not \
                  there: take all platforms",
@@ -198,6 +209,7 @@ mod tests {
             Remedy::Repair,
             Remedy::Moved,
             Remedy::Base,
+            Remedy::AllowIncomplete,
         ];
         let command = Cli::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
@@ -210,6 +222,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 14);
+        assert_eq!(named, 15);
     }
 }

@@ -36,6 +36,7 @@ impl Run {
             self.contents.insert(image, contents.clone());
         }
         let left_out = request.destinations.len() - found.states.len();
+        self.note_lacking(&request, &found.states);
         let admitted = self.plan.admit(&request, found);
         if admitted.tree.is_some() {
             self.resolution.look_for_held();

@@ -1,17 +1,56 @@
-//! A target that has to know beforehand all that it is going to hold.
+//! What has to be known of all images before anything is written: by a target that has to know all that it is going to
+//! hold, and by the user, where the source is files that lack something.
 
 use super::Run;
-use crate::error::{Error, Kind, Remedy};
+use crate::error::{Error, Kind, Remedy, Side};
 use crate::image::manifest::Manifest;
-use crate::plan::ImageId;
-use crate::store::Incoming;
+use crate::plan::{ImageId, Request, State};
+use crate::store::{Incoming, Target};
+use crate::util::text;
+
+/// Most images that a warning names; each is told where it fails as well.
+const TOLD_MAX: usize = 5;
+
+/// Whether nothing is to be written before all of `requests` are resolved.
+pub(super) fn has_to_know_all(target: &Target, requests: &[Request]) -> bool {
+    target.wants_all_first() || requests.iter().any(|request| request.source.store.tells_what_it_lacks())
+}
 
 impl Run {
-    /// Tells the target of all images at once, as soon as they are known, if that is what it waits for.
+    /// Takes note of an image that cannot be had whole, before anything is written.
+    pub(super) fn note_lacking(&mut self, request: &Request, states: &[State]) {
+        let is_lacking = |state: &State| matches!(state, State::Failed(error) if error.side == Side::Source);
+        let may_be_told = self.waits_for_all && request.source.store.tells_what_it_lacks();
+        if may_be_told && states.iter().any(is_lacking) {
+            self.lacking.push(request.reference.to_string());
+        }
+    }
+
+    /// Says at once how many images will not be had, and which.
+    fn tell_what_is_lacking(&mut self) {
+        let lacking = std::mem::take(&mut self.lacking);
+        if lacking.is_empty() {
+            return;
+        }
+        let more = match lacking.len().saturating_sub(TOLD_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        tracing::warn!(
+            "{} of {} cannot be had whole from where they are taken, and nothing of them is written: {}{more}",
+            lacking.len(),
+            text::count(self.resolution.total(), "image"),
+            lacking[..lacking.len().min(TOLD_MAX)].join(", "),
+        );
+    }
+
+    /// Begins, as soon as all images are known, if that is what is waited for; a target that has to know them is told of
+    /// them at once.
     pub(super) async fn prepare_once_all_is_known(&mut self) {
         if !self.waits_for_all || !self.resolution.is_over() || self.refusals.gave_up().is_some() {
             return;
         }
+        self.tell_what_is_lacking();
         if let Err(error) = self.find_base().await {
             return self.refusals.give_up(error);
         }

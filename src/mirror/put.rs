@@ -128,7 +128,7 @@ async fn confirm(target: &Target, by_digest: &Location, proof: Proof) -> Result<
         Err(error) if error.status == Some(500) => Error { kind: Kind::Corrupt, ..error },
         Err(error) => return Err(error),
     };
-    Err(error.with_remedy(Remedy::DeleteManifest(by_digest.clone())))
+    Err(error.with_remedy(target.remedy_for_damaged(by_digest)))
 }
 
 /// Puts `manifest`, or what stands in for it where the target takes no index that names what is not there.

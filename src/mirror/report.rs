@@ -5,7 +5,10 @@ use crate::error::Error;
 use crate::events::{Delivered, Outcome};
 use crate::plan::{Fate, ImageId, Request};
 use crate::record::Draft;
-use crate::store::Target;
+use crate::store::{Ending, Target};
+
+/// Most images that a warning names; each is told where it fails as well.
+const TOLD_MAX: usize = 5;
 
 /// What a run moved, in bytes and numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -36,6 +39,8 @@ pub struct Finished {
     pub gave_up: Option<Error>,
     /// Why what was moved is not yet what the target is to be.
     pub unfinished: Option<Error>,
+    /// The target was made without images that have failed, as it may be.
+    pub is_incomplete: bool,
     pub interrupted: bool,
     /// What there is to record of the images.
     pub(crate) draft: Draft,
@@ -55,6 +60,7 @@ impl Run {
             contents,
             ..
         } = self;
+        let may_lack = plan.rules().allow_incomplete && !interrupted && refusals.gave_up().is_none();
         // What was needed to move things makes room for what is told of them.
         drop((tasks, plan, on_their_way));
         let why_left = match (refusals.gave_up(), interrupted) {
@@ -94,7 +100,16 @@ impl Run {
             draft
         };
         let mut recorded = draft(&all);
-        let unfinished = target.finish(is_whole, &recorded).await.err();
+        let ending = match (is_whole, may_lack) {
+            (true, _) => Ending::Whole,
+            (false, true) => Ending::Lacking,
+            (false, false) => Ending::Open,
+        };
+        let unfinished = target.finish(ending, &recorded).await.err();
+        let is_incomplete = target.wants_all_first() && ending == Ending::Lacking && unfinished.is_none();
+        if is_incomplete {
+            tell_what_is_lacking(&target, &all);
+        }
         if let Some(error) = &unfinished {
             for delivered in &mut all {
                 if matches!(delivered.outcome, Outcome::Copied { .. }) {
@@ -105,7 +120,8 @@ impl Run {
         }
         let gave_up = refusals.gave_up().cloned();
         let totals = tally.totals();
-        Finished { deliveries: all, totals, gave_up, unfinished, interrupted, draft: recorded }
+        let draft = recorded;
+        Finished { deliveries: all, totals, gave_up, unfinished, is_incomplete, interrupted, draft }
     }
 }
 
@@ -115,6 +131,19 @@ fn fate(delivered: &Delivered) -> Fate {
         Outcome::Failed(error) => Fate::Missing(error.to_string()),
         Outcome::Left(why) => Fate::Missing(why.clone()),
     }
+}
+
+/// Says which images a target is without.
+fn tell_what_is_lacking(target: &Target, all: &[Delivered]) {
+    let is_there = |told: &&Delivered| matches!(told.outcome, Outcome::Copied { .. } | Outcome::Present(_));
+    let lacking: Vec<&str> =
+        all.iter().filter(|told| !is_there(told)).map(|told| told.source.as_str()).collect();
+    let more = match lacking.len().saturating_sub(TOLD_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = lacking[..lacking.len().min(TOLD_MAX)].join(", ");
+    tracing::warn!("{} is written and not complete: it is without {shown}{more}", target.place());
 }
 
 /// What is told of one of the names of an image.

@@ -146,6 +146,14 @@ fn query(
     Ok(Some(Query { groups, kubernetes, kubeone: selection.kubeone_version, only: None }))
 }
 
+/// Whether any flag says which images are meant.
+pub(super) fn chooses_images(selection: &SelectionArgs) -> bool {
+    let is_described = selection.manifest.is_some()
+        || !(selection.provider.is_empty() && selection.cni.is_empty() && selection.addon.is_empty());
+    let is_named = !(selection.image.is_empty() && selection.images_from.is_empty());
+    is_any_asked_for(selection, is_described) || is_named || selection.catalog.is_some()
+}
+
 /// Whether flags ask for anything of the catalog.
 fn is_any_asked_for(selection: &SelectionArgs, described: bool) -> bool {
     described

@@ -49,6 +49,9 @@ pub struct Report {
     /// Why what was moved is not yet what the target is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<String>,
+    /// The target was made without the images that have failed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// What is to be written of the images, if anything is.
     #[serde(skip)]
     pub lock: Option<Inventory>,
@@ -129,6 +132,7 @@ impl Report {
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
             refused: finished.gave_up.as_ref().is_some_and(Error::is_refusal),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
+            incomplete: finished.is_incomplete,
             lock: None,
         }
     }
@@ -340,6 +344,10 @@ impl Report {
         }
         if let Some(why) = &self.unfinished {
             writeln!(f, "Not finished {why}")?;
+        }
+        if self.incomplete {
+            let lacking = text::count(self.failed + self.left, "name");
+            writeln!(f, "{} is not complete: it is without {lacking}", self.target)?;
         }
         for (reason, lines) in self.failures_by_reason() {
             let all = lines.len() == self.images.len();

@@ -210,7 +210,7 @@ impl Resolver {
                 return answer;
             }
             let error = Error { kind: Kind::Corrupt, ..error };
-            AtTarget::Failed(error.with_remedy(Remedy::DeleteManifest(by_digest)))
+            AtTarget::Failed(error.with_remedy(self.target.remedy_for_damaged(&by_digest)))
         });
         join_all(named).await
     }

@@ -112,7 +112,11 @@ impl State {
             Some((done, total)) if all == 0 && self.settled == 0 => (done, total, " asked"),
             _ => (self.settled, all, ""),
         };
-        let mut overall = format!("{done} of {all} images{asked}, {}", of(moved, whole));
+        let mut overall = match (self.resolving, all) {
+            // Content alone is read, whichever images it is of.
+            (None, 0) => of(moved, whole),
+            _ => format!("{done} of {all} images{asked}, {}", of(moved, whole)),
+        };
         if rate > 0 {
             let left = whole.saturating_sub(moved) as f64 / rate as f64;
             let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);

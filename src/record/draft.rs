@@ -62,6 +62,11 @@ impl Draft {
         self.images.insert(image.source.clone(), image);
     }
 
+    /// What is not there.
+    pub(crate) fn missing(&self) -> &BTreeMap<Reference, Missing> {
+        &self.missing
+    }
+
     /// Enters what is not there.
     pub(crate) fn miss(&mut self, missing: Missing) {
         self.missing.insert(missing.source.clone(), missing);

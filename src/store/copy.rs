@@ -64,7 +64,7 @@ impl BlobOrder {
     fn still(&self, flaw: Flaw, target: &Target) -> Error {
         let error =
             target.error(Kind::Invalid, format!("check a blob of {}", self.repository), String::new());
-        Error { cause: damaged_copy(&self.blob, flaw), ..error }
+        Error { cause: damaged_copy(&self.blob, flaw, &target.advice_on_damage(&self.blob.digest)), ..error }
     }
 }
 

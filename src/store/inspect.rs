@@ -173,8 +173,8 @@ impl Inspector {
     }
 }
 
-/// That a blob was sent, and the target's copy is none the better for it.
-pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw) -> Cause {
+/// That a blob was sent, and the target's copy is none the better for it; `advice` says what helps there.
+pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw, advice: &str) -> Cause {
     let (digest, size) = (&blob.digest, blob.size);
     let actual = match flaw {
         Flaw::Missing => format!("nothing instead of {size} bytes"),
@@ -182,10 +182,7 @@ pub(crate) fn damaged_copy(blob: &Descriptor, flaw: Flaw) -> Cause {
         Flaw::Damaged => format!("{size} bytes that are not its own"),
         Flaw::Unreadable { there } => format!("of which {there} of {size} bytes can be read"),
     };
-    Cause::DamagedCopy(format!(
-        "it holds a damaged copy of {digest}, {actual}; delete it there, or its file in the registry's storage, and \
-         run again"
-    ))
+    Cause::DamagedCopy(format!("it holds a damaged copy of {digest}, {actual}; {advice}"))
 }
 
 fn flaw_by_size(held: Held, size: u64) -> Option<Flaw> {

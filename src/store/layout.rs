@@ -7,6 +7,7 @@ mod directory;
 mod docker;
 mod error;
 mod files;
+mod holdings;
 mod index;
 mod lock;
 mod put;
@@ -24,13 +25,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::error::LayoutError;
+pub(crate) use self::holdings::Hashed;
+pub(crate) use self::index::Entry;
 pub(crate) use self::put::Put;
 pub(crate) use self::reading::Stream;
 
 use self::archive::Archive;
 use self::directory::Directory;
 use self::files::Files;
-use self::index::{Entry, Index};
+use self::index::Index;
 use self::saver::Saver;
 use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
@@ -178,6 +181,15 @@ impl Layout {
     /// Layers that are left out of it, and what others are said to have of them.
     pub(crate) fn base(&self) -> &BTreeMap<Digest, Blob> {
         &self.base
+    }
+
+    /// The file that has, or is to have, what is called so.
+    pub(super) fn file_of(&self, digest: &Digest) -> String {
+        let path = match &self.written {
+            Written::Directory(directory) => directory.place_of(digest).display().to_string(),
+            Written::Archive(_) | Written::Nothing => self.name.clone(),
+        };
+        crate::util::text::printable(&path)
     }
 
     /// The whole names in it, with the digests that they stand for, and what else it holds under no whole name.

@@ -54,6 +54,10 @@ use crate::image::reference::Host;
 use crate::store::patience::{Patience, Policy};
 use crate::store::{Head, Held};
 
+/// What helps against a blob whose copy stays damaged, however often it is sent.
+pub(in crate::store) const DELETE_DAMAGED: &str =
+    "delete it there, or its file in the registry's storage, and run again";
+
 /// What a registry says of a manifest that it has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {

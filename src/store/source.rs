@@ -142,10 +142,20 @@ impl Source {
         BlobReader::new(stream, blob, prefix)
     }
 
-    /// Fails for the first of `blobs` that the place is known not to have. Only files can be looked at for nothing.
+    /// Whether it tells what it lacks before anything is read: only files can be looked at for nothing.
+    pub(crate) fn tells_what_it_lacks(&self) -> bool {
+        match self {
+            Source::Registry(_) => false,
+            Source::Layout(_) => true,
+            #[cfg(test)]
+            Source::Memory(..) => false,
+        }
+    }
+
+    /// Fails for those of `blobs` that the place is known not to have, where [`Self::tells_what_it_lacks`].
     ///
     /// # Errors
-    /// One of them is not there.
+    /// Some of them are not there.
     pub(crate) async fn check_blobs(&self, blobs: impl Iterator<Item = &Descriptor>) -> Result<(), Error> {
         match self {
             Source::Registry(_) => Ok(()),

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::copy::{BlobOrder, Put};
 #[cfg(test)]
 use super::memory;
-use super::{Holds, Incoming, Role, Source, layout};
-use crate::error::Error;
+use super::{Ending, Holds, Incoming, Role, Source, layout};
 #[cfg(test)]
 use crate::error::Side;
+use crate::error::{Error, Remedy};
 use crate::image::manifest::{Descriptor, Manifest};
-use crate::image::reference::{Location, Repository};
+use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
 use crate::record::Draft;
 use crate::store::patience::Policy;
-use crate::store::registry::{Ladder, Registry};
+use crate::store::registry::{DELETE_DAMAGED, Ladder, Registry};
 use crate::store::{Head, Held};
 
 /// A place to write images to. All that can be written to can be read from, by the verbs of [`Source`].
@@ -149,6 +149,36 @@ impl Target {
         }
     }
 
+    /// What helps against a copy of a blob that stays damaged, however often it is sent.
+    pub(super) fn advice_on_damage(&self, digest: &Digest) -> String {
+        match &self.0 {
+            Source::Registry(_) => DELETE_DAMAGED.to_owned(),
+            Source::Layout(layout) => Remedy::UnsoundDisk(layout.file_of(digest)).to_string(),
+            #[cfg(test)]
+            Source::Memory(..) => DELETE_DAMAGED.to_owned(),
+        }
+    }
+
+    /// The same against a manifest that stays damaged.
+    pub(crate) fn remedy_for_damaged(&self, location: &Location) -> Remedy {
+        match (&self.0, &location.name) {
+            (Source::Layout(layout), TagOrDigest::Digest(digest)) => {
+                Remedy::UnsoundDisk(layout.file_of(digest))
+            }
+            _ => Remedy::DeleteManifest(location.clone()),
+        }
+    }
+
+    /// Whether every run looks for what is damaged there and sends it again.
+    pub(crate) fn is_always_repaired(&self) -> bool {
+        match &self.0 {
+            Source::Registry(_) => false,
+            Source::Layout(_) => true,
+            #[cfg(test)]
+            Source::Memory(..) => false,
+        }
+    }
+
     /// Whether it was seen to take blobs at all.
     pub(crate) fn takes_blobs(&self) -> bool {
         match &self.0 {
@@ -204,20 +234,20 @@ impl Target {
         }
     }
 
-    /// Ends what was begun, once nothing is under way; `is_whole` where all that was asked for is there. What was kept for
-    /// copies that were never asked for again is given back. `recorded` is what there is to say of the images.
+    /// Ends what was begun, once nothing is under way. What was kept for copies that were never asked for again is given
+    /// back. `recorded` is what there is to say of the images.
     ///
     /// # Errors
     /// What was put is not to be had under the place's name: it lacks something, or could not be given its name.
-    pub(crate) async fn finish(&self, is_whole: bool, recorded: &Draft) -> Result<(), Error> {
+    pub(crate) async fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(registry) => {
                 registry.release_uploads().await;
                 Ok(())
             }
-            Source::Layout(layout) => layout.finish(is_whole, recorded).await,
+            Source::Layout(layout) => layout.finish(ending, recorded).await,
             #[cfg(test)]
-            Source::Memory(store, _) => store.finish(is_whole).await,
+            Source::Memory(store, _) => store.finish(ending == Ending::Whole).await,
         }
     }
 }

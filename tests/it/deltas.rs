@@ -177,6 +177,15 @@ fn a_delta_carries_the_layers_of_four_images_alone_and_loads_where_the_others_ar
     });
     assert_eq!(with_new.count(), 4);
 
+    // By itself it is what it says.
+    let alone = Program::new(&["--check", &archive(&delta)]).run().expect(0);
+    let left_out = format!("{} layers, ", lock["base"].as_object().unwrap().len());
+    assert!(
+        alone.stdout.contains(&left_out) && alone.stdout.contains("left out by its lock"),
+        "{}",
+        alone.stdout
+    );
+
     stage.net.journal().clear();
     let checked = load(&[&delta], &stage.target.host()).args(&["--check", "-o", "json"]).run().expect(1);
     assert_eq!(checked.number("missing"), 4);

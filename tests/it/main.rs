@@ -7,11 +7,13 @@
 mod support;
 
 mod program;
+mod saved;
 mod scene;
 mod single;
 mod stage;
 
 mod archives;
+mod audit;
 mod canary;
 mod catalog;
 mod check;
@@ -26,9 +28,12 @@ mod empty_root;
 mod failures;
 mod former_names;
 mod helpers;
+mod hostile_archives;
 mod importers;
+mod incomplete;
 mod kill;
 mod layouts;
+mod loading;
 mod locks;
 mod main_job;
 mod memory;

@@ -20,6 +20,7 @@ const ROOMS: &[&str] = &[
     "output",
     "progress",
     "check",
+    "audit",
     "survey",
     "inventory",
 ];

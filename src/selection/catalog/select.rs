@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::deployment::{Deployment, Picked, carried_over, unknown_addon};
 use super::minor::enumerate;
 use super::{Catalog, CatalogError, Edition, Features, Gone, Minor, Release, Rules};
-use crate::image::reference::{Collision, Host, Reference, check_collisions};
+use crate::image::reference::{Host, Reference};
 use crate::util::text::list;
 
 /// KubeOne's division of images. Each group is exactly itself; ordered as a selection is.
@@ -216,8 +216,6 @@ pub enum SelectError {
     )]
     NoRelease { asked: String },
     #[error(transparent)]
-    Collision(#[from] Collision),
-    #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
 
@@ -243,7 +241,6 @@ impl Catalog {
             let named = only.named.difference(&only.replaced).chain(&only.added);
             warnings.extend(named.filter_map(|addon| unknown_addon(addon, &deployments)));
         }
-        check_collisions(picked.images.iter().map(|image| &image.reference))?;
         let kubernetes = deployments.into_iter().map(|deployment| deployment.version).collect();
         Ok(Selection { images: picked.images, warnings, kubernetes, ..Selection::default() })
     }

@@ -19,9 +19,10 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use self::names::Document;
-use self::scan::{Found, read, scan};
+use self::scan::{Found, ScanError, read, scan};
 use super::LayoutError;
 use super::files::Piece;
+use super::holdings::Holding;
 use super::index::Index;
 use crate::image::reference::Digest;
 
@@ -56,15 +57,26 @@ impl Archive {
         Some(Piece { file: self.file.clone(), start: span.offset, length: span.size })
     }
 
-    /// The bytes of its lock, if it has one.
-    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
-        let read = read(&*self.file, &self.found, Document::Lock);
-        read.map_err(|error| LayoutError::Archive(self.path.clone(), error))
+    /// The bytes of a document; `None` if there is none.
+    pub(super) fn document(&self, document: Document) -> Result<Option<Vec<u8>>, ScanError> {
+        read(&*self.file, &self.found, document)
+    }
+
+    /// Everything that is there under a digest.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let held = self.found.blobs();
+        held.map(|(digest, span)| Holding { digest: digest.clone(), size: span.size, start: span.offset })
+            .collect()
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The header of an entry, extended header and all.
+pub(super) fn header_of(path: &str, size: u64) -> Vec<u8> {
+    header::bytes(path, size)
 }
 
 #[cfg(test)]

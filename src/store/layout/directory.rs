@@ -15,8 +15,9 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::LayoutError;
-use super::archive::names::Document;
+use super::archive::names::{Document, Known};
 use super::files::{Piece, is_at, open_regular};
+use super::holdings::Holding;
 use super::index::{DOCUMENT_MAX, Index};
 use super::lock;
 use crate::image::reference::{Digest, Hasher};
@@ -27,6 +28,12 @@ use crate::store::Prefix;
 const WORK: &str = ".mirror-images";
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
+/// Where blobs are, by the algorithm of their names.
+const BLOBS: [&str; 2] = ["blobs/sha256", "blobs/sha512"];
+/// Most files that a layout may have.
+const FILES_MAX: usize = 1_000_000;
+/// Most of what is no blob that is told.
+const STRAYS_MAX: usize = 1000;
 const LOCK: &str = Document::Lock.path();
 /// The one version that there is (image-spec, "oci-layout file").
 pub(super) const LAYOUT_FILE: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -53,6 +60,15 @@ impl Directory {
     pub(super) fn open(path: &Path) -> Result<(Self, Index), LayoutError> {
         let directory = Self { path: path.to_owned() };
         directory.check_version()?;
+        for below in ["blobs"].iter().chain(&BLOBS).map(|below| path.join(below)) {
+            match fs::symlink_metadata(&below) {
+                Ok(there) if !there.is_dir() => return Err(LayoutError::Link(below)),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(LayoutError::Io(below, error));
+                }
+                _ => {}
+            }
+        }
         let index = directory.read_index()?.ok_or_else(|| directory.no_layout())?;
         Ok((directory, index))
     }
@@ -136,7 +152,7 @@ impl Directory {
         Ok(bytes)
     }
 
-    fn place_of(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn place_of(&self, digest: &Digest) -> PathBuf {
         let (algorithm, hex) = digest.as_str().split_once(':').expect("a digest has a colon");
         self.path.join("blobs").join(algorithm).join(hex)
     }
@@ -155,6 +171,37 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// All files that are called as a blob is, and the names of what else lies among them.
+    pub(super) fn holdings(&self) -> io::Result<(Vec<Holding>, Vec<String>)> {
+        let (mut holdings, mut strays) = (Vec::new(), Vec::new());
+        for below in BLOBS {
+            let files = match fs::read_dir(self.path.join(below)) {
+                Ok(files) => files,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for file in files {
+                let file = file?;
+                let name = format!("{below}/{}", file.file_name().to_string_lossy());
+                let about = fs::symlink_metadata(file.path())?;
+                match Known::parse(&name) {
+                    Some(Known::Blob(digest)) if about.is_file() => {
+                        holdings.push(Holding { digest, size: about.len(), start: 0 });
+                    }
+                    _ if strays.len() < STRAYS_MAX => strays.push(name),
+                    _ => {}
+                }
+                if holdings.len() > FILES_MAX {
+                    let why = format!("it has more than {FILES_MAX} blobs");
+                    return Err(io::Error::new(ErrorKind::FileTooLarge, why));
+                }
+            }
+        }
+        holdings.sort_by(|a, b| a.digest.cmp(&b.digest));
+        strays.sort();
+        Ok((holdings, strays))
     }
 
     /// Begins a blob, or goes on with what an earlier run has of it.

@@ -7,13 +7,14 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::archive::contents::Image;
-use super::archive::names::blob_path;
+use super::archive::names::{Known, blob_path};
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platform;
 use crate::image::reference::Digest;
+use crate::util::text::printable;
 
 /// Types of configs that say how a container runs. Anything else is an artifact that no docker can load.
 const CONFIGS: [&str; 2] =
@@ -22,12 +23,58 @@ const CONFIGS: [&str; 2] =
 const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
 
 /// An image of the list, as docker writes it (moby, `image/tarexport`).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Entry {
     config: String,
     repo_tags: Vec<String>,
     layers: Vec<String>,
+}
+
+/// Why a list cannot be what it should be: it is none, or names a blob that is not there. What it has from before there were
+/// layouts is not looked at.
+pub(super) fn first_missing(list: &[u8], is_there: impl Fn(&Digest) -> bool) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Listed {
+        config: String,
+        layers: Option<Vec<String>>,
+    }
+    let listed: Vec<Listed> = match serde_json::from_slice(list) {
+        Ok(listed) => listed,
+        Err(error) => return Some(printable(&error.to_string())),
+    };
+    let named = listed
+        .into_iter()
+        .flat_map(|image| [image.config].into_iter().chain(image.layers.unwrap_or_default()));
+    let is_missing = |path: &String| match Known::parse(path) {
+        Some(Known::Blob(digest)) => !is_there(&digest),
+        _ => false,
+    };
+    named
+        .into_iter()
+        .find(is_missing)
+        .map(|path| format!("it names {}, which is not there", printable(&path)))
+}
+
+/// What is left of a list without some names, and without images of which something is not there.
+///
+/// # Errors
+/// It is no such list.
+pub(super) fn rest(
+    list: &[u8],
+    is_named: impl Fn(&str) -> bool,
+    is_there: impl Fn(&Digest) -> bool,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut entries: Vec<Entry> = serde_json::from_slice(list)?;
+    let has = |path: &String| matches!(Known::parse(path), Some(Known::Blob(digest)) if is_there(&digest));
+    entries.retain_mut(|entry| {
+        let had_tags = !entry.repo_tags.is_empty();
+        entry.repo_tags.retain(|name| is_named(name));
+        let is_wanted = !had_tags || !entry.repo_tags.is_empty();
+        is_wanted && has(&entry.config) && entry.layers.iter().all(has)
+    });
+    serde_json::to_vec(&entries)
 }
 
 /// The list of those of `images` that have `platform`, or do not say for which one they are, and all their layers in

@@ -45,6 +45,17 @@ pub enum LayoutError {
     Io(PathBuf, io::Error),
 }
 
+impl LayoutError {
+    /// Whether something is there, and its content keeps it from being read.
+    pub(crate) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Version(..) | Self::Index(..) | Self::Link(_) => true,
+            Self::Archive(_, error) => !matches!(error, ScanError::Io(_)),
+            _ => false,
+        }
+    }
+}
+
 /// A path as a terminal may see it.
 fn shown(path: &Path) -> String {
     printable(&path.display().to_string())

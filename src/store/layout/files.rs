@@ -10,7 +10,9 @@ use rustix::fs::OFlags;
 
 use super::LayoutError;
 use super::archive::Archive;
+use super::archive::names::Document;
 use super::directory::Directory;
+use super::holdings::Holding;
 use crate::image::reference::{Digest, Hasher};
 
 /// Bytes that are read at a time where a file is hashed.
@@ -48,7 +50,18 @@ impl Files {
     pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
         match self {
             Files::Directory(directory) => directory.lock(),
-            Files::Archive(archive) => archive.lock(),
+            Files::Archive(archive) => {
+                let read = archive.document(Document::Lock);
+                read.map_err(|error| LayoutError::Archive(archive.path().to_owned(), error))
+            }
+        }
+    }
+
+    /// Everything that is there under a digest, and how it is called what lies among that and is none.
+    pub(super) fn holdings(&self) -> io::Result<(Vec<Holding>, Vec<String>)> {
+        match self {
+            Files::Directory(directory) => directory.holdings(),
+            Files::Archive(archive) => Ok((archive.holdings(), Vec::new())),
         }
     }
 

@@ -156,6 +156,13 @@ impl Index {
         }
     }
 
+    /// Keeps only some of the entries.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keep);
+        let names = self.entries.iter().enumerate();
+        self.names = names.filter_map(|(at, entry)| Some((entry.name.clone()?, at))).collect();
+    }
+
     /// The document, in an order that its entries alone decide.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
@@ -170,7 +177,7 @@ impl Index {
 }
 
 impl Entry {
-    fn read(descriptor: Value) -> Option<Self> {
+    pub(crate) fn read(descriptor: Value) -> Option<Self> {
         let Value::Object(descriptor) = descriptor else { return None };
         let text = |key: &str| descriptor.get(key).and_then(Value::as_str);
         let annotation =

@@ -1,5 +1,6 @@
 //! What is read from a layout, verified wherever its digest is known.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,9 @@ use crate::store::{Head, Held, Trial};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 256 << 10;
+
+/// Most blobs of one image that a message names.
+const LACKING_TOLD_MAX: usize = 10;
 
 /// The verbs of a source, as [`crate::store::Source`] describes them.
 impl Layout {
@@ -128,20 +132,43 @@ impl Layout {
         }
     }
 
-    /// Fails for the first of `blobs` that is not there, and not left out for others to have it.
+    /// Fails for all of `blobs` that are not there in their sizes, unless they are left out for others to have them, and
+    /// names them.
     pub(in crate::store) async fn check_blobs(
         &self,
         blobs: impl Iterator<Item = &Descriptor>,
     ) -> Result<(), Error> {
-        for blob in blobs {
-            let action = format!("read blob {}", blob.digest);
-            let is_assumed = self.base().get(&blob.digest).is_some_and(|there| there.0 == blob.size);
-            if !is_assumed && self.file(&blob.digest, &action).await?.is_none() {
-                let error = self.error(Kind::NotFound, action, "it is not there".to_owned());
-                return Err(error.with_remedy(Remedy::SavedPlatforms));
+        let mut seen = HashSet::new();
+        let mut lacking: Vec<(&Descriptor, Option<u64>)> = Vec::new();
+        for blob in blobs.filter(|blob| seen.insert((&blob.digest, blob.size))) {
+            let there = self.file(&blob.digest, &format!("read blob {}", blob.digest)).await?;
+            let is_assumed = self.base().get(&blob.digest).is_some_and(|base| base.0 == blob.size);
+            match there.map(|piece| piece.length) {
+                Some(length) if length == blob.size => {}
+                None if is_assumed => {}
+                there => lacking.push((blob, there)),
             }
         }
-        Ok(())
+        let flaw = |(blob, there): &(&Descriptor, Option<u64>)| match there {
+            None => "it is not there".to_owned(),
+            Some(length) => format!("it has {length} bytes where its manifest says {}", blob.size),
+        };
+        let (action, why) = match &lacking[..] {
+            [] => return Ok(()),
+            [one] => (format!("read blob {}", one.0.digest), flaw(one)),
+            all => {
+                let named = all.iter().take(LACKING_TOLD_MAX);
+                let mut named: Vec<String> =
+                    named.map(|one| format!("{}: {}", one.0.digest, flaw(one))).collect();
+                if all.len() > named.len() {
+                    named.push(format!("and {} more", all.len() - named.len()));
+                }
+                (format!("read {} blobs", all.len()), named.join(", "))
+            }
+        };
+        let is_any_missing = lacking.iter().any(|(_, there)| there.is_none());
+        let kind = if is_any_missing { Kind::NotFound } else { Kind::Corrupt };
+        Err(self.error(kind, action, why).with_remedy(Remedy::SavedPlatforms))
     }
 
     /// The manifests that are about `subject`, by the layout's word or their own.

@@ -1,5 +1,7 @@
 //! An archive that is being written: each blob at the place that it will have, as it comes.
 
+mod incomplete;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -9,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 
+use self::incomplete::Rest;
 use super::LayoutError;
 use super::archive::Archive;
 use super::archive::contents::{Body, Contents, Image, Item, Part, table_of};
@@ -22,8 +25,8 @@ use super::lock;
 use crate::image::manifest::Descriptor;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
-use crate::record::Made;
-use crate::store::{Incoming, Prefix};
+use crate::record::{Draft, Made};
+use crate::store::{Ending, Incoming, Prefix};
 
 /// An archive that is to be made.
 #[derive(Debug)]
@@ -42,6 +45,9 @@ pub(super) struct Saving {
     partial: Partial,
     /// By digest, where a blob or a manifest is to be, and its bytes. Manifests are there already.
     places: HashMap<Digest, (u64, u64)>,
+    manifests: HashSet<Digest>,
+    /// The same of documents.
+    documents: Vec<(Document, u64, u64)>,
     left: Left,
     /// How far blobs are that were begun, in bytes.
     reached: Mutex<HashMap<Digest, u64>>,
@@ -85,13 +91,21 @@ impl Saver {
         let (partial, left) = Partial::begin(&self.path, &table)
             .map_err(|error| LayoutError::Partial(self.path.clone(), error))?;
         let mut places = HashMap::new();
+        let (mut manifests, mut documents) = (HashSet::new(), Vec::new());
         for (item, placed) in items.into_iter().zip(table.entries()) {
             let place = (placed.data, placed.size);
             match (item.body, Known::parse(&item.path)) {
                 (Body::Known(bytes), known) => {
                     partial.file().write_all_at(&bytes, placed.data).map_err(io)?;
-                    if let Some(Known::Blob(digest)) = known {
-                        places.insert(digest, place);
+                    match known {
+                        Some(Known::Blob(digest)) => {
+                            manifests.insert(digest.clone());
+                            places.insert(digest, place);
+                        }
+                        Some(Known::Document(document)) => {
+                            documents.push((document, placed.data, placed.size));
+                        }
+                        _ => {}
                     }
                 }
                 (Body::Blob(digest), _) => _ = places.insert(digest, place),
@@ -102,7 +116,7 @@ impl Saver {
             donors.into_iter().filter_map(|path| Archive::open(&path).ok()).map(|(archive, _)| archive);
         let (donors, named) = (donors.collect(), Mutex::default());
         let reached = Mutex::new(left.reached.clone());
-        let saving = Saving { partial, places, left, reached, donors, named, wanted };
+        let saving = Saving { partial, places, manifests, documents, left, reached, donors, named, wanted };
         // Nobody else prepares it.
         let _ = self.saving.set(Arc::new(saving));
         Ok(())
@@ -143,18 +157,31 @@ impl Saver {
         contents.items(documents.into_iter().flatten())
     }
 
-    /// Gives the archive its name, if all that it is to hold is there.
+    /// Gives the archive its name, if all that it is to hold is there, or what is lacking is not waited for. `verified` are
+    /// the blobs that are there, with their sizes in bytes, and `recorded` is what there is to say of the images.
     ///
     /// # Errors
     /// Something is lacking, so that there is no archive; what there is of it is kept.
-    pub(super) fn finish(&self, is_whole: bool) -> Result<(), LayoutError> {
+    pub(super) fn finish(
+        &self,
+        ending: Ending,
+        verified: &HashMap<Digest, u64>,
+        recorded: &Draft,
+    ) -> Result<(), LayoutError> {
+        let io = |error| LayoutError::Io(self.path.clone(), error);
         let Some(saving) = self.saving() else { return Err(LayoutError::NothingSaved(self.path.clone())) };
-        let is_named =
-            *saving.named.lock().expect("no code panics while it holds this lock") == saving.wanted;
-        if !is_whole || !is_named {
-            return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place().to_owned()));
+        let named = saving.named.lock().expect("no code panics while it holds this lock").clone();
+        match ending {
+            Ending::Lacking if named.is_empty() => {
+                return Err(LayoutError::NothingSaved(self.path.clone()));
+            }
+            Ending::Whole | Ending::Lacking if named == saving.wanted => {}
+            Ending::Lacking => saving.leave_out(&named, verified, recorded).map_err(io)?,
+            Ending::Whole | Ending::Open => {
+                return Err(LayoutError::Incomplete(self.path.clone(), saving.partial.place().to_owned()));
+            }
         }
-        saving.partial.finish().map_err(|error| LayoutError::Io(self.path.clone(), error))
+        saving.partial.finish().map_err(io)
     }
 }
 
@@ -173,6 +200,34 @@ impl Saving {
             self.named.lock().expect("no code panics while it holds this lock").insert(location.clone());
         }
         is_wanted
+    }
+
+    /// Leaves all out but the images that are `named`; of `verified` blobs all bytes are there.
+    fn leave_out(
+        &self,
+        named: &HashSet<Location>,
+        verified: &HashMap<Digest, u64>,
+        recorded: &Draft,
+    ) -> io::Result<()> {
+        let is_lacking = |(digest, (_, size)): &(&Digest, &(u64, u64))| {
+            !self.manifests.contains(*digest) && verified.get(*digest) != Some(size)
+        };
+        let lacking: HashSet<Digest> =
+            self.places.iter().filter(is_lacking).map(|(digest, _)| digest.clone()).collect();
+        let rest = Rest { named, lacking: &lacking, recorded };
+        for (document, start, size) in &self.documents {
+            let length = usize::try_from(*size).map_err(io::Error::other)?;
+            let bytes = self.piece(*start, *size)?.read(0, length)?;
+            if let Some(bytes) = rest.document(*document, &bytes)? {
+                self.partial.file().write_all_at(&bytes, *start)?;
+            }
+        }
+        for digest in &lacking {
+            let (start, size) = self.places[digest];
+            let header = Rest::header(digest, size);
+            self.partial.file().write_all_at(&header, start - header.len() as u64)?;
+        }
+        Ok(())
     }
 
     /// What is, or will be, in the archive by this digest.

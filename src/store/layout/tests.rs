@@ -328,3 +328,14 @@ async fn what_is_no_file_is_not_waited_for() {
     assert!(layout.put_manifest(&location("q.io/a:1"), &image("one"), Role::Image).await.is_err());
     assert!(!elsewhere.exists());
 }
+
+#[tokio::test]
+async fn damage_that_stays_is_told_by_its_file_and_not_as_a_registrys() {
+    let scene = Scene::new();
+    let (target, blob) = (Target::layout(scene.create()), scene.blob(b"config"));
+    let advice = target.advice_on_damage(&blob.digest);
+    let path = scene.blob_path(&blob.digest).display().to_string();
+    assert!(advice.contains(&path) && advice.contains("is the disk sound?"), "{advice}");
+    let by_digest = location(&format!("q.io/a@{}", blob.digest));
+    assert!(target.remedy_for_damaged(&by_digest).to_string().contains(&path));
+}

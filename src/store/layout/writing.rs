@@ -9,11 +9,11 @@ use super::directory::Directory;
 use super::index::Index;
 use super::saver::Saver;
 use super::{Layout, LayoutError, Written, blocking};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
 use crate::image::reference::Location;
 use crate::record::Draft;
-use crate::store::{Incoming, Role};
+use crate::store::{Ending, Incoming, Role};
 
 /// How long names are gathered before they are written together, at least.
 const GATHERING: Duration = Duration::from_millis(20);
@@ -114,7 +114,7 @@ impl Layout {
         self.saved(blocking(move || Ok(saver.prepare(images))).await)
     }
 
-    pub(in crate::store) async fn finish(&self, is_whole: bool, recorded: &Draft) -> Result<(), Error> {
+    pub(in crate::store) async fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), Error> {
         match &self.written {
             Written::Nothing => Ok(()),
             Written::Directory(directory) => {
@@ -123,8 +123,9 @@ impl Layout {
                 self.saved(written)
             }
             Written::Archive(saver) => {
-                let saver = saver.clone();
-                self.saved(blocking(move || Ok(saver.finish(is_whole))).await)
+                let (saver, recorded) = (saver.clone(), recorded.clone());
+                let verified = self.lock().verified.clone();
+                self.saved(blocking(move || Ok(saver.finish(ending, &verified, &recorded))).await)
             }
         }
     }
@@ -139,7 +140,9 @@ impl Layout {
             Ok(Err(error)) => {
                 let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
                 let kind = if is_full { Kind::Full } else { Kind::Invalid };
-                Err(self.error(kind, action(), error.to_string()))
+                let told = self.error(kind, action(), error.to_string());
+                let is_lacking = matches!(error, LayoutError::Incomplete(..));
+                Err(if is_lacking { told.with_remedy(Remedy::AllowIncomplete) } else { told })
             }
             Err(error) => Err(self.io_error(action(), &error)),
         }

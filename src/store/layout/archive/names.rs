@@ -62,6 +62,11 @@ pub(in crate::store::layout) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}", digest.as_str().replacen(':', "/", 1))
 }
 
+/// Where the room of a blob is that did not come. As long as [`blob_path`], so that nothing moves for it.
+pub(in crate::store::layout) fn lacking_path(digest: &Digest) -> String {
+    format!("lacks/{}", digest.as_str().replacen(':', "/", 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

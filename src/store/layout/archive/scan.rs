@@ -86,7 +86,6 @@ impl Found {
         self.blobs.get(digest).copied()
     }
 
-    #[cfg(test)]
     pub(crate) fn blobs(&self) -> impl Iterator<Item = (&Digest, Span)> {
         self.blobs.iter().map(|(digest, span)| (digest, *span))
     }

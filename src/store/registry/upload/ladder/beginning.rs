@@ -14,6 +14,7 @@ use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::Trial;
 use crate::store::patience::Patience;
+use crate::store::registry::DELETE_DAMAGED;
 use crate::store::{Flaw, Landed, damaged_copy};
 
 /// The question for a plain upload.
@@ -192,7 +193,7 @@ impl<'a> Ladder<'a> {
             Held::Bytes(there) => Flaw::Size { there },
             Held::Nothing | Held::Something => Flaw::Missing,
         };
-        let why = damaged_copy(&order.blob, flaw);
+        let why = damaged_copy(&order.blob, flaw, DELETE_DAMAGED);
         Err(self.target.error(Kind::Invalid, format!("check a blob of {}", order.repository), why).into())
     }
 }
