@@ -36,6 +36,9 @@ pub struct Audit {
     /// All blobs, manifests among them, that were read and hashed, and their bytes.
     pub blobs: usize,
     pub bytes: u64,
+    /// Layers that it leaves out by its own lock, for the other side to have them, and their bytes.
+    #[serde(skip_serializing_if = "LeftOut::is_none")]
+    pub left_out: LeftOut,
     /// Those that no image has.
     pub unnamed: Unnamed,
     /// Files that lie among blobs and are none.
@@ -105,6 +108,19 @@ pub enum Content {
     Layer,
 }
 
+/// Layers that a delta does without.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub layers: usize,
+    pub bytes: u64,
+}
+
+impl LeftOut {
+    fn is_none(&self) -> bool {
+        self.layers == 0
+    }
+}
+
 /// Blobs that no image has.
 #[derive(Debug, Default, Serialize)]
 pub struct Unnamed {
@@ -148,10 +164,14 @@ pub(crate) async fn audit(
         let mut walk = Walk::new(&hashed, &entries, platforms, include_foreign, &read)?;
         let verdicts = entries.iter().map(|entry| Ok(Line::new(entry, walk.verdict(entry)?)));
         let lines = verdicts.collect::<Result<Vec<_>, String>>()?;
-        Ok((lines, Unnamed::new(walk.unnamed())))
+        let bytes = walk.left_out.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
+        let left_out = LeftOut { layers: walk.left_out.len(), bytes };
+        Ok((lines, Unnamed::new(walk.unnamed()), left_out))
     });
     match judged {
-        Ok((lines, unnamed)) => (audit.images, audit.unnamed) = (lines, unnamed),
+        Ok((lines, unnamed, left_out)) => {
+            (audit.images, audit.unnamed, audit.left_out) = (lines, unnamed, left_out);
+        }
         Err(why) => audit.unreadable = Some(why),
     }
     audit.whole = audit.images.iter().filter(|line| line.state == Soundness::Whole).count();
@@ -273,6 +293,11 @@ impl fmt::Display for Audit {
         let (blobs, bytes) = (text::count(self.blobs, "blob"), text::bytes(self.bytes));
         let took = text::duration(Duration::from_secs_f64(self.seconds));
         writeln!(f, "{blobs}, {bytes}, read and hashed; {took}")?;
+        if !self.left_out.is_none() {
+            let (layers, bytes) =
+                (text::count(self.left_out.layers, "layer"), text::bytes(self.left_out.bytes));
+            writeln!(f, "{layers}, {bytes}, left out by its lock, for the other side to have them")?;
+        }
         self.write_unnamed(f)?;
         if let Some(why) = &self.docker {
             writeln!(f, "{why}")?;

@@ -44,6 +44,9 @@ pub struct Check {
     pub platforms_not_found: Vec<String>,
     #[serde(flatten)]
     pub work: Work,
+    /// Why a run would begin nothing: the target lacks what the source leaves out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// What is to be written of the images, if anything is.
     #[serde(skip)]
     pub lock: Option<Inventory>,
@@ -124,6 +127,7 @@ pub(crate) async fn check(
     listener: &Listener,
 ) -> (Check, Draft) {
     let inspector = limits.inspector(&target, rules, listener);
+    let assumed = requests.first().and_then(|request| request.assumed.clone());
     if inspector.is_some() {
         // What is read is shown as what is moved would be.
         listener(Event::Planned { bytes: 0, deliveries: 0 });
@@ -157,6 +161,20 @@ pub(crate) async fn check(
             }
         }
     }
+    let mut base = None;
+    if let Some(assumed) = assumed {
+        match plan.look_for_base(&assumed, &target, limits.small).await {
+            Ok(found) => {
+                for (blob, repository) in &found.there {
+                    let (digest, size) = (plan.blob(*blob).digest.clone(), plan.blob(*blob).size);
+                    let repository = plan.ledger.repository_id(repository);
+                    plan.ledger.held_before(&digest, size, repository);
+                }
+                base = found.told(target.place()).map(|why| format!("{why} ({})", Remedy::Base));
+            }
+            Err(error) => base = Some(error.to_string()),
+        }
+    }
     let mut work = Work::of(&plan, &look_for_found(&plan, &target, limits).await);
     (work.manifests_to_copy, work.manifest_bytes) = (manifests.number, manifests.bytes);
     let mut images: Vec<ImageId> = resolution.images().collect();
@@ -168,7 +186,7 @@ pub(crate) async fn check(
         }
     }
     let lines = images.iter().flat_map(|image| lines.remove(image).unwrap_or_default()).collect();
-    (Check::new(name, lines, work), draft)
+    (Check { base, ..Check::new(name, lines, work) }, draft)
 }
 
 /// What a run would make of a name, by what is known of it.
@@ -285,6 +303,7 @@ impl Check {
             failed: number(Standing::Failed),
             gone: 0,
             platforms_not_found: Vec::new(),
+            base: None,
             lock: None,
             by_lock: false,
             work,
@@ -384,6 +403,10 @@ impl fmt::Display for Check {
         }
         report::write_gone(f, self.gone)?;
         report::write_not_found(f, &self.platforms_not_found)?;
+        if let Some(why) = &self.base {
+            writeln!(f, "A run would begin nothing: {why}")?;
+            return Ok(());
+        }
         let work = &self.work;
         if self.images.iter().any(|line| line.lacks == Some(Lack::Platforms)) {
             writeln!(

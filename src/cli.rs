@@ -11,6 +11,9 @@ use clap_complete::Shell;
 use crate::util::{size, text};
 
 mod catalog;
+mod inventory;
+
+pub use inventory::InventoryArgs;
 
 pub use catalog::{AskedArgs, CatalogArgs, CatalogCommand, InfoArgs, PinArgs, VerifyArgs, WhichArgs};
 
@@ -47,6 +50,8 @@ pub enum Command {
     Catalog(Box<CatalogArgs>),
     /// Print what makes a cluster pull from TARGET what was mirrored there
     Config(Box<ConfigArgs>),
+    /// Print which images and blobs a registry or a layout has, for --have
+    Inventory(Box<InventoryArgs>),
     /// Print the JSON Schema of a catalog's documents, or of a lock and an inventory
     Schema { name: SchemaName },
     /// Print completions for a shell
@@ -103,6 +108,8 @@ Examples:
   mirror-images -k 1.36.3 --split fat32 oci-archive:/media/stick/images.tar
   mirror-images --from oci-archive:/media/stick/images.tar registry.example.com
   mirror-images -m kubeone.yaml oci-archive:- | ssh node ctr -n k8s.io images import -
+  mirror-images --lock lock.json registry.example.com
+  mirror-images -k 1.36.4 --have have.json oci-archive:delta.tar
 
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
@@ -229,6 +236,10 @@ pub struct TransferArgs {
     /// FILE.001 and so on, plain cuts of the archive, with FILE.sha256 for sha256sum -c
     #[arg(long, value_name = "SIZE", value_parser = size::parse_part)]
     pub split: Option<u64>,
+    /// When saving into a layout: leave out the layers that the other side has, by an inventory or a lock in this file, or by
+    /// a layout, named oci:DIR or oci-archive:FILE (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub have: Vec<String>,
 
     #[command(flatten)]
     pub sources: SourceArgs,

@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 
 use crate::error::Side;
 use crate::image::platforms::Platforms;
-use crate::image::reference::{self, Host, Reference, Repository};
+use crate::image::reference::{self, Digest, Host, Reference, Repository};
 use crate::options::{Access, Options, SourceMirror, Supply};
 use crate::plan::{Place, Request};
-use crate::record::{Image, Purpose};
+use crate::record::{Blob, Image, Purpose};
 use crate::selection::catalog::{Pin, SelectedImage};
 use crate::selection::why::{Why, explain};
 use crate::store::layout::Layout;
@@ -85,12 +85,21 @@ pub(crate) struct Endpoints<'o> {
     pub target: Target,
     /// What is found out of images is recorded.
     is_recorded: bool,
+    /// What is left out by images, and by the layouts that they are taken from.
+    elsewhere: Arc<BTreeMap<Digest, Blob>>,
+    assumed: Option<Arc<BTreeMap<Digest, Blob>>>,
 }
 
 impl<'o> Endpoints<'o> {
+    /// Layers that are `elsewhere` are left out.
+    ///
     /// # Errors
     /// The target is a layout that cannot be written to; one that is `only_read` need not be there.
-    pub(crate) fn new(options: &'o Options, only_read: bool) -> Result<Self> {
+    pub(crate) fn new(
+        options: &'o Options,
+        only_read: bool,
+        elsewhere: BTreeMap<Digest, Blob>,
+    ) -> Result<Self> {
         let sources = Sources::new_from(Access::of(options), options.from.clone());
         let target = match &options.target {
             StoreName::Registry(named) => {
@@ -109,7 +118,8 @@ impl<'o> Endpoints<'o> {
         };
         // A layout that is written has a lock of its own.
         let is_recorded = options.lock_out.is_some() || !only_read && options.target.registry().is_none();
-        Ok(Self { options, sources, target, is_recorded })
+        let (elsewhere, assumed) = (Arc::new(elsewhere), assumed(options).map(Arc::new));
+        Ok(Self { options, sources, target, is_recorded, elsewhere, assumed })
     }
 
     /// What is to be done for `image`.
@@ -120,6 +130,8 @@ impl<'o> Endpoints<'o> {
             reasons: explain(image).iter().map(Why::sentence).collect(),
         };
         Request {
+            elsewhere: self.elsewhere.clone(),
+            assumed: self.assumed.clone(),
             locked: self.locked(reference),
             purpose: self.is_recorded.then(purpose).map(Arc::new),
             source: self.source_of(reference),
@@ -158,6 +170,33 @@ impl Endpoints<'_> {
             _ => platforms.clone(),
         }
     }
+}
+
+/// What layouts leave out that images are taken from, and where it is to be at the target.
+fn assumed(options: &Options) -> Option<BTreeMap<Digest, Blob>> {
+    let Supply::Layouts(layout) = &options.from else { return None };
+    let prefix = options.target.registry().and_then(|target| target.prefix.as_ref());
+    let at_target = |blob: &Blob| Blob(blob.0, blob.1.below(prefix));
+    let base = layout.base().iter().map(|(digest, blob)| (digest.clone(), at_target(blob)));
+    Some(base.collect()).filter(|base: &BTreeMap<_, _>| !base.is_empty())
+}
+
+/// The store called `name`, to be asked what it holds.
+///
+/// # Errors
+/// It is a layout that cannot be read.
+pub(crate) fn store(name: &StoreName, access: &Access, scheme: Scheme) -> Result<Target> {
+    Ok(match name {
+        StoreName::Registry(named) => {
+            let Access { trust, proxies, policy, .. } = access;
+            let clients = Arc::new(Clients::new(trust.clone(), proxies.clone(), policy.timing.connect));
+            Target::registry(registry(access, &clients, Side::Target, &named.host, scheme))
+        }
+        StoreName::Layout(name) => {
+            let layout = Layout::open(std::slice::from_ref(name), access.policy.clone())?;
+            Target::layout(Arc::new(layout))
+        }
+    })
 }
 
 fn mirror_of<'m>(mirrors: &'m [SourceMirror], host: &Host) -> Option<&'m SourceMirror> {

@@ -11,6 +11,7 @@ pub mod output;
 pub mod progress;
 
 mod endpoints;
+mod inventory;
 
 pub mod options;
 
@@ -46,13 +47,14 @@ use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
 use crate::image::reference::{Algorithm, Digest, check_collisions};
+use crate::inventory::Sought;
 use crate::mirror::Limits;
-use crate::options::{ConfigOptions, Options, PinOptions, VerifyOptions};
+use crate::options::{ConfigOptions, Have, InventoryOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
 use crate::output::report::{self, Report, Status};
 use crate::plan::Request;
 use crate::receipt::Record;
-use crate::record::{Draft, Inventory, Kind, Missing};
+use crate::record::{Blob, Draft, Inventory, Kind, Missing};
 use crate::selection::catalog::{Edition, Pins, SelectedImage, Selection};
 use crate::selection::why::{Why, explain};
 use crate::selection::{Choice, choose};
@@ -60,6 +62,8 @@ use crate::store::Target;
 use crate::store::layout::Layout;
 use crate::store::name::StoreName;
 use crate::survey::{Pinning, Verification};
+
+pub use crate::inventory::Taken;
 use crate::util::{open_files, text};
 
 /// The images that the options choose: from the catalog, by name, or both.
@@ -166,7 +170,7 @@ pub async fn run(
 ) -> Result<Report> {
     let began = Instant::now();
     let gone = selection.gone.clone();
-    let (target, requests) = requests(options, selection, false)?;
+    let (target, requests) = requests(options, selection, false).await?;
     let limits = limits(options);
     let mut finished = mirror::mirror(requests, target, options.rules, limits, listener, interrupted).await;
     let lock = lock(options, std::mem::take(&mut finished.draft), &gone);
@@ -181,7 +185,7 @@ pub async fn run(
 /// The target is a layout that cannot be read.
 pub async fn check(options: &Options, selection: Selection, listener: Listener) -> Result<Check> {
     let gone = selection.gone.clone();
-    let (target, requests) = requests(options, selection, true)?;
+    let (target, requests) = requests(options, selection, true).await?;
     let (name, limits) = (options.target.to_string(), limits(options));
     let (found, draft) = check::check(name, requests, target, options.rules, limits, &listener).await;
     let found = found.without(gone.len(), options.platforms.not_found()).with_pins(&options.pins);
@@ -244,7 +248,7 @@ fn lock(options: &Options, mut draft: Draft, gone: &[SelectedImage]) -> Option<I
             reasons: explain(image).iter().map(Why::sentence).collect(),
         });
     }
-    Some(draft.into_inventory(Kind::Lock, options.made.clone(), &BTreeMap::new()))
+    Some(draft.into_inventory(Kind::Lock, options.made.clone()))
 }
 
 /// The receipt of what a run has brought, if it is to be signed: a Sigstore bundle, to be kept beside the lock.
@@ -282,8 +286,47 @@ fn limits(options: &Options) -> Limits {
     Limits::for_images(options.parallel).within(open_files::raise())
 }
 
-fn requests(options: &Options, selection: Selection, only_read: bool) -> Result<(Target, Vec<Request>)> {
-    let mut hosts = Endpoints::new(options, only_read)?;
+/// What the other side has of layers that are to be saved.
+async fn elsewhere(options: &Options) -> Result<BTreeMap<Digest, Blob>> {
+    let mut all = BTreeMap::new();
+    for have in &options.have {
+        let document = match have {
+            Have::Document(document) => document.clone(),
+            Have::Layout(name) => Arc::new(inventory::of_layout(name, options).await.context("--have")?),
+        };
+        // What is left out of a delta is there as well.
+        for (digest, blob) in document.base.iter().chain(&document.blobs) {
+            all.insert(digest.clone(), blob.clone());
+        }
+    }
+    Ok(all)
+}
+
+/// What `options.store` holds of the images that are chosen, or of all that a layout names.
+///
+/// # Errors
+/// As [`choose`] has them; a selection without any image; a layout that cannot be read.
+pub async fn inventory(options: &InventoryOptions, listener: Listener) -> Result<Taken> {
+    let selection = choose(&options.choice)?;
+    let gone = Selection { images: selection.gone.clone(), ..Selection::default() };
+    let selection = told(&options.choice, selection)?;
+    let mut made = options.made.clone();
+    if let Some(Edition { kubeone, digest }) = selection.catalog.clone() {
+        (made.kubeone, made.catalog) = (Some(kubeone), Some(digest));
+    }
+    let images = selection.images.into_iter().chain(gone.images).map(|image| image.reference);
+    let sought =
+        images.map(|reference| Sought { locations: options.store.destinations(&reference), reference });
+    let store = endpoints::store(&options.store, &options.access, options.scheme)?;
+    Ok(inventory::take(&store, sought.collect(), options.parallel, made, &listener).await)
+}
+
+async fn requests(
+    options: &Options,
+    selection: Selection,
+    only_read: bool,
+) -> Result<(Target, Vec<Request>)> {
+    let mut hosts = Endpoints::new(options, only_read, elsewhere(options).await?)?;
     let requests = selection.images.into_iter().map(|image| hosts.request(&image)).collect();
     Ok((hosts.target, requests))
 }

@@ -1,6 +1,7 @@
 //! The program: reads the command line, shows progress, runs, reports.
 
 mod catalog_commands;
+mod inventory_command;
 mod logging;
 mod results;
 mod signals;
@@ -75,6 +76,7 @@ fn side_job(command: Command) -> Result<u8> {
             start_logging(&output, Display::new(&output).log_writer());
             print(&configuration(&options)?)?;
         }
+        Command::Inventory(arguments) => return inventory_command::run(*arguments),
         Command::Schema { name: SchemaName::Catalog } => print(&catalog::json_schema())?,
         Command::Schema { name: SchemaName::Lock } => print(&record::json_schema())?,
         Command::Completions { shell } => print(&String::from_utf8(Cli::completions(shell))?)?,

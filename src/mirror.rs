@@ -23,8 +23,9 @@ mod transfers;
 mod under_way;
 mod width;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
@@ -48,7 +49,7 @@ use crate::error::Error;
 use crate::events::{Listener, Outcome};
 use crate::image::reference::Digest;
 use crate::plan::{DeliveryId, ImageId, Plan, Request, Resolution, Rules, Step, Ticket};
-use crate::record::Contents;
+use crate::record::{Blob, Contents};
 use crate::store::Target;
 
 /// Moves everything that `requests` want and the target lacks. `interrupted` ends the run early: nothing new is begun,
@@ -103,6 +104,10 @@ struct Run {
     target: Target,
     /// Nothing is moved before all that will be is known, and the target has been told of it.
     waits_for_all: bool,
+    /// Layers that the source leaves out, for the target is said to have them.
+    assumed: Option<Arc<BTreeMap<Digest, Blob>>>,
+    /// How many small things are asked for at a time.
+    small: NonZeroUsize,
     /// Images that cannot be had whole, until that is told.
     lacking: Vec<String>,
     /// The one order in which the target takes blobs, if there is but one.
@@ -131,11 +136,14 @@ impl Run {
         let deliveries = requests.iter().map(|request| request.destinations.len()).sum();
         let tally = Tally::new(listener, deliveries);
         let inspector = limits.inspector(&target, rules, tally.listener());
+        let assumed = requests.first().and_then(|request| request.assumed.clone());
         Self {
             plan: Plan::new(&target, rules),
             waits_for_all: preparation::has_to_know_all(&target, &requests),
             lacking: Vec::new(),
             sequence: None,
+            assumed,
+            small: limits.small,
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),

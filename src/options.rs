@@ -29,13 +29,15 @@ use crate::util::text::quoted;
 
 mod catalog;
 mod choice;
+mod inventory;
 mod records;
 mod supply;
 
 pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
 use choice::{Given, chooses_images, chosen};
-pub use records::Lock;
-use records::{check_lock_out, check_without_sources, made, signing_key};
+pub use inventory::InventoryOptions;
+pub use records::{Have, Lock};
+use records::{check_lock_out, check_without_sources, have, made, signing_key};
 pub use supply::Supply;
 
 /// Longest password that is read, in bytes.
@@ -55,6 +57,8 @@ pub struct Options {
     pub from: Supply,
     /// The digests that images have to have.
     pub pins: Arc<Pins>,
+    /// What the other side has of layers that are to be saved.
+    pub have: Vec<Have>,
     /// The images that are to be mirrored, with their digests, by an earlier run.
     pub lock: Option<Lock>,
     /// The target is held against that alone.
@@ -272,13 +276,14 @@ impl Options {
             check_without_sources(&cli.transfer)?;
         }
         let is_recorded = cli.transfer.lock_out.is_some() || target.registry().is_none();
+        let have = have(&cli.transfer.have, &target)?;
         let made = made(is_recorded && mode != Mode::DryRun, &get)?;
         check_split(cli.transfer.split, &target)?;
         if target.is_stream() {
             check_stream(mode, &cli.output)?;
         }
         let offline = mode == Mode::DryRun;
-        let login = if offline { None } else { login(&cli.transfer, &target)? };
+        let login = if offline { None } else { login(cli.transfer.username.as_deref(), &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
             Access::new(&cli.transfer.sources, login, &get, offline)?;
         Ok(Self {
@@ -309,6 +314,7 @@ impl Options {
                 Some(lock) => Arc::new(Pins::of_lock(&lock.document)),
                 None => pins(cli.transfer.pins.as_deref())?,
             },
+            have,
             lock,
             by_lock,
             made,
@@ -431,8 +437,8 @@ fn platforms(named: &[String], repin: bool, closely: bool) -> Result<Platforms> 
 
 /// The login at the target that the command line names. The password comes by standard input, never as an argument, which
 /// every process on the machine can read.
-fn login(transfer: &TransferArgs, target: &StoreName) -> Result<Option<(Host, Login)>> {
-    let Some(user) = &transfer.username else { return Ok(None) };
+fn login(user: Option<&str>, target: &StoreName) -> Result<Option<(Host, Login)>> {
+    let Some(user) = user else { return Ok(None) };
     let Some(target) = target.registry() else {
         bail!("--username is for a registry that is the target, and {target} is none")
     };
@@ -447,7 +453,7 @@ fn login(transfer: &TransferArgs, target: &StoreName) -> Result<Option<(Host, Lo
     let password = password.trim_end_matches(['\r', '\n']);
     ensure!(!password.is_empty(), "--password-stdin: standard input holds no password");
     let login = Login {
-        user: user.clone(),
+        user: user.to_owned(),
         password: Secret::new(password.to_owned()),
         identity_token: None,
         origin: "--username".to_owned(),

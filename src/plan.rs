@@ -4,16 +4,17 @@
 //! as soon as it is resolved: its manifests are kept until they are pushed, each unique blob is there once, with its
 //! size, the places that have it and the repositories that need it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Reference, Repository};
-use crate::record::{Image, Purpose};
+use crate::record::{Blob, Image, Purpose};
 use crate::store::{Depth, Origin, Source, Target};
 
+mod base;
 mod deep;
 mod foreign;
 mod ids;
@@ -40,7 +41,7 @@ pub(crate) use resolve::{News, Resolution};
 pub(crate) use resolver::Found;
 pub use state::Lack;
 pub(crate) use state::State;
-pub(crate) use tree::{DEPTH_MAX, MANIFESTS_MAX};
+pub(crate) use tree::{DEPTH_MAX, MANIFESTS_MAX, manifests_below};
 
 /// A place that repositories are in: a store, or a path in one.
 #[derive(Debug, Clone)]
@@ -85,6 +86,10 @@ pub(crate) struct Request {
     pub refers_to: Option<Digest>,
     /// The digest that it has to have at its source, by a record of it.
     pub pinned: Option<Digest>,
+    /// Layers that are somewhere else already, and are not wanted for it.
+    pub elsewhere: Arc<BTreeMap<Digest, Blob>>,
+    /// Layers that its source leaves out, for the target is said to have them.
+    pub assumed: Option<Arc<BTreeMap<Digest, Blob>>>,
     /// What a lock says of it, where nothing else is to be compared with.
     pub locked: Option<Arc<Image>>,
     /// What it is recorded for, if it is.
@@ -231,7 +236,7 @@ impl Plan {
         let mut blobs = Vec::new();
         let mut seen = HashSet::new();
         let include_foreign = self.rules.include_foreign;
-        for descriptor in blobs_in(levels, &request.platforms, include_foreign) {
+        for descriptor in request.blobs_in(levels, include_foreign) {
             if is_at_target && !descriptor.is_foreign() {
                 let holder = self.ledger.repository_id(&repository);
                 let (_, next) = self.ledger.held_before(&descriptor.digest, descriptor.size, holder);
@@ -269,19 +274,36 @@ fn parts_of(tree: &Tree, request: &Request) -> Vec<Part> {
     manifests.chain(request.refers_to.iter().cloned().map(Part::Referrers)).collect()
 }
 
-/// The blobs that are to be beside the manifests of an image at the target.
-fn blobs_in<'l>(
-    levels: &'l Levels,
-    platforms: &Platforms,
-    include_foreign: bool,
-) -> impl Iterator<Item = &'l Descriptor> {
-    let manifests: Vec<&Manifest> = levels.iter().flatten().map(AsRef::as_ref).collect();
-    let bare = platforms.without_layers(&manifests);
-    manifests.into_iter().flat_map(move |manifest| {
-        // The config is the first of them.
-        let most = if bare.contains(&manifest.digest) { 1 } else { usize::MAX };
-        blobs_of(manifest, include_foreign).take(most)
-    })
+impl Request {
+    /// The blobs that are to be beside the manifests of the image at the target.
+    fn blobs_in<'l>(
+        &'l self,
+        levels: &'l Levels,
+        include_foreign: bool,
+    ) -> impl Iterator<Item = &'l Descriptor> {
+        let all = self.all_blobs_in(levels, include_foreign);
+        all.filter(|(_, elsewhere)| elsewhere.is_none()).map(|(blob, _)| blob)
+    }
+
+    /// The same with layers that are somewhere else already, and where those are.
+    fn all_blobs_in<'l>(
+        &'l self,
+        levels: &'l Levels,
+        include_foreign: bool,
+    ) -> impl Iterator<Item = (&'l Descriptor, Option<&'l Blob>)> {
+        let manifests: Vec<&Manifest> = levels.iter().flatten().map(AsRef::as_ref).collect();
+        let bare = self.platforms.without_layers(&manifests);
+        manifests.into_iter().flat_map(move |manifest| {
+            // The config is the first of them.
+            let most = if bare.contains(&manifest.digest) { 1 } else { usize::MAX };
+            let blobs = blobs_of(manifest, include_foreign).take(most).enumerate();
+            blobs.map(|(number, blob)| (blob, self.elsewhere(blob).filter(|_| number > 0)))
+        })
+    }
+
+    fn elsewhere(&self, layer: &Descriptor) -> Option<&Blob> {
+        self.elsewhere.get(&layer.digest).filter(|there| there.0 == layer.size)
+    }
 }
 
 /// The blobs that are to be beside a manifest at the target.

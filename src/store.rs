@@ -24,7 +24,7 @@ use url::Url;
 
 pub(crate) use self::copy::{BlobOrder, Landed, copy_blob};
 pub use self::inspect::{Depth, Flaw};
-pub(crate) use self::inspect::{Inspector, damaged_copy};
+pub(crate) use self::inspect::{Inspector, damaged_copy, read_through};
 pub(crate) use self::reader::{BlobReader, Prefix};
 pub(crate) use self::source::Source;
 pub(crate) use self::target::Target;

@@ -39,6 +39,8 @@ pub(super) struct Walk<'a> {
     nodes: HashMap<Digest, Node>,
     /// What any manifest names, as far as it is there.
     named: HashSet<Digest>,
+    /// Layers that are left out by the layout's own lock, of those that a manifest names, and their sizes.
+    pub(super) left_out: HashMap<Digest, u64>,
     /// The blobs of manifests that have all of theirs.
     of_whole: HashSet<Digest>,
     kept: usize,
@@ -101,6 +103,7 @@ impl<'a> Walk<'a> {
             nodes: HashMap::new(),
             named: HashSet::new(),
             of_whole: HashSet::new(),
+            left_out: HashMap::new(),
             kept: 0,
             steps: 0,
             faults: 0,
@@ -184,6 +187,12 @@ impl<'a> Walk<'a> {
                     leaf.present.extend((content == Content::Layer).then(|| blob.digest.clone()));
                 }
                 Some(Flaw::Missing) if blob.is_foreign() && !self.include_foreign => {}
+                Some(Flaw::Missing)
+                    if content == Content::Layer
+                        && self.hashed.left_out.get(&blob.digest) == Some(&blob.size) =>
+                {
+                    self.left_out.insert(blob.digest.clone(), blob.size);
+                }
                 Some(Flaw::Missing) if content == Content::Layer => {
                     self.note(&mut leaf.missing, content, None, blob, Flaw::Missing);
                 }

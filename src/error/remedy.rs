@@ -74,6 +74,8 @@ pub enum Remedy {
     SavedPlatforms,
     /// One file cannot have so many bytes there.
     SplitArchive,
+    /// Files leave out what the target should have.
+    Base,
     /// Content that the target should have is missing or damaged there.
     Repair,
     /// The same where every run looks for that.
@@ -164,6 +166,9 @@ impl fmt::Display for Remedy {
             }
             Self::Moved => f.write_str("--accept-moved takes it as it is now"),
             Self::SplitArchive => f.write_str("--split fat32, or another size, writes it in parts"),
+            Self::Base => f.write_str(
+                "load what it builds on first, or name that by --from as well; else save it without --have",
+            ),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
             Self::AllowIncomplete => f.write_str("--allow-incomplete writes it without them"),
             Self::RunAgain => f.write_str("a run writes again what is missing or damaged"),
@@ -211,6 +216,7 @@ mod tests {
             Remedy::Repair,
             Remedy::SplitArchive,
             Remedy::Moved,
+            Remedy::Base,
             Remedy::AllowIncomplete,
         ];
         let command = Cli::command();
@@ -224,6 +230,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 14);
+        assert_eq!(named, 17);
     }
 }

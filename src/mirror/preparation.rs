@@ -2,7 +2,7 @@
 //! hold, and by the user, where the source is files that lack something.
 
 use super::Run;
-use crate::error::Side;
+use crate::error::{Error, Kind, Remedy, Side};
 use crate::image::manifest::Manifest;
 use crate::plan::{Fate, ImageId, Request, State};
 use crate::record::Draft;
@@ -52,6 +52,9 @@ impl Run {
             return;
         }
         self.tell_what_is_lacking();
+        if let Err(error) = self.find_base().await {
+            return self.refusals.give_up(error);
+        }
         if !self.target.wants_all_first() {
             self.waits_for_all = false;
             return;
@@ -90,6 +93,30 @@ impl Run {
             }
         }
         missing
+    }
+
+    /// Sees to it that the target has what the source leaves out, before anything is written.
+    ///
+    /// # Errors
+    /// It has not, or cannot be asked.
+    async fn find_base(&mut self) -> Result<(), Error> {
+        let Some(assumed) = self.assumed.take() else { return Ok(()) };
+        let base = self.plan.look_for_base(&assumed, &self.target, self.small).await?;
+        if let Some(why) = base.told(self.target.place()) {
+            let image = self.resolution.images().next().expect("a blob is of some image");
+            let source = &self.resolution.request(image).source.store;
+            let error = source.error(Kind::NotFound, "load images".to_owned(), why);
+            return Err(error.with_remedy(Remedy::Base));
+        }
+        for (blob, repository) in base.there {
+            self.plan.have_from_target(blob, &self.target, &repository);
+            let (digest, size) = (self.plan.blob(blob).digest.clone(), self.plan.blob(blob).size);
+            let repository = self.plan.ledger.repository_id(&repository);
+            let (spared, steps) = self.plan.ledger.held_before(&digest, size, repository);
+            spared.into_iter().for_each(|blob| self.announce(blob, false));
+            self.take(steps);
+        }
+        Ok(())
     }
 
     fn incoming(&self, image: ImageId) -> Option<Incoming> {

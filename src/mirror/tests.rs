@@ -74,6 +74,8 @@ fn request(source: &Arc<Store>, repository: &str, tag: &str) -> Request {
         platforms: Arc::default(),
         refers_to: None,
         pinned: None,
+        elsewhere: Arc::default(),
+        assumed: None,
         locked: None,
         purpose: None,
     }

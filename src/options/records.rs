@@ -12,6 +12,7 @@ use crate::receipt::{self, PublicKey, SigningKey};
 use crate::record::{DOCUMENT_MAX, Inventory, Kind, Made};
 use crate::selection::catalog::Selection;
 use crate::selection::kubernetes::Named;
+use crate::store::name::{LayoutName, StoreName};
 use crate::util::input;
 use crate::util::text::{self, quoted};
 
@@ -121,6 +122,45 @@ pub(super) fn signing_key(path: Option<&Path>, mode: Mode) -> Result<Option<Arc<
     let name = || format!("--sign-key {}", text::printable(&path.display().to_string()));
     let pem = input::read_bytes(path, FILE_MAX).with_context(name)?;
     Ok(Some(Arc::new(SigningKey::read(&pem).with_context(name)?)))
+}
+
+/// What `--have` names.
+#[derive(Debug, Clone)]
+pub enum Have {
+    Document(Arc<Inventory>),
+    Layout(LayoutName),
+}
+
+/// # Errors
+/// One of them cannot be read, or nothing is saved.
+pub(super) fn have(texts: &[String], target: &StoreName) -> Result<Vec<Have>> {
+    ensure!(
+        texts.is_empty() || target.registry().is_none(),
+        "--have leaves out what the other side has, and {target} is a registry, which is asked itself: save into \
+         oci-archive:FILE or oci:DIR, or leave --have out"
+    );
+    let one = |text: &String| -> Result<Have> {
+        let is_layout = text.starts_with("oci:") || text.starts_with("oci-archive:");
+        match text.trim().parse().with_context(|| format!("--have {}", quoted(text))) {
+            Ok(StoreName::Layout(name)) => {
+                ensure!(
+                    StoreName::Layout(name.clone()) != *target,
+                    "--have names {target}, which is the target too: name another one of the two"
+                );
+                Ok(Have::Layout(name))
+            }
+            Err(error) if is_layout => Err(error),
+            // Whatever else it may be the name of, it is that of a file.
+            _ => {
+                let read = Inventory::read(Path::new(text), &[Kind::Inventory, Kind::Lock]);
+                let document = read.context(
+                    "--have takes a file that mirror-images inventory STORE has printed, a lock, or a layout",
+                )?;
+                Ok(Have::Document(Arc::new(document)))
+            }
+        }
+    };
+    texts.iter().map(one).collect()
 }
 
 /// A few of them by name.

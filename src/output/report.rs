@@ -49,6 +49,9 @@ pub struct Report {
     /// The target was given up for what it would not take.
     #[serde(skip)]
     is_refused: bool,
+    /// It was not begun with, for what the source leaves out.
+    #[serde(skip)]
+    is_of_source: bool,
     /// Why what was moved is not yet what the target is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<String>,
@@ -134,6 +137,7 @@ impl Report {
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
             begins_anew: target.is_stream(),
             is_refused: finished.gave_up.as_ref().is_some_and(Error::is_refusal),
+            is_of_source: finished.gave_up.as_ref().is_some_and(|error| error.side == Side::Source),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
             incomplete: finished.is_incomplete,
@@ -346,7 +350,8 @@ impl Report {
 
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(cause) = &self.gave_up {
-            writeln!(f, "Gave up on the target: {cause}")?;
+            let what = if self.is_of_source { "Nothing was begun" } else { "Gave up on the target" };
+            writeln!(f, "{what}: {cause}")?;
         }
         if let Some(why) = &self.unfinished {
             writeln!(f, "Not finished {why}")?;

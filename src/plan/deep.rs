@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::ledger::{Step, Ticket};
 use super::resolver::{Found, Resolver};
-use super::{BlobId, Lack, Levels, Plan, RepositoryId, Request, State, blobs_in};
+use super::{BlobId, Lack, Levels, Plan, RepositoryId, Request, State};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
@@ -236,7 +236,7 @@ impl Look<'_> {
         let repository: &Repository = &self.location.repository;
         let mut seen = HashSet::new();
         let include_foreign = self.resolver.rules.include_foreign;
-        let blobs = blobs_in(levels, &self.request.platforms, include_foreign);
+        let blobs = self.request.blobs_in(levels, include_foreign);
         let blobs: Vec<&Descriptor> =
             blobs.filter(|blob| seen.insert((blob.digest.clone(), blob.size))).collect();
         // Begun as there is room: an image may have very many.

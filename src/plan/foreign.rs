@@ -5,7 +5,7 @@
 use futures_util::future::join_all;
 
 use super::resolver::Resolver;
-use super::{Levels, Request, blobs_in};
+use super::{Levels, Request};
 use crate::image::reference::Repository;
 
 impl Resolver {
@@ -35,7 +35,7 @@ impl Resolver {
         if !self.rules.include_foreign {
             return true;
         }
-        let layers = blobs_in(levels, &request.platforms, true).filter(|blob| blob.is_foreign());
+        let layers = request.blobs_in(levels, true).filter(|blob| blob.is_foreign());
         let looks = layers.map(|layer| self.has_blob(repository, layer));
         join_all(looks).await.into_iter().all(|there| there)
     }

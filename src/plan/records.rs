@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::resolver::Resolver;
-use super::{Levels, Request, blobs_in};
+use super::{Levels, Request};
 use crate::image::manifest::{Extent, Manifest};
 use crate::image::reference::{Digest, Location};
 use crate::record::{Contents, Draft, Image, Missing};
@@ -30,8 +30,8 @@ impl Resolver {
     pub(super) fn contents(&self, request: &Request, levels: &Levels) -> Option<Arc<Contents>> {
         request.purpose.as_ref()?;
         let manifests: Vec<&Manifest> = levels.iter().flatten().map(AsRef::as_ref).collect();
-        let blobs = blobs_in(levels, &request.platforms, self.rules.include_foreign);
-        Contents::of(&manifests, &request.platforms, blobs, |_| false).map(Arc::new)
+        let blobs = request.all_blobs_in(levels, self.rules.include_foreign);
+        Contents::of(&manifests, &request.platforms, blobs).map(Arc::new)
     }
 }
 

@@ -251,6 +251,8 @@ fn referrer(request: &Request, subject: &Digest, name: TagOrDigest) -> Referrer 
         platforms: Arc::new(Platforms::default()),
         refers_to: Some(subject.clone()),
         pinned: None,
+        elsewhere: request.elsewhere.clone(),
+        assumed: request.assumed.clone(),
         locked: None,
         purpose: request.purpose.as_ref().map(|purpose| Arc::new(beside(purpose, &name))),
     };

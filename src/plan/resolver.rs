@@ -180,7 +180,7 @@ impl Resolver {
 
     /// Nothing of an image is begun that cannot be had whole, where that can be known.
     async fn check_blobs_at_source(&self, request: &Request, levels: &Levels) -> Result<(), Error> {
-        let blobs = super::blobs_in(levels, &request.platforms, self.rules.include_foreign);
+        let blobs = request.blobs_in(levels, self.rules.include_foreign);
         request.source.store.check_blobs(blobs.filter(|blob| blob.urls.is_empty())).await
     }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Kind};
 use crate::image::manifest::{Content, Descriptor, Manifest, StandIn};
 use crate::image::platforms::Platforms;
 use crate::image::reference::{Digest, Location, Repository, TagOrDigest};
+use crate::store::Source;
 use crate::util::text;
 
 /// Deepest nesting of indexes that is followed.
@@ -156,6 +157,41 @@ impl Resolver {
             }
         }
     }
+}
+
+/// The manifests that a place has of the image at `location`, the root last, whatever else its indexes name.
+///
+/// # Errors
+/// The place cannot be asked, or has more than an image may have.
+pub(crate) async fn manifests_below(store: &Source, location: &Location) -> Result<Vec<Manifest>, Error> {
+    let root = store.manifest(location, None).await?;
+    let mut seen = HashSet::from([root.digest.clone()]);
+    let (mut bytes, mut descriptors) = (0_u64, root.content.descriptors());
+    let mut found = vec![(root, 1)];
+    let mut next = 0;
+    while let Some((manifest, depth)) = found.get(next) {
+        next += 1;
+        let (Content::Index(entries), depth) = (&manifest.content, depth + 1) else { continue };
+        let entries = entries.iter().filter(|entry| seen.insert(entry.digest.clone()));
+        for entry in entries.cloned().collect::<Vec<_>>() {
+            bytes = bytes.saturating_add(entry.size);
+            let is_too_much = depth > DEPTH_MAX || seen.len() > MANIFESTS_MAX || bytes > BYTES_MAX;
+            if is_too_much || descriptors > DESCRIPTORS_MAX {
+                let why = "it consists of more manifests than an image may have".to_owned();
+                return Err(store.error(Kind::Invalid, format!("GET manifest {location}"), why));
+            }
+            let name = TagOrDigest::Digest(entry.digest.clone());
+            match store.manifest(&Location { name, ..location.clone() }, Some(&entry)).await {
+                Ok(child) => {
+                    descriptors += child.content.descriptors();
+                    found.push((child, depth));
+                }
+                Err(error) if error.kind == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found.into_iter().rev().map(|(manifest, _)| manifest).collect())
 }
 
 /// Manifests that can be fetched at a time, in order.

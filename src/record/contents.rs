@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Blob;
 use crate::image::manifest::{Content, Descriptor, Manifest};
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::Digest;
@@ -39,18 +40,17 @@ pub struct Contents {
     pub sparse: bool,
     /// Configs and layers, each with its size in bytes.
     pub blobs: Vec<(Digest, u64)>,
-    /// The same of layers that are left out, for they are somewhere else.
-    pub base: Vec<(Digest, u64)>,
+    /// Layers that are left out, for they are somewhere else.
+    pub base: Vec<(Digest, Blob)>,
 }
 
 impl Contents {
     /// What `manifests`, the root of which is the last, are made of, as far as `platforms` are wanted. `blobs` are all
-    /// that are carried with them; those that `is_elsewhere` are not.
+    /// that are wanted with them, each with where it is if it is somewhere else.
     pub(crate) fn of<'m>(
         manifests: &[&Manifest],
         platforms: &Platforms,
-        blobs: impl Iterator<Item = &'m Descriptor>,
-        is_elsewhere: impl Fn(&Descriptor) -> bool,
+        blobs: impl Iterator<Item = (&'m Descriptor, Option<&'m Blob>)>,
     ) -> Option<Self> {
         let root = manifests.last()?;
         let bare = platforms.without_layers(manifests);
@@ -100,9 +100,11 @@ impl Contents {
             }
         }
         let mut seen: HashSet<&Digest> = HashSet::new();
-        for blob in blobs.filter(|blob| seen.insert(&blob.digest)) {
-            let place = if is_elsewhere(blob) { &mut contents.base } else { &mut contents.blobs };
-            place.push((blob.digest.clone(), blob.size));
+        for (blob, elsewhere) in blobs.filter(|(blob, _)| seen.insert(&blob.digest)) {
+            match elsewhere {
+                Some(there) => contents.base.push((blob.digest.clone(), there.clone())),
+                None => contents.blobs.push((blob.digest.clone(), blob.size)),
+            }
         }
         Some(contents)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Blob, Contents, Image, Inventory, Kind, Made, Missing};
-use crate::image::reference::{Digest, Location, Reference, Repository};
+use crate::image::reference::{Digest, Location, Reference};
 
 /// What an image is recorded for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,8 +52,12 @@ impl Draft {
     /// Enters an image and its blobs. Of a blob the first repository is told.
     pub(crate) fn add(&mut self, image: Image, contents: &Contents) {
         if let Some(repository) = image.names.first().map(|name| name.repository.clone()) {
-            enter(&mut self.blobs, &contents.blobs, &repository);
-            enter(&mut self.base, &contents.base, &repository);
+            for (digest, size) in &contents.blobs {
+                self.blobs.entry(digest.clone()).or_insert_with(|| Blob(*size, repository.clone()));
+            }
+        }
+        for (digest, there) in &contents.base {
+            self.base.entry(digest.clone()).or_insert_with(|| there.clone());
         }
         self.images.insert(image.source.clone(), image);
     }
@@ -69,21 +73,10 @@ impl Draft {
         self
     }
 
-    /// The document. `have` says which repositories have what is left out.
-    pub(crate) fn into_inventory(self, kind: Kind, made: Made, have: &BTreeMap<Digest, Blob>) -> Inventory {
+    /// The document.
+    pub(crate) fn into_inventory(self, kind: Kind, made: Made) -> Inventory {
         let Self { images, missing, blobs, mut base } = self;
         base.retain(|digest, _| !blobs.contains_key(digest));
-        for (digest, blob) in &mut base {
-            if let Some(there) = have.get(digest) {
-                *blob = there.clone();
-            }
-        }
         Inventory { kind, made, images, missing, blobs, base }
-    }
-}
-
-fn enter(all: &mut BTreeMap<Digest, Blob>, blobs: &[(Digest, u64)], repository: &Repository) {
-    for (digest, size) in blobs {
-        all.entry(digest.clone()).or_insert_with(|| Blob(*size, repository.clone()));
     }
 }

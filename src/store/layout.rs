@@ -16,7 +16,7 @@ mod saver;
 mod stream;
 mod writing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
 use crate::image::platforms::Platform;
 use crate::image::reference::Digest;
-use crate::record::Made;
+use crate::record::{Blob, Made};
 use crate::store::patience::Policy;
 
 /// A place of images that is files.
@@ -55,6 +55,8 @@ pub struct Layout {
     written: Written,
     /// What its lock says of who made it.
     made: Made,
+    /// Layers that are left out of it, by its lock, and what others are said to have of them.
+    base: BTreeMap<Digest, Blob>,
     state: Mutex<State>,
     /// Held by whoever writes the names that were entered.
     turn: tokio::sync::Mutex<Duration>,
@@ -103,8 +105,9 @@ impl Layout {
             index.merge(&names);
             files.push(found);
         }
+        let base = lock::base_of(&files)?;
         let name = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        Ok(Self::new(Side::Source, name, policy, files, index, Written::Nothing))
+        Ok(Self { base, ..Self::new(Side::Source, name, policy, files, index, Written::Nothing) })
     }
 
     /// The layout called `name`, to be written to; an archive in parts of at most `limit` bytes, if there is one. In an
@@ -173,6 +176,7 @@ impl Layout {
             files: files.into_iter().map(Arc::new).collect(),
             written,
             made: Made::default(),
+            base: BTreeMap::new(),
             state: Mutex::new(State { index, ..State::default() }),
             turn: tokio::sync::Mutex::default(),
         }
@@ -186,6 +190,11 @@ impl Layout {
     /// How it is called.
     pub(crate) fn place(&self) -> &str {
         &self.name
+    }
+
+    /// Layers that are left out of it, and what others are said to have of them.
+    pub(crate) fn base(&self) -> &BTreeMap<Digest, Blob> {
+        &self.base
     }
 
     /// The file that has, or is to have, what is called so.

@@ -22,6 +22,7 @@ mod cluster;
 mod config;
 mod credentials;
 mod deep;
+mod deltas;
 mod efficiency;
 mod empty_root;
 mod failures;

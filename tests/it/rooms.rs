@@ -23,9 +23,11 @@ const ROOMS: &[&str] = &[
     "check",
     "audit",
     "survey",
+    "inventory",
 ];
 /// The program itself, which is above them all.
-const ABOVE: &[&str] = &["lib", "main", "signals", "logging", "results", "catalog_commands"];
+const ABOVE: &[&str] =
+    &["lib", "main", "signals", "logging", "results", "catalog_commands", "inventory_command"];
 
 /// Crates of HTTP and what it stands on.
 const HTTP: &[&str] = &[

@@ -287,6 +287,16 @@ impl Directory {
         options.open(self.path.join(WORK).join("lock"))
     }
 
+    /// The bytes of its lock, if it has one.
+    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
+        let path = self.path.join(LOCK);
+        match self.document(&path, record::DOCUMENT_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LayoutError::Io(path, error)),
+        }
+    }
+
     /// Adds `ours` to what the lock says, as far as that is still so: others may have changed the layout since.
     ///
     /// # Errors
@@ -297,11 +307,7 @@ impl Directory {
         let turn = self.turn().map_err(io)?;
         turn.lock().map_err(io)?;
         let index = self.read_index()?.unwrap_or_default();
-        let before = match self.document(&path, record::DOCUMENT_MAX) {
-            Ok(bytes) => lock::read(&path, &bytes),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(io(error)),
-        };
+        let before = self.lock()?.and_then(|bytes| lock::read(&path, &bytes));
         let has =
             |digest: &Digest, size| matches!(self.blob(digest), Ok(Some(piece)) if piece.length == size);
         let lock = lock::merged(before, ours, made, &index, has);

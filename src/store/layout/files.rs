@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::LayoutError;
 use super::archive::Archive;
+use super::archive::names::Document;
+use super::archive::parts::OpenError;
 use super::archive::scan::ReadAt;
 use super::directory::Directory;
 use super::holdings::Holding;
@@ -42,6 +45,20 @@ impl Files {
         }
     }
 
+    /// The bytes of its lock, if it has one.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
+        match self {
+            Files::Directory(directory) => directory.lock(),
+            Files::Archive(archive) => {
+                let read = archive.document(Document::Lock);
+                read.map_err(|error| OpenError::Scan(archive.path().to_owned(), error).into())
+            }
+        }
+    }
+
     /// Everything that is there under a digest, and how it is called what lies among that and is none.
     pub(super) fn holdings(&self) -> io::Result<(Vec<Holding>, Vec<String>)> {
         match self {
@@ -50,14 +67,17 @@ impl Files {
         }
     }
 
-    /// Whether it is the one at `path`.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        let own = match self {
+    pub(super) fn path(&self) -> &Path {
+        match self {
             Files::Directory(directory) => directory.path(),
             Files::Archive(archive) => archive.path(),
-        };
+        }
+    }
+
+    /// Whether it is the one at `path`.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
         let real = |path: &Path| std::fs::canonicalize(path).ok();
-        real(path).is_some_and(|path| real(own) == Some(path))
+        real(path).is_some_and(|path| real(self.path()) == Some(path))
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Hashed {
     pub flawed: HashMap<Digest, Flaw>,
     /// What lies among blobs and is none.
     pub strays: Vec<String>,
+    /// Layers that are left out by the layout's own lock, and their sizes.
+    pub left_out: HashMap<Digest, u64>,
 }
 
 impl Layout {
@@ -54,7 +56,8 @@ impl Layout {
     /// What there is cannot be listed.
     pub(crate) async fn hash_everything(&self, listener: &Listener) -> Result<Hashed, Error> {
         let action = || "list what it holds".to_owned();
-        let mut hashed = Hashed::default();
+        let left_out = self.base.iter().map(|(digest, blob)| (digest.clone(), blob.0)).collect();
+        let mut hashed = Hashed { left_out, ..Hashed::default() };
         for files in &self.files {
             let place = files.clone();
             let listed = blocking(move || place.holdings()).await;

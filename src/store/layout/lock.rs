@@ -5,6 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::LayoutError;
+use super::files::Files;
 use super::index::Index;
 use crate::image::reference::Digest;
 use crate::record::{Blob, Draft, Image, Inventory, Kind, Made};
@@ -21,22 +23,37 @@ pub(super) fn document(images: &[Incoming], missing: Draft, made: &Made) -> Opti
     for (image, contents) in images.iter().filter_map(|image| image.record.as_ref()) {
         draft.add(image.clone(), contents);
     }
-    Some(draft.into_inventory(Kind::Lock, made.clone(), &BTreeMap::new()).to_json().into())
+    Some(draft.into_inventory(Kind::Lock, made.clone()).to_json().into())
 }
 
 /// The lock of an archive that is without images which were to be in it, with the causes and without them.
 pub(super) fn of_rest(recorded: &Draft, made: &Made) -> [Vec<u8>; 2] {
     [recorded.clone(), recorded.clone().without_causes()]
-        .map(|draft| draft.into_inventory(Kind::Lock, made.clone(), &BTreeMap::new()).to_json().into_bytes())
+        .map(|draft| draft.into_inventory(Kind::Lock, made.clone()).to_json().into_bytes())
 }
 
-/// What a lock says that is there already. One that cannot be read is told, and made anew.
+/// What the locks of these layouts say to be left out, and none of them has.
+///
+/// # Errors
+/// A lock cannot be read.
+pub(super) fn base_of(layouts: &[Files]) -> Result<BTreeMap<Digest, Blob>, LayoutError> {
+    let mut base = BTreeMap::new();
+    for files in layouts {
+        if let Some(bytes) = files.lock()? {
+            base.extend(read(files.path(), &bytes).map(|lock| lock.base).unwrap_or_default());
+        }
+    }
+    base.retain(|digest, _| !layouts.iter().any(|files| matches!(files.blob(digest), Ok(Some(_)))));
+    Ok(base)
+}
+
+/// What a lock says that is there already. One that cannot be understood is told, and counts for nothing.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Option<Inventory> {
     let name = printable(&path.display().to_string());
     match Inventory::from_json(&String::from_utf8_lossy(bytes), &name, &[Kind::Lock]) {
         Ok(lock) => Some(lock),
         Err(error) => {
-            tracing::warn!("{error}; it is written anew, with the images of this run alone");
+            tracing::warn!("{error}; what it says counts for nothing");
             None
         }
     }
@@ -50,7 +67,7 @@ pub(super) fn merged(
     index: &Index,
     has: impl Fn(&Digest, u64) -> bool,
 ) -> Inventory {
-    let mut lock = ours.into_inventory(Kind::Lock, made, &BTreeMap::new());
+    let mut lock = ours.into_inventory(Kind::Lock, made);
     let Some(before) = before else { return lock };
     let is_named = |image: &Image| {
         let names = image.source.whole_names();

@@ -20,6 +20,7 @@ use super::docker;
 use super::files::Piece;
 use super::index::Index;
 use super::lock;
+use crate::image::manifest::Descriptor;
 use crate::image::platforms::Platform;
 use crate::image::reference::{Digest, Hasher, Location};
 use crate::record::{Draft, Made};
@@ -129,7 +130,11 @@ pub(super) fn items_of(
     made: &Made,
 ) -> Vec<Item> {
     let include_foreign = incoming.iter().any(|image| image.include_foreign);
-    let left_out = |layer: &crate::image::manifest::Descriptor| !include_foreign && layer.is_foreign();
+    let recorded = incoming.iter().filter_map(|image| image.record.as_ref());
+    let base: HashSet<Digest> =
+        recorded.flat_map(|(_, contents)| contents.base.iter().map(|(digest, _)| digest.clone())).collect();
+    let left_out =
+        |layer: &Descriptor| !include_foreign && layer.is_foreign() || base.contains(&layer.digest);
     let mut incoming = incoming;
     let (images, contents) = loop {
         let images: Vec<Image> = incoming.iter().map(image_of).collect();
