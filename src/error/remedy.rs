@@ -230,6 +230,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 17);
+        assert_eq!(named, 16);
     }
 }
