@@ -13,7 +13,8 @@ const TOLD_MAX: usize = 5;
 
 /// Whether nothing is to be written before all of `requests` are resolved.
 pub(super) fn has_to_know_all(target: &Target, requests: &[Request]) -> bool {
-    target.wants_all_first() || requests.iter().any(|request| request.source.store.tells_what_it_lacks())
+    let waits = |request: &Request| request.assumed.is_some() || request.source.store.tells_what_it_lacks();
+    target.wants_all_first() || requests.iter().any(waits)
 }
 
 impl Run {
