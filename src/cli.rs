@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::util::text;
+use crate::util::{size, text};
 
 mod catalog;
 mod inventory;
@@ -30,7 +30,8 @@ pub struct Cli {
     pub command: Option<Command>,
 
     /// Where the images go: a registry with an optional path, such as registry.example.com:5000,
-    /// ghcr.io/acme/kubeone or [::1]:5000 (also from TARGET_REGISTRY)
+    /// ghcr.io/acme/kubeone or [::1]:5000 (also from TARGET_REGISTRY); or files: oci:DIR, an image layout,
+    /// oci-archive:FILE, the same as one tar file, or oci-archive:-, the same on standard output
     pub target: Option<String>,
 
     #[command(flatten)]
@@ -106,6 +107,9 @@ Examples:
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
   mirror-images --lock lock.json registry.example.com
   mirror-images -k 1.36.4 --have have.json oci-archive:delta.tar
+  mirror-images -k 1.36.3 --split fat32 oci-archive:/media/stick/images.tar
+  mirror-images --from oci-archive:/media/stick/images.tar registry.example.com
+  mirror-images -m kubeone.yaml oci-archive:- | ssh node ctr -n k8s.io images import -
 
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
@@ -233,6 +237,11 @@ pub struct TransferArgs {
     #[arg(long, value_name = "FILE")]
     pub have: Vec<String>,
 
+    /// Write an archive in parts of at most this size: fat32 (or 4GiB, which is the same), dvd, or such as 700MiB. They are
+    /// FILE.001 and so on, plain cuts of the archive, with FILE.sha256 for sha256sum -c
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_part)]
+    pub split: Option<u64>,
+
     #[command(flatten)]
     pub sources: SourceArgs,
 
@@ -250,6 +259,15 @@ pub struct TransferArgs {
     /// is missing
     #[arg(long, value_name = "FILE")]
     pub lock_out: Option<PathBuf>,
+
+    /// Sign a receipt of what was mirrored with this private key, P-256 or Ed25519 as openssl genpkey writes it: a Sigstore
+    /// bundle beside the lock, as FILE.sigstore.json
+    #[arg(long, value_name = "PEM", requires = "lock_out")]
+    pub sign_key: Option<PathBuf>,
+
+    /// Believe the lock only if the receipt beside it, FILE.sigstore.json, is signed by this public key
+    #[arg(long, value_name = "PEM", requires = "lock")]
+    pub verify_key: Option<PathBuf>,
 
     /// Take a tag that has moved away from its pinned digest, and say so
     #[arg(long)]

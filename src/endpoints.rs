@@ -112,7 +112,8 @@ impl<'o> Endpoints<'o> {
             }
             StoreName::Layout(name) => {
                 let (platform, made) = (options.platforms.first(), options.made.clone());
-                Target::layout(Arc::new(Layout::create(name, options.policy.clone(), platform, made)?))
+                let policy = options.policy.clone();
+                Target::layout(Arc::new(Layout::create(name, options.split, policy, platform, made)?))
             }
         };
         // A layout that is written has a lock of its own.

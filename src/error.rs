@@ -60,6 +60,8 @@ pub enum Kind {
     Untrusted,
     /// There is no room left at the target, or it may not be written to.
     Full,
+    /// Whoever reads what is written takes no more, or was given what cannot be taken back.
+    Closed,
     /// Anything else that will not pass by itself.
     Invalid,
 }
@@ -102,9 +104,10 @@ impl fmt::Display for Error {
 
 impl Error {
     /// Whether the target would not take something. A tag that is to stay what it is is none of that, and neither is a
-    /// damaged copy that stays where the target has taken another.
+    /// damaged copy that stays where the target has taken another, or a reader that has gone away.
     pub fn is_refusal(&self) -> bool {
-        let stays = self.kind == Kind::Immutable || matches!(self.cause, Cause::DamagedCopy(_));
+        let stays = matches!(self.kind, Kind::Immutable | Kind::Closed)
+            || matches!(self.cause, Cause::DamagedCopy(_));
         self.side == Side::Target && !stays
     }
 

@@ -22,6 +22,8 @@ pub enum Event {
     Started { transfer: TransferId, what: String, size: u64 },
     /// Bytes of it that have moved.
     Moved { transfer: TransferId, position: u64 },
+    /// So many bytes of it are there from an earlier run, and have not moved in this one.
+    Resumed { transfer: TransferId, bytes: u64 },
     /// It is there, or given up; `landed` bytes count as done.
     Ended { transfer: TransferId, landed: u64 },
     /// So many bytes and deliveries more, or fewer, are to be made than was announced.

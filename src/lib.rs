@@ -29,6 +29,7 @@ pub mod events;
 mod error;
 mod redact;
 
+pub mod receipt;
 pub mod record;
 
 pub mod image;
@@ -45,15 +46,16 @@ use crate::audit::Audit;
 use crate::check::Check;
 use crate::endpoints::{Endpoints, check_mirrors};
 use crate::events::Listener;
-use crate::image::reference::{Digest, check_collisions};
+use crate::image::reference::{Algorithm, Digest, check_collisions};
 use crate::inventory::Sought;
 use crate::mirror::Limits;
 use crate::options::{ConfigOptions, Have, InventoryOptions, Options, PinOptions, VerifyOptions};
 use crate::output::config;
-use crate::output::report::Report;
+use crate::output::report::{self, Report, Status};
 use crate::plan::Request;
+use crate::receipt::Record;
 use crate::record::{Blob, Draft, Inventory, Kind, Missing};
-use crate::selection::catalog::{Edition, SelectedImage, Selection};
+use crate::selection::catalog::{Edition, Pins, SelectedImage, Selection};
 use crate::selection::why::{Why, explain};
 use crate::selection::{Choice, choose};
 use crate::store::Target;
@@ -86,10 +88,9 @@ pub fn select(options: &mut Options) -> Result<Selection> {
     if let Some(lock) = &options.lock {
         lock.check(&selection)?;
     }
-    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
     // A lock holds what moves as well.
     if options.lock.is_none() {
-        options.pins = options.pins.exempting(moving);
+        options.pins = exempting(options, &selection)?;
     }
     if let Some(edition) = &selection.catalog {
         let Edition { kubeone, digest } = edition.clone();
@@ -98,6 +99,18 @@ pub fn select(options: &mut Options) -> Result<Selection> {
     let hosts = selection.images.iter().map(|image| &image.reference.host).collect();
     check_mirrors(&options.source_mirrors, &hosts)?;
     Ok(selection)
+}
+
+/// The records, of which those of tags that are meant to move are compared with nothing.
+fn exempting(options: &Options, selection: &Selection) -> Result<Arc<Pins>> {
+    let moving = selection.images.iter().filter(|image| image.is_moving).map(|image| &image.reference);
+    let pins = options.pins.exempting(moving);
+    // All releases are read for images that nobody but the user named, and only where that matters.
+    let mut by_hand = selection.images.iter().filter(|image| image.reasons.is_empty());
+    if !by_hand.any(|image| pins.get(&image.reference).is_some_and(|pin| pin.wanted().is_some())) {
+        return Ok(pins);
+    }
+    Ok(pins.exempting(selection::moving(&options.choice)?.iter()))
 }
 
 /// Whether each image has a name of its own in a registry, where names are without their hosts.
@@ -236,6 +249,37 @@ fn lock(options: &Options, mut draft: Draft, gone: &[SelectedImage]) -> Option<I
         });
     }
     Some(draft.into_inventory(Kind::Lock, options.made.clone()))
+}
+
+/// The receipt of what a run has brought, if it is to be signed: a Sigstore bundle, to be kept beside the lock.
+///
+/// # Errors
+/// The key does not sign.
+pub fn receipt(options: &Options, report: &Report) -> Option<Result<String>> {
+    let (key, lock) = (options.sign_key.as_ref()?, report.lock.as_ref()?);
+    let record = |line: &report::Line| {
+        let result = match line.result {
+            Status::Copied => receipt::Outcome::Copied,
+            Status::Present => receipt::Outcome::Present,
+            Status::Failed | Status::Left => return None,
+        };
+        let image = lock.images.get(&line.source.parse().ok()?)?;
+        let named = image.platforms.iter().filter_map(|platform| platform.platform.clone());
+        Some(Record {
+            source: line.source.clone(),
+            digest: image.trimmed.as_ref().unwrap_or(&image.digest).clone(),
+            target: line.target.clone(),
+            platforms: named.collect(),
+            result,
+        })
+    };
+    let records: Vec<Record> = report.images.iter().filter_map(record).collect();
+    let made = receipt::Made {
+        tool: options.made.tool.clone(),
+        catalog: options.made.catalog.as_ref().map(ToString::to_string),
+    };
+    let lock = Digest::of(Algorithm::Sha256, lock.to_json().as_bytes());
+    Some(receipt::sign(key, &made, &records, &lock).context("--sign-key"))
 }
 
 fn limits(options: &Options) -> Limits {

@@ -15,16 +15,17 @@ use mirror_images::cli::{Cli, Command, SchemaName};
 use mirror_images::options::{ConfigOptions, Mode, Options, OutputOptions};
 use mirror_images::output::dry_run::DryRun;
 use mirror_images::output::file::{self, Holds, check_place};
-use mirror_images::output::report::Exit;
+use mirror_images::output::report::{Exit, Report};
 use mirror_images::progress::Display;
+use mirror_images::receipt::beside;
 use mirror_images::record::Inventory;
 use mirror_images::selection::catalog::{self, Selection};
 use mirror_images::store::registry::credentials::end_helpers;
-use mirror_images::{audit, check, configuration, record, run, select};
+use mirror_images::{audit, check, configuration, receipt, record, run, select};
 use tokio::runtime::Runtime;
 
 use crate::logging::start_logging;
-use crate::results::{after, give, heard, in_form, print, write_report};
+use crate::results::{after, give, give_beside, heard, in_form, print, write_report};
 use crate::signals::watch_signals;
 
 /// Wrong use, or anything else that keeps a run from beginning.
@@ -94,6 +95,9 @@ fn main_job(cli: Cli) -> Result<u8> {
     check_report(&options.output)?;
     if let Some(path) = &options.lock_out {
         check_place(path, Holds::Lock)?;
+        if options.sign_key.is_some() {
+            check_place(&beside(path), Holds::Lock)?;
+        }
     }
     if options.mode == Mode::DryRun {
         let dry_run = DryRun { options: &options, selection: &selection };
@@ -171,7 +175,22 @@ fn mirror(runtime: &Runtime, options: &Options, selection: Selection, display: D
         exit => exit as u8,
     };
     let status = write_lock(options, report.lock.as_ref(), status);
+    let status = write_receipt(options, &report, status);
+    if options.target.is_stream() {
+        return Ok(give_beside(&options.output, &report, status));
+    }
     Ok(give(&options.output, &report, status))
+}
+
+/// Writes the receipt of a run beside its lock, if it is to be signed; the exit status after that.
+fn write_receipt(options: &Options, report: &Report, status: u8) -> u8 {
+    match (&options.lock_out, receipt(options, report)) {
+        (Some(lock), Some(receipt)) => {
+            let place = beside(lock);
+            after(receipt.and_then(|text| file::write(&place, &text, Holds::Lock)), status)
+        }
+        _ => status,
+    }
 }
 
 /// Writes what a run has found out of its images, if that is wanted; the exit status after that.

@@ -110,6 +110,8 @@ struct Run {
     small: NonZeroUsize,
     /// Images that cannot be had whole, until that is told.
     lacking: Vec<String>,
+    /// The one order in which the target takes blobs, if there is but one.
+    sequence: Option<HashMap<Digest, usize>>,
     /// Which images there are, and what both sides have of them.
     resolution: Resolution,
     /// What has to move, and what waits for what.
@@ -141,6 +143,7 @@ impl Run {
             lacking: Vec::new(),
             assumed,
             small: limits.small,
+            sequence: None,
             resolution: Resolution::new(requests, target.clone(), rules, limits.small, inspector),
             target,
             lanes: Lanes::default(),
@@ -174,9 +177,12 @@ impl Run {
 
     /// What finishes images comes first: manifests, then mounts, then blobs.
     fn begin_what_fits(&mut self) {
-        if self.waits_for_all {
-            return;
-        }
+        // In one order of all blobs a small one may wait behind a large one.
+        while !self.waits_for_all && self.begin_more() && self.sequence.is_some() {}
+    }
+
+    /// Whether any large blob was begun.
+    fn begin_more(&mut self) -> bool {
         let blobs_may_move = self.resolution.knows_holdings();
         let requests_at_a_time = self.target.requests_at_a_time();
         while self.under_way.has_room_for_small(requests_at_a_time) && self.refusals.may_begin() {
@@ -192,6 +198,7 @@ impl Run {
                 break;
             }
         }
+        let mut has_begun = false;
         while blobs_may_move
             && self.under_way.has_room_for_large(self.transfers.allowed())
             && self.refusals.may_begin()
@@ -199,7 +206,9 @@ impl Run {
         {
             let Some((ticket, source)) = self.lanes.next(Lane::Large) else { break };
             self.bring(ticket, Some((source, Lane::Large)), Lane::Large);
+            has_begun = true;
         }
+        has_begun
     }
 
     fn take(&mut self, steps: Vec<Step<Error>>) {
@@ -216,7 +225,14 @@ impl Run {
     fn enter(&mut self, ticket: Ticket) {
         let source = self.plan.source(ticket.blob);
         self.lanes.set_room(source, self.plan.room_of_source(ticket.blob));
-        self.lanes.add(ticket, self.plan.blob(ticket.blob).size, source);
+        let blob = self.plan.blob(ticket.blob);
+        match &self.sequence {
+            None => self.lanes.add(ticket, blob.size, source),
+            Some(sequence) => {
+                let place = sequence.get(&blob.digest).copied().unwrap_or(usize::MAX);
+                self.lanes.add_at(place, ticket, blob.size, source);
+            }
+        }
     }
 
     /// Lets more large blobs go, or fewer, by what the lines move.
@@ -235,13 +251,13 @@ impl Run {
                     Some(_) => self.under_way.ended(brought.lane),
                     None => self.under_way.ended_mount(),
                 }
-                self.refusals.ended(brought.mark);
+                self.refusals.ended(&brought.mark);
                 self.on_brought(brought);
             }
             Ok(Done::Published(delivery, mark, published)) => {
                 self.under_way.ended(Lane::Small);
-                self.refusals.ended(mark);
-                self.on_published(delivery, mark, published);
+                self.refusals.ended(&mark);
+                self.on_published(delivery, &mark, published);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
@@ -252,7 +268,8 @@ impl Run {
     /// Gives the target up where all that is under way has ended and nothing spoke for it.
     fn judge_target(&mut self) {
         if self.under_way.is_nothing() {
-            self.refusals.nothing_under_way();
+            let is_left = !self.lanes.is_empty() || !self.resolution.is_over();
+            self.refusals.nothing_under_way(is_left);
         }
     }
 
@@ -267,6 +284,9 @@ impl Run {
         self.plan.ledger.settle(id);
         if !self.deliveries.settle(id, &outcome) {
             return;
+        }
+        if matches!(outcome, Outcome::Failed(_)) && self.refusals.gave_up().is_none() {
+            self.target.lacking().into_iter().for_each(|error| self.refusals.give_up(error));
         }
         let (image, name) = self.deliveries.image_and_name(id);
         self.tally.delivered(told(&self.target, self.resolution.request(image), name, outcome));

@@ -1,6 +1,6 @@
 //! What the user wants, resolved: every default and every rule between flags and environment is here.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +14,7 @@ use crate::cli::{
 use crate::image::platforms::{Platform, Platforms};
 use crate::image::reference::{Host, Target};
 use crate::plan::Rules;
+use crate::receipt::SigningKey;
 use crate::record::Made;
 use crate::selection::Choice;
 use crate::selection::catalog::Pins;
@@ -36,7 +37,7 @@ pub use catalog::{Asked, PinOptions, VerifyOptions, pins};
 use choice::{Given, chooses_images, chosen};
 pub use inventory::InventoryOptions;
 pub use records::{Have, Lock};
-use records::{check_lock_out, check_without_sources, have, made};
+use records::{check_lock_out, check_without_sources, have, made, signing_key};
 pub use supply::Supply;
 
 /// Longest password that is read, in bytes.
@@ -50,6 +51,8 @@ pub struct Options {
     pub rules: Rules,
     pub target: StoreName,
     pub target_scheme: Scheme,
+    /// Most bytes of a part of an archive that is the target; `None` for one file.
+    pub split: Option<u64>,
     /// Where images are taken from, if not from where they are published.
     pub from: Supply,
     /// The digests that images have to have.
@@ -62,6 +65,8 @@ pub struct Options {
     pub by_lock: bool,
     /// Where to write what the run has found out of its images.
     pub lock_out: Option<PathBuf>,
+    /// What signs a receipt of that.
+    pub sign_key: Option<Arc<SigningKey>>,
     /// What that says of who made it.
     pub made: Made,
     pub source_mirrors: Vec<SourceMirror>,
@@ -239,7 +244,8 @@ impl Options {
         check_report(&cli.output)?;
         let policy = policy(&cli.transfer.sources);
         let from = Supply::new(&cli.transfer.from, &policy)?;
-        let lock = cli.transfer.lock.as_deref().map(Lock::read).transpose()?;
+        let verify_key = cli.transfer.verify_key.as_deref();
+        let lock = cli.transfer.lock.as_deref().map(|path| Lock::read(path, verify_key)).transpose()?;
         let given = Given { lock: lock.as_ref(), from: &from };
         let named_platforms = cli.selection.platform.clone();
         let repin = cli.selection.platform_repin;
@@ -272,6 +278,10 @@ impl Options {
         let is_recorded = cli.transfer.lock_out.is_some() || target.registry().is_none();
         let have = have(&cli.transfer.have, &target)?;
         let made = made(is_recorded && mode != Mode::DryRun, &get)?;
+        check_split(cli.transfer.split, &target)?;
+        if target.is_stream() {
+            check_stream(mode, &cli.output)?;
+        }
         let offline = mode == Mode::DryRun;
         let login = if offline { None } else { login(cli.transfer.username.as_deref(), &target)? };
         let Access { mirrors, policy, trust, proxies, keyring } =
@@ -290,10 +300,15 @@ impl Options {
                 accept_moved: cli.transfer.accept_moved,
                 allow_incomplete: cli.transfer.allow_incomplete,
                 // Its names say nothing of what is below them, and to read it costs nobody a request.
-                deep: deep.or(target.registry().is_none().then_some(Depth::Bytes)),
+                deep: if target.is_stream() {
+                    None
+                } else {
+                    deep.or(target.registry().is_none().then_some(Depth::Bytes))
+                },
             },
             target_scheme: if insecure { Scheme::Insecure } else { Scheme::Https },
             target,
+            split: cli.transfer.split,
             from,
             pins: match &lock {
                 Some(lock) => Arc::new(Pins::of_lock(&lock.document)),
@@ -303,6 +318,7 @@ impl Options {
             lock,
             by_lock,
             made,
+            sign_key: signing_key(cli.transfer.sign_key.as_deref(), mode)?,
             lock_out: cli.transfer.lock_out,
             source_mirrors: mirrors,
             mode,
@@ -320,6 +336,53 @@ fn check_report(output: &OutputArgs) -> Result<()> {
     ensure!(
         output.report.as_deref() != Some(Path::new("-")),
         "--report -: the report goes to a file; -o json prints it to standard output, and a file of that name is ./-"
+    );
+    Ok(())
+}
+
+/// # Errors
+/// Standard output is to be an archive and something else, or nobody would read the archive there.
+fn check_stream(mode: Mode, output: &OutputArgs) -> Result<()> {
+    ensure!(
+        mode != Mode::Check,
+        "--check compares with what is there, and oci-archive:- is not there before it is written: name a file"
+    );
+    if mode == Mode::DryRun {
+        return Ok(());
+    }
+    ensure!(
+        output.output == Format::Text || output.report.is_some(),
+        "-o json prints the report where oci-archive:- writes the archive: --report FILE puts it into a file"
+    );
+    ensure!(
+        !std::io::stdout().is_terminal(),
+        "oci-archive:- writes to standard output, which is a terminal: pipe it into a program, as in \
+         mirror-images … oci-archive:- | ctr -n k8s.io images import -, or name a file"
+    );
+    Ok(())
+}
+
+/// # Errors
+/// What is to be split is no archive, or is called as one of its parts would be.
+fn check_split(split: Option<u64>, target: &StoreName) -> Result<()> {
+    let StoreName::Layout(layout) = target else {
+        ensure!(
+            split.is_none(),
+            "--split writes an archive in parts, and {target} is none: name oci-archive:FILE"
+        );
+        return Ok(());
+    };
+    ensure!(
+        split.is_none() || layout.form != Form::Stream,
+        "--split writes an archive in parts, and standard output is one: name oci-archive:FILE"
+    );
+    ensure!(
+        split.is_none() || layout.form == Form::Archive,
+        "--split writes an archive in parts, and {layout} is a directory: name oci-archive:FILE"
+    );
+    ensure!(
+        split.is_none() || !layout.is_named_as_a_part(),
+        "--split gives {layout} further names such as {layout}.001: leave out the number"
     );
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(crate) use resolve::{News, Resolution};
 pub(crate) use resolver::Found;
 pub use state::Lack;
 pub(crate) use state::State;
-pub(crate) use tree::manifests_below;
+pub(crate) use tree::{DEPTH_MAX, MANIFESTS_MAX, manifests_below};
 
 /// A place that repositories are in: a store, or a path in one.
 #[derive(Debug, Clone)]

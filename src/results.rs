@@ -16,6 +16,14 @@ pub(crate) fn give<T: Display + Serialize>(output: &OutputOptions, result: &T, s
     write_report(output, result, after(printed, status))
 }
 
+/// The same where standard output is no place for it: what it says for people goes to standard error.
+pub(crate) fn give_beside<T: Display + Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
+    if !output.quiet || status != Exit::Done as u8 {
+        let _ = write!(io::stderr(), "{result}");
+    }
+    write_report(output, result, status)
+}
+
 /// Writes the report of `result`, if there is to be one; the exit status after that.
 pub(crate) fn write_report<T: Display + Serialize>(output: &OutputOptions, result: &T, status: u8) -> u8 {
     match &output.report {

@@ -38,10 +38,7 @@ pub struct Choice {
 /// # Errors
 /// A version, a release or an addon that the catalog does not know, with those that it does; a file that cannot be read.
 pub fn choose(choice: &Choice) -> Result<Selection> {
-    let catalog = match &choice.catalog {
-        Some(path) => Catalog::read(path).context("--catalog")?,
-        None => Catalog::embedded()?,
-    };
+    let catalog = catalog(choice)?;
     let mut selection = match &choice.query {
         Some(query) => {
             let selection = from_catalog(choice, query, &catalog)?;
@@ -51,6 +48,26 @@ pub fn choose(choice: &Choice) -> Result<Selection> {
     };
     add(&mut selection, &choice.images);
     Ok(selection)
+}
+
+fn catalog(choice: &Choice) -> Result<Catalog> {
+    match &choice.catalog {
+        Some(path) => Catalog::read(path).context("--catalog"),
+        None => Ok(Catalog::embedded()?),
+    }
+}
+
+/// The images whose tags are meant to move, by any release of the catalog that `choice` asks.
+///
+/// # Errors
+/// The catalog, or a document of it, is broken.
+pub fn moving(choice: &Choice) -> Result<BTreeSet<Reference>> {
+    let catalog = catalog(choice)?;
+    let mut moving = BTreeSet::new();
+    for (kubeone, _) in catalog.releases() {
+        moving.extend(catalog.release(kubeone)?.into_iter().flat_map(|release| release.moving.clone()));
+    }
+    Ok(moving)
 }
 
 fn from_catalog(choice: &Choice, query: &Query, catalog: &Catalog) -> Result<Selection> {

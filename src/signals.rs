@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context as _, Result};
 use mirror_images::output::report::Exit;
 use mirror_images::store::registry::credentials::end_helpers;
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit status of a run that a terminal which went away has ended.
@@ -15,6 +16,8 @@ const HUNG_UP: u8 = 129;
 /// A future that ends at the first SIGINT, SIGTERM or SIGHUP, and the exit status that stands for it. Another SIGINT
 /// or SIGTERM ends the program at once; another SIGHUP does not, for a terminal that goes away can send two.
 pub(crate) fn watch_signals() -> Result<(impl Future<Output = ()>, Arc<AtomicU8>)> {
+    // A file that would be larger than it may be is an error, and not the end of the program.
+    let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).context("cannot watch for SIGXFSZ")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut hang_up = if ignores_hang_up() {

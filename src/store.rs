@@ -28,7 +28,7 @@ pub(crate) use self::inspect::{Inspector, damaged_copy, read_through};
 pub(crate) use self::reader::{BlobReader, Prefix};
 pub(crate) use self::source::Source;
 pub(crate) use self::target::Target;
-pub(crate) use self::trial::Trial;
+pub(crate) use self::trial::{Trial, Tries};
 
 use crate::error::Error;
 use crate::image::manifest::{Descriptor, Manifest};

@@ -4,5 +4,6 @@ pub mod input;
 pub mod open_files;
 #[cfg(test)]
 pub(crate) mod schema;
+pub mod size;
 pub mod text;
 pub mod yaml;

@@ -74,6 +74,8 @@ pub enum Remedy {
     SavedPlatforms,
     /// Files leave out what the target should have.
     Base,
+    /// One file cannot have so many bytes there.
+    SplitArchive,
     /// Content that the target should have is missing or damaged there.
     Repair,
     /// The same where every run looks for that.
@@ -148,7 +150,11 @@ impl fmt::Display for Remedy {
                  validation.manifests.urls allows their addresses",
             ),
             Self::MediaType(media_type) => {
-                write!(f, "the target may not accept {media_type}; nothing is converted silently")
+                write!(f, "the target may not accept {media_type}; nothing is converted silently")?;
+                if media_type.starts_with("application/vnd.docker.") {
+                    f.write_str(": let it take Docker's types (zot: \"compat\": [\"docker2s2\"])")?;
+                }
+                Ok(())
             }
             Self::DeleteManifest(location) => write!(
                 f,
@@ -162,6 +168,7 @@ impl fmt::Display for Remedy {
             Self::Base => f.write_str(
                 "load what it builds on first, or name that by --from as well; else save it without --have",
             ),
+            Self::SplitArchive => f.write_str("--split fat32, or another size, writes it in parts"),
             Self::Repair => f.write_str("--repair sends again what is missing or damaged"),
             Self::AllowIncomplete => f.write_str("--allow-incomplete writes it without them"),
             Self::RunAgain => f.write_str("a run writes again what is missing or damaged"),
@@ -207,6 +214,7 @@ mod tests {
             Remedy::LargerManifests,
             Remedy::PinnedIndex,
             Remedy::Repair,
+            Remedy::SplitArchive,
             Remedy::Moved,
             Remedy::Base,
             Remedy::AllowIncomplete,
@@ -222,6 +230,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 15);
+        assert_eq!(named, 16);
     }
 }

@@ -1,5 +1,7 @@
 //! Blobs are brought into repositories of the target.
 
+use std::sync::atomic::Ordering;
+
 use super::lanes::Lane;
 use super::refusals::Mark;
 use super::transfers::{Position, Transfer, followed};
@@ -7,7 +9,7 @@ use super::{Done, Run};
 use crate::error::{Cause, Error, Side};
 use crate::events::{Event, TransferId};
 use crate::plan::{BlobId, Failure, How, RepositoryId, SourceId, Step, Ticket, Turn};
-use crate::store::{BlobOrder, Landed, copy_blob};
+use crate::store::{BlobOrder, Landed, Tries, copy_blob};
 
 /// A blob that was brought, or was not.
 pub(super) struct Brought {
@@ -22,6 +24,8 @@ pub(super) struct Brought {
     /// The repository of the target that it was to be mounted from.
     pub from: Option<RepositoryId>,
     pub result: Result<Landed, Error>,
+    /// Bytes of it that were there from an earlier run.
+    pub resumed: u64,
 }
 
 impl Run {
@@ -44,8 +48,9 @@ impl Run {
             How::Mount { from, .. } => Some(from),
             How::Send { .. } => None,
         };
-        let position = Position::default();
-        let order = self.order(ticket, how, lane, &position);
+        let (position, resumed) = (Position::default(), Position::default());
+        let mark = self.refusals.begin();
+        let order = self.order(ticket, how, lane, &position, &resumed, mark.tries.clone());
         match source {
             Some(_) => self.under_way.began(lane),
             None => self.under_way.began_mount(),
@@ -53,19 +58,27 @@ impl Run {
         let (target, listener) = (self.target.clone(), self.tally.listener().clone());
         let (id, size) = (order.id, order.blob.size);
         let origins = self.plan.blob(ticket.blob).number_of_origins();
-        let mark = self.refusals.begin();
         let handle = self.tasks.spawn(async move {
             let result = copy_blob(&target, order).await;
             let landed = if matches!(result, Ok(Landed::Streamed)) { size } else { 0 };
             listener(Event::Ended { transfer: id, landed });
-            Done::Brought(Brought { id, ticket, source, lane, mark, origins, from, result })
+            let resumed = resumed.load(Ordering::Relaxed);
+            Done::Brought(Brought { id, ticket, source, lane, mark, origins, from, result, resumed })
         });
         if let Some((source, lane)) = source {
             self.transfers.began(id, Transfer::new(source, lane, size, position, handle));
         }
     }
 
-    fn order(&mut self, ticket: Ticket, how: How, lane: Lane, position: &Position) -> BlobOrder {
+    fn order(
+        &mut self,
+        ticket: Ticket,
+        how: How,
+        lane: Lane,
+        position: &Position,
+        resumed: &Position,
+        tries: Tries,
+    ) -> BlobOrder {
         let id = self.transfers.next_id();
         let blob = self.plan.blob(ticket.blob);
         let repository = self.plan.ledger.repository(ticket.repository);
@@ -95,18 +108,19 @@ impl Run {
             suspect: self.plan.ledger.is_distrusted(ticket),
             tried_before: blob.was_tried(),
             look: self.plan.rules().deep,
-            listener: followed(self.tally.listener(), position),
+            tries,
+            listener: followed(self.tally.listener(), position, resumed),
         }
     }
 
     pub(super) fn on_brought(&mut self, brought: Brought) {
-        let Brought { ticket, mark, origins, result, from, .. } = brought;
+        let Brought { ticket, lane, mark, origins, result, from, resumed, .. } = brought;
         let steps = match result {
             Ok(Landed::Refused) => return self.enter(ticket),
             Ok(Landed::Unoffered) => self.plan.ledger.not_given_away(ticket, from),
             Ok(landed) => {
-                self.refusals.took();
-                self.tally.landed(landed, ticket.blob, self.plan.blob(ticket.blob).size);
+                self.refusals.took(&mark, lane == Lane::Large);
+                self.tally.landed(landed, ticket.blob, self.plan.blob(ticket.blob).size, resumed);
                 match landed {
                     Landed::Streamed => self.plan.ledger.sent(ticket),
                     Landed::Mounted => self.plan.ledger.mounted(ticket),
@@ -129,7 +143,7 @@ impl Run {
                 let steps = self.plan.ledger.failed(ticket, failure, more_to_come);
                 // What else is under way for an image that has failed says nothing new.
                 if steps.iter().any(|step| matches!(step, Step::Fail(..))) {
-                    self.refusals.note(&error, ticket.repository, mark);
+                    self.refusals.note(&error, ticket.repository, &mark);
                 }
                 steps
             }

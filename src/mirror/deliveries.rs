@@ -1,5 +1,6 @@
 //! The names that images are to have at the target, and what has become of them.
 
+use crate::error::Error;
 use crate::events::Outcome;
 use crate::plan::{DeliveryId, ImageId};
 
@@ -47,6 +48,17 @@ impl Deliveries {
         let is_new = known.is_none();
         known.get_or_insert_with(|| outcome.clone());
         is_new
+    }
+
+    /// Why an image has none of its names, if it has failed for all of them.
+    pub(super) fn failures(&self, image: ImageId) -> Option<Vec<&Error>> {
+        let (first, number) = self.of_images.get(image.index()).copied().flatten()?;
+        let deliveries = &self.all[first.index()..first.index() + number as usize];
+        let failures = deliveries.iter().map(|delivery| match &delivery.outcome {
+            Some(Outcome::Failed(error)) => Some(&**error),
+            _ => None,
+        });
+        failures.collect()
     }
 
     /// Takes what has become of each name of an image, as far as it is settled; `None` if the image was never resolved.

@@ -4,7 +4,7 @@
 //! sources the one with the least under way is next: a slow one has all lanes only while no other waits.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use super::width::FIRST;
 use crate::plan::{DeliveryId, SourceId, Ticket};
@@ -75,6 +75,8 @@ pub(super) struct Lanes {
     /// Sources that have blobs waiting and room for one more, the least busy first.
     large: BTreeSet<LargeKey>,
     small: BTreeSet<SmallKey>,
+    /// Blobs that go in one order, whatever their sources: by their places in it.
+    ordered: BTreeMap<(usize, Ticket), (SourceId, Lane)>,
     /// Blobs that were put in a queue so far, and those that wait in one.
     entered: u64,
     waiting: usize,
@@ -102,6 +104,46 @@ impl Lanes {
         });
     }
 
+    /// A blob is to be sent after all that have an earlier place in the one order of them.
+    pub(super) fn add_at(&mut self, place: usize, ticket: Ticket, size: u64, source: SourceId) {
+        self.waiting += 1;
+        self.ordered.insert((place, ticket), (source, Lane::of(size)));
+    }
+
+    /// All blobs that wait, which wait here no more.
+    pub(super) fn take_blobs(&mut self) -> Vec<Ticket> {
+        let queues = self.sources.iter_mut();
+        let taken = queues.flat_map(|source| {
+            source.large.drain().map(|next| next.ticket.0).chain(source.small.drain(..)).collect::<Vec<_>>()
+        });
+        let taken = taken.collect();
+        self.large.clear();
+        self.small.clear();
+        self.waiting = 0;
+        taken
+    }
+
+    /// The first of those that go in one order, if it is of this lane and its source has room for it.
+    fn next_in_order(&mut self, lane: Lane) -> Option<(Ticket, SourceId)> {
+        let first = self.ordered.first_entry().filter(|first| first.get().1 == lane)?;
+        let source = first.get().0;
+        let queues = self.sources.get(source.index());
+        let has_room = queues.is_none_or(|queues| {
+            let is_wide = lane == Lane::Small || queues.large_under_way < queues.width;
+            is_wide && queues.large_under_way + queues.small_under_way < queues.room
+        });
+        if !has_room {
+            return None;
+        }
+        let ((_, ticket), _) = first.remove_entry();
+        self.waiting -= 1;
+        self.change(source, |queues| match lane {
+            Lane::Large => queues.large_under_way += 1,
+            Lane::Small => queues.small_under_way += 1,
+        });
+        Some((ticket, source))
+    }
+
     pub(super) fn next_publication(&mut self) -> Option<DeliveryId> {
         self.publications.pop_front()
     }
@@ -112,6 +154,9 @@ impl Lanes {
 
     /// The next blob of a lane, which is under way from now on until [`Self::ended`] hears of it.
     pub(super) fn next(&mut self, lane: Lane) -> Option<(Ticket, SourceId)> {
+        if !self.ordered.is_empty() {
+            return self.next_in_order(lane);
+        }
         let source = match lane {
             Lane::Large => self.large.first()?.2,
             Lane::Small => self.small.first()?.1,
@@ -160,6 +205,7 @@ impl Lanes {
         self.mounts.clear();
         self.large.clear();
         self.small.clear();
+        self.ordered.clear();
         self.waiting = 0;
         for source in &mut self.sources {
             source.large.clear();
@@ -238,6 +284,31 @@ mod tests {
         assert_eq!(order(&mut lanes, Lane::Large), [] as [usize; 0]);
         lanes.set_width(source(0), 10);
         assert_eq!(order(&mut lanes, Lane::Large), [3]);
+    }
+
+    #[test]
+    fn blobs_in_one_order_go_in_it_whatever_their_sizes_and_sources() {
+        let mut lanes = Lanes::default();
+        lanes.add(ticket(7), 9 * SMALL, source(0));
+        lanes.add(ticket(8), 1, source(1));
+        let mut waiting: Vec<usize> = lanes.take_blobs().iter().map(|ticket| ticket.blob.index()).collect();
+        waiting.sort_unstable();
+        assert_eq!(waiting, [7, 8]);
+        assert!(lanes.is_empty());
+        for (place, size, of) in [(2, 1, 1), (0, 1, 0), (3, 9 * SMALL, 1), (1, 9 * SMALL, 0)] {
+            lanes.add_at(place, ticket(place), size, source(of));
+        }
+        assert_eq!(order(&mut lanes, Lane::Large), [] as [usize; 0]);
+        assert_eq!(order(&mut lanes, Lane::Small), [0]);
+        assert_eq!(order(&mut lanes, Lane::Small), [] as [usize; 0]);
+        assert_eq!(order(&mut lanes, Lane::Large), [1]);
+        // A source that has no room makes all wait that are behind.
+        lanes.set_room(source(1), 1);
+        assert_eq!(order(&mut lanes, Lane::Small), [2]);
+        assert_eq!(order(&mut lanes, Lane::Large), [] as [usize; 0]);
+        lanes.ended(source(1), Lane::Small);
+        assert_eq!(order(&mut lanes, Lane::Large), [3]);
+        assert!(lanes.is_empty());
     }
 
     #[test]

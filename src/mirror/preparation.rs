@@ -4,7 +4,8 @@
 use super::Run;
 use crate::error::{Error, Kind, Remedy, Side};
 use crate::image::manifest::Manifest;
-use crate::plan::{ImageId, Request, State};
+use crate::plan::{Fate, ImageId, Request, State};
+use crate::record::Draft;
 use crate::store::{Incoming, Target};
 use crate::util::text;
 
@@ -62,8 +63,11 @@ impl Run {
         let mut images: Vec<ImageId> = self.on_their_way.images().collect();
         images.sort_by_key(|image| self.resolution.rank(*image));
         let incoming = images.into_iter().filter_map(|image| self.incoming(image)).collect();
-        match self.target.prepare(incoming).await {
-            Ok(()) => self.waits_for_all = false,
+        match self.target.prepare(incoming, self.missing()).await {
+            Ok(()) => {
+                self.waits_for_all = false;
+                self.follow_sequence();
+            }
             Err(error) => self.refusals.give_up(error),
         }
     }
@@ -90,6 +94,30 @@ impl Run {
             self.take(steps);
         }
         Ok(())
+    }
+
+    /// What waits already goes in the one order that the target takes, and so does what comes later.
+    fn follow_sequence(&mut self) {
+        let Some(sequence) = self.target.sequence() else { return };
+        self.sequence = Some(sequence.into_iter().zip(0..).collect());
+        for ticket in self.lanes.take_blobs() {
+            self.enter(ticket);
+        }
+    }
+
+    /// What is known to be missing by now, where the target is made without it.
+    fn missing(&self) -> Draft {
+        let mut missing = Draft::default();
+        if self.plan.rules().allow_incomplete {
+            for image in self.resolution.images() {
+                let causes = self.deliveries.failures(image).into_iter().flatten();
+                let fates: Vec<Fate> = causes.map(|error| Fate::Missing(error.to_string())).collect();
+                if !fates.is_empty() {
+                    self.resolution.request(image).record(&mut missing, None, fates);
+                }
+            }
+        }
+        missing
     }
 
     fn incoming(&self, image: ImageId) -> Option<Incoming> {

@@ -55,13 +55,13 @@ impl Run {
         }
     }
 
-    pub(super) fn on_published(&mut self, delivery: DeliveryId, mark: Mark, published: Published) {
+    pub(super) fn on_published(&mut self, delivery: DeliveryId, mark: &Mark, published: Published) {
         self.tally.put(published.manifests.len(), published.bytes);
         let steps = self.plan.ledger.ended_publication(delivery, published.manifests);
         self.take(steps);
         match published.trouble {
             None => {
-                self.refusals.took();
+                self.refusals.took(mark, false);
                 let size = self.size_of(delivery);
                 let extent = published.extent.unwrap_or(Extent::Whole);
                 self.tally.copied(size);

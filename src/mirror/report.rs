@@ -16,6 +16,8 @@ pub struct Totals {
     /// Blobs streamed, and their bytes.
     pub blobs_copied: usize,
     pub bytes_copied: u64,
+    /// Bytes of those blobs that were there from an earlier run, which had not come to their end.
+    pub bytes_resumed: u64,
     /// Mounted from another repository of the target instead of sent again.
     pub blobs_mounted: usize,
     pub bytes_mounted: u64,
@@ -89,6 +91,11 @@ impl Run {
             }
             ends.push(all.len());
         }
+        let ending = match (is_whole, may_lack) {
+            (true, _) => Ending::Whole,
+            (false, true) => Ending::Lacking,
+            (false, false) => Ending::Open,
+        };
         let draft = |all: &[Delivered]| {
             let mut draft = Draft::default();
             let mut begin = 0;
@@ -100,11 +107,6 @@ impl Run {
             draft
         };
         let mut recorded = draft(&all);
-        let ending = match (is_whole, may_lack) {
-            (true, _) => Ending::Whole,
-            (false, true) => Ending::Lacking,
-            (false, false) => Ending::Open,
-        };
         let unfinished = target.finish(ending, &recorded).await.err();
         let is_incomplete = target.wants_all_first() && ending == Ending::Lacking && unfinished.is_none();
         if is_incomplete {
@@ -120,8 +122,7 @@ impl Run {
         }
         let gave_up = refusals.gave_up().cloned();
         let totals = tally.totals();
-        let draft = recorded;
-        Finished { deliveries: all, totals, gave_up, unfinished, is_incomplete, interrupted, draft }
+        Finished { deliveries: all, totals, gave_up, unfinished, is_incomplete, interrupted, draft: recorded }
     }
 }
 

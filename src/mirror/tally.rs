@@ -59,8 +59,9 @@ impl Tally {
         &mut self.announced[blob.index()]
     }
 
-    /// A blob of `size` bytes has landed, if it has.
-    pub(super) fn landed(&mut self, landed: Landed, blob: BlobId, size: u64) {
+    /// A blob of `size` bytes has landed, if it has. Of what is streamed, so many bytes were `resumed`: they were there
+    /// from an earlier run.
+    pub(super) fn landed(&mut self, landed: Landed, blob: BlobId, size: u64, resumed: u64) {
         let totals = &mut self.totals;
         let (number, bytes) = match landed {
             Landed::Streamed => (&mut totals.blobs_copied, &mut totals.bytes_copied),
@@ -69,7 +70,8 @@ impl Tally {
             Landed::Refused | Landed::Unoffered => return,
         };
         *number += 1;
-        *bytes = bytes.saturating_add(size);
+        *bytes = bytes.saturating_add(size - resumed.min(size));
+        totals.bytes_resumed = totals.bytes_resumed.saturating_add(resumed.min(size));
         if landed == Landed::Streamed {
             // What is streamed was to be streamed: more than that was announced where a mount was refused.
             self.announce(blob, size, true);
@@ -102,7 +104,8 @@ impl Tally {
     }
 
     pub(super) fn totals(mut self) -> Totals {
-        let moved = self.totals.bytes_copied.saturating_add(self.totals.bytes_found);
+        let Totals { bytes_copied, bytes_found, bytes_resumed, .. } = self.totals;
+        let moved = bytes_copied.saturating_add(bytes_found).saturating_add(bytes_resumed);
         self.totals.bytes_shared = self.bytes_of_copied.saturating_sub(moved);
         self.totals
     }
@@ -135,10 +138,10 @@ mod tests {
             tally.announce(blob, 100, true);
         }
         assert_eq!(expected(), (200, 0));
-        tally.landed(Landed::Streamed, sent, 100);
-        tally.landed(Landed::Mounted, mounted, 100);
+        tally.landed(Landed::Streamed, sent, 100, 0);
+        tally.landed(Landed::Mounted, mounted, 100, 0);
         assert_eq!(expected(), (100, 0), "what was streamed has moved as announced");
-        tally.landed(Landed::Mounted, sent, 100);
+        tally.landed(Landed::Mounted, sent, 100, 0);
         assert_eq!(expected(), (100, 0), "it is taken over elsewhere, and has moved all the same");
     }
 
@@ -146,19 +149,31 @@ mod tests {
     fn a_blob_that_is_sent_in_place_of_a_refused_mount_is_announced_with_its_landing() {
         let (mut tally, expected) = tally();
         let blob = BlobId::new(4);
-        tally.landed(Landed::Refused, blob, 100);
+        tally.landed(Landed::Refused, blob, 100, 0);
         assert_eq!(expected(), (0, 0));
-        tally.landed(Landed::Streamed, blob, 100);
-        tally.landed(Landed::Streamed, blob, 100);
+        tally.landed(Landed::Streamed, blob, 100, 0);
+        tally.landed(Landed::Streamed, blob, 100, 0);
         assert_eq!(expected(), (200, 0));
         assert_eq!((tally.totals().blobs_copied, expected().1), (2, 0));
     }
 
     #[test]
+    fn what_is_resumed_has_not_moved() {
+        let (mut tally, expected) = tally();
+        tally.announce(BlobId::new(0), 100, true);
+        tally.landed(Landed::Streamed, BlobId::new(0), 100, 30);
+        tally.copied(100);
+        assert_eq!(expected(), (100, 0));
+        let totals = tally.totals();
+        assert_eq!((totals.bytes_copied, totals.bytes_resumed, totals.bytes_shared), (70, 30, 0));
+        assert_eq!(totals.blobs_copied, 1);
+    }
+
+    #[test]
     fn sharing_saves_what_copying_each_image_on_its_own_would_have_moved_besides() {
         let (mut tally, _) = tally();
-        tally.landed(Landed::Streamed, BlobId::new(0), 70);
-        tally.landed(Landed::Mounted, BlobId::new(0), 70);
+        tally.landed(Landed::Streamed, BlobId::new(0), 70, 0);
+        tally.landed(Landed::Mounted, BlobId::new(0), 70, 0);
         tally.found(1, 30);
         tally.put(2, 9);
         (0..2).for_each(|_| tally.copied(100));

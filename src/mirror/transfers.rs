@@ -24,12 +24,14 @@ const COUNTED_ON: f64 = 0.9;
 /// How far a blob has come, in bytes.
 pub(super) type Position = Arc<AtomicU64>;
 
-/// `listener`, which hears of one transfer, and `position`, which follows it.
-pub(super) fn followed(listener: &Listener, position: &Position) -> Listener {
-    let (listener, followed) = (listener.clone(), position.clone());
+/// `listener`, which hears of one transfer, with `position`, which follows it, and what is `resumed` of it.
+pub(super) fn followed(listener: &Listener, position: &Position, resumed: &Position) -> Listener {
+    let (listener, followed, resumed) = (listener.clone(), position.clone(), resumed.clone());
     Arc::new(move |event| {
-        if let Event::Moved { position, .. } = &event {
-            followed.store(*position, Ordering::Relaxed);
+        match &event {
+            Event::Moved { position, .. } => followed.store(*position, Ordering::Relaxed),
+            Event::Resumed { bytes, .. } => resumed.store(*bytes, Ordering::Relaxed),
+            _ => {}
         }
         listener(event);
     })

@@ -1,5 +1,6 @@
 //! What the subcommands of `mirror-images catalog` depend on.
 
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,6 +94,7 @@ impl PinOptions {
             file.as_deref() != Some(Path::new("-")),
             "-: without a FILE the records go to standard output, and a file of that name is ./-"
         );
+        let file = file.map(followed).transpose()?;
         let known = match &file {
             Some(path) if path.is_file() => Arc::new(Pins::read(path)?),
             _ => Pins::embedded(),
@@ -105,6 +107,18 @@ impl PinOptions {
             asked: Asked::new(which, asked, &sources, output, environment)?,
         })
     }
+}
+
+/// The file that `path` names, where that is a link: it is read and written there, so that all who name it by whichever
+/// path have one file.
+fn followed(path: PathBuf) -> Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path);
+    }
+    let file = fs::canonicalize(&path)
+        .with_context(|| format!("{}: it is a link that leads to no file: remove it", path.display()))?;
+    // What is no file is written to by the name that it has here.
+    Ok(if file.is_file() { file } else { path })
 }
 
 /// The records in a file, or those that the program carries.

@@ -40,7 +40,7 @@ impl InventoryOptions {
             arguments.sources.source_mirror.is_empty(),
             "--source-mirror: an inventory asks no source; leave it out"
         );
-        let lock = arguments.lock.as_deref().map(Lock::read).transpose()?;
+        let lock = arguments.lock.as_deref().map(|path| Lock::read(path, None)).transpose()?;
         // All that a layout names is asked for where nothing is selected.
         let named = arguments.store.as_deref().map(str::trim);
         let is_layout = |text: &&str| text.starts_with("oci:") || text.starts_with("oci-archive:");

@@ -7,12 +7,17 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{Environment, Mode};
 use crate::cli::TransferArgs;
-use crate::record::{Inventory, Kind, Made};
+use crate::image::reference::{Algorithm, Digest};
+use crate::receipt::{self, PublicKey, SigningKey};
+use crate::record::{DOCUMENT_MAX, Inventory, Kind, Made};
 use crate::selection::catalog::Selection;
 use crate::selection::kubernetes::Named;
 use crate::store::name::{LayoutName, StoreName};
+use crate::util::input;
 use crate::util::text::{self, quoted};
 
+/// Most bytes of a key's file that are read at all.
+const FILE_MAX: u64 = 1 << 20;
 /// Most images that a text for people names.
 const NAMED_MAX: usize = 3;
 
@@ -25,10 +30,18 @@ pub struct Lock {
 
 impl Lock {
     /// # Errors
-    /// It cannot be read, or is no lock of any image.
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let document = Inventory::read(path, &[Kind::Lock]).context("--lock")?;
-        let name = format!("--lock {}", text::printable(&path.display().to_string()));
+    /// It cannot be read, is no lock of any image, or has no receipt that `verify_key` has signed, if that is given.
+    pub(super) fn read(path: &Path, verify_key: Option<&Path>) -> Result<Self> {
+        let shown = text::printable(&path.display().to_string());
+        let bytes = input::read_bytes(path, DOCUMENT_MAX);
+        let bytes = bytes.with_context(|| format!("--lock: {shown}: cannot read it"))?;
+        if let Some(key) = verify_key {
+            check_receipt(path, key, &Digest::of(Algorithm::Sha256, &bytes))?;
+        }
+        let json = input::from_reader(bytes.as_slice(), DOCUMENT_MAX);
+        let json = json.with_context(|| format!("--lock: {shown}: cannot read it"))?;
+        let document = Inventory::from_json(&json, &shown, &[Kind::Lock]).context("--lock")?;
+        let name = format!("--lock {shown}");
         ensure!(document.images.values().any(|image| image.refers_to.is_none()), "{name} holds no image");
         Ok(Self { name, document: Arc::new(document) })
     }
@@ -112,6 +125,42 @@ pub(super) fn have(texts: &[String], target: &StoreName) -> Result<Vec<Have>> {
         }
     };
     texts.iter().map(one).collect()
+}
+
+/// Whether a lock that has this digest is what the receipt beside it speaks of.
+///
+/// # Errors
+/// There is no receipt, it is signed by another key, or it is of another lock.
+fn check_receipt(lock: &Path, key: &Path, digest: &Digest) -> Result<()> {
+    let shown = |path: &Path| text::printable(&path.display().to_string());
+    let of_key = || format!("--verify-key {}", shown(key));
+    let pem = input::read_bytes(key, FILE_MAX).with_context(of_key)?;
+    let key = PublicKey::read(&pem).with_context(of_key)?;
+    let place = receipt::beside(lock);
+    let of_receipt = || format!("--verify-key: the receipt {}", shown(&place));
+    let bundle = input::read_bytes(&place, receipt::BUNDLE_MAX as u64).with_context(of_receipt)?;
+    let statement = receipt::verify(&key, &bundle).with_context(of_receipt)?;
+    ensure!(
+        statement.lock == *digest,
+        "{} is of another lock, {}, and --lock {} has {digest}: do not use it",
+        of_receipt(),
+        statement.lock,
+        shown(lock)
+    );
+    Ok(())
+}
+
+/// # Errors
+/// There is no such key, or nothing that it could sign.
+pub(super) fn signing_key(path: Option<&Path>, mode: Mode) -> Result<Option<Arc<SigningKey>>> {
+    let Some(path) = path else { return Ok(None) };
+    ensure!(
+        mode == Mode::Mirror,
+        "--sign-key signs what a run has brought, and --check and --dry-run bring nothing"
+    );
+    let name = || format!("--sign-key {}", text::printable(&path.display().to_string()));
+    let pem = input::read_bytes(path, FILE_MAX).with_context(name)?;
+    Ok(Some(Arc::new(SigningKey::read(&pem).with_context(name)?)))
 }
 
 /// A few of them by name.

@@ -67,29 +67,35 @@ impl Supply {
     /// All images of the layouts, if there are any; `warnings` hears of what has no whole name.
     ///
     /// # Errors
-    /// The layouts hold no image that has a whole name.
+    /// The layouts hold no image, or none that has a whole name.
     pub(super) fn all_images(&self, warnings: &mut Vec<String>) -> Result<Vec<Named>> {
         let Self::Layouts(layout) = self else { return Ok(Vec::new()) };
         let (names, unnamed) = layout.names();
         if !unnamed.is_empty() {
-            let shown: Vec<String> = unnamed.iter().take(3).map(|name| text::quoted(name)).collect();
-            warnings.push(format!(
-                "{}: {} no name with a host, such as {}, and is left out: name it by the annotation \
-                 org.opencontainers.image.ref.name in index.json",
-                layout.place(),
-                match unnamed.len() {
-                    1 => "one image has".to_owned(),
-                    number => format!("{number} images have"),
-                },
-                text::list(&shown)
-            ));
+            let left_out = without_names(layout.place(), &unnamed);
+            ensure!(!names.is_empty(), "--from: {left_out}");
+            warnings.push(left_out);
         }
-        ensure!(!names.is_empty(), "--from: {} holds no image that has a name with a host", layout.place());
+        ensure!(!names.is_empty(), "--from: {} holds no image", layout.place());
         let by = format!("--from {}", layout.place());
         let references = names.iter().map(|(name, digest)| Ok((name.parse()?, digest.clone())));
         let references = as_asked_for(references.collect::<Result<_>>()?);
         Ok(references.into_iter().map(|reference| Named { reference, by: by.clone() }).collect())
     }
+}
+
+/// What becomes of images that have no whole name, and what to do.
+fn without_names(place: &str, unnamed: &[String]) -> String {
+    let shown: Vec<String> = unnamed.iter().take(3).map(|name| text::quoted(name)).collect();
+    let shown = text::list(&shown);
+    let (images, are) = match unnamed.len() {
+        1 => ("one image has".to_owned(), "is"),
+        number => (format!("{number} images have"), "are"),
+    };
+    format!(
+        "{place}: {images} no name with a host, such as {shown}, and {are} left out: name it by the annotation \
+         org.opencontainers.image.ref.name in index.json"
+    )
 }
 
 /// An image that was asked for by tag and digest has a name by each: the two are one again.

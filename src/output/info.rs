@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::image::reference::Reference;
-use crate::selection::catalog::{Catalog, Pins, References};
+use crate::selection::catalog::{Catalog, Pin, Pins, References};
 use crate::util::text;
 
 /// What `mirror-images catalog info` tells.
@@ -102,7 +102,10 @@ impl Info {
                 digests: number(&|image| {
                     !is_moving(image) && pins.get(image).is_some_and(|pin| pin.wanted().is_some())
                 }),
-                platforms: number(&|image| pins.get(image).is_some_and(|pin| !pin.platforms.is_empty())),
+                platforms: number(&|image| {
+                    let is_whole = |pin: &Pin| pin.wanted().is_some() && !pin.platforms.is_empty();
+                    !is_moving(image) && pins.get(image).is_some_and(is_whole)
+                }),
                 moving: number(&is_moving),
             },
         })

@@ -43,9 +43,12 @@ pub struct Report {
     /// The same without what was being done.
     #[serde(skip)]
     gave_up_for: Option<String>,
-    /// It was the target that would not take anything.
+    /// Nothing of what a run has written is there for the next one.
     #[serde(skip)]
-    refused: bool,
+    begins_anew: bool,
+    /// The target was given up for what it would not take.
+    #[serde(skip)]
+    is_refused: bool,
     /// Why what was moved is not yet what the target is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<String>,
@@ -129,8 +132,9 @@ impl Report {
             interrupted: finished.interrupted,
             platforms_not_found: Vec::new(),
             gave_up: finished.gave_up.as_ref().map(ToString::to_string),
+            begins_anew: target.is_stream(),
+            is_refused: finished.gave_up.as_ref().is_some_and(Error::is_refusal),
             gave_up_for: finished.gave_up.as_ref().map(Error::reason),
-            refused: finished.gave_up.as_ref().is_some_and(Error::is_refusal),
             unfinished: finished.unfinished.as_ref().map(Error::reason),
             incomplete: finished.is_incomplete,
             lock: None,
@@ -167,7 +171,7 @@ impl Report {
             () if self.failed + self.left == 0 && self.platforms_not_found.is_empty() => Exit::Done,
             () if self.failed + self.left == 0 => Exit::SomeFailed,
             () if none_done
-                && (self.refused || self.gave_up.is_none() && failures.all(|line| line.refused)) =>
+                && (self.is_refused || failures.all(|line| line.refused) && self.gave_up.is_none()) =>
             {
                 Exit::TargetRefused
             }
@@ -239,6 +243,9 @@ impl fmt::Display for Report {
         write!(f, " and {}", text::count(totals.manifests_copied, "manifest"))?;
         if totals.bytes_shared > 0 {
             write!(f, ", {} saved by sharing", text::bytes(totals.bytes_shared))?;
+        }
+        if totals.bytes_resumed > 0 {
+            write!(f, ", {} resumed from an earlier run", text::bytes(totals.bytes_resumed))?;
         }
         if totals.bytes_found > 0 {
             write!(f, ", {} found from an earlier run", text::bytes(totals.bytes_found))?;
@@ -339,7 +346,7 @@ impl Report {
 
     fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(cause) = &self.gave_up {
-            let what = if self.refused { "Gave up on the target" } else { "Nothing was begun" };
+            let what = if self.is_refused { "Gave up on the target" } else { "Nothing was begun" };
             writeln!(f, "{what}: {cause}")?;
         }
         if let Some(why) = &self.unfinished {
@@ -369,7 +376,12 @@ impl Report {
         }
         let is_open = |line: &Line| matches!(line.result, Status::Failed | Status::Left) && !line.kept;
         if self.images.iter().any(is_open) {
-            writeln!(f, "Run the same command again to do the rest; what is there is not moved again.")?;
+            let again = "Run the same command again";
+            if self.begins_anew {
+                writeln!(f, "{again}: it begins from the beginning.")?;
+            } else {
+                writeln!(f, "{again} to do the rest; what is there is not moved again.")?;
+            }
         }
         Ok(())
     }

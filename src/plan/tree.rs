@@ -16,9 +16,9 @@ use crate::store::Source;
 use crate::util::text;
 
 /// Deepest nesting of indexes that is followed.
-const DEPTH_MAX: usize = 8;
+pub(crate) const DEPTH_MAX: usize = 8;
 /// Most manifests that one image may consist of, and their bytes.
-const MANIFESTS_MAX: usize = 2000;
+pub(crate) const MANIFESTS_MAX: usize = 2000;
 const BYTES_MAX: u64 = 64 << 20;
 /// Most descriptors in all of them.
 const DESCRIPTORS_MAX: usize = 100_000;

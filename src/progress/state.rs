@@ -19,8 +19,9 @@ pub(super) struct State {
     asking: Option<(usize, usize)>,
     planned: Option<Planned>,
     transfers: BTreeMap<TransferId, Transfer>,
-    /// Bytes of blobs that are there.
+    /// Bytes of blobs that are there, and those among them that an earlier run has moved.
     landed: u64,
+    resumed: u64,
     settled: usize,
     failed: usize,
     /// Lines told so far.
@@ -38,6 +39,8 @@ struct Transfer {
     what: String,
     size: u64,
     position: u64,
+    /// Bytes that an earlier run has moved.
+    resumed: u64,
     began: Instant,
 }
 
@@ -49,15 +52,27 @@ impl State {
             Event::Planned { bytes, deliveries } => self.planned = Some(Planned { bytes, deliveries }),
             Event::Started { transfer, what, size } => {
                 let began = Instant::now();
-                self.transfers.entry(transfer).or_insert(Transfer { what, size, position: 0, began });
+                self.transfers.entry(transfer).or_insert(Transfer {
+                    what,
+                    size,
+                    position: 0,
+                    resumed: 0,
+                    began,
+                });
             }
             Event::Moved { transfer, position } => {
                 if let Some(moving) = self.transfers.get_mut(&transfer) {
                     moving.position = position;
                 }
             }
+            Event::Resumed { transfer, bytes } => {
+                if let Some(moving) = self.transfers.get_mut(&transfer) {
+                    moving.resumed = bytes;
+                }
+            }
             Event::Ended { transfer, landed } => {
-                self.transfers.remove(&transfer);
+                let ended = self.transfers.remove(&transfer);
+                self.resumed += ended.map_or(0, |ended| ended.resumed.min(landed));
                 self.landed += landed;
             }
             Event::Replanned { bytes, deliveries } => {
@@ -106,7 +121,9 @@ impl State {
         }
         let (whole, all) = (planned.bytes, planned.deliveries);
         let moved = self.landed + self.transfers.values().map(|t| t.position).sum::<u64>();
-        let rate = self.rate(moved);
+        // What is resumed comes at once, and says nothing of the line.
+        let resumed = self.resumed + self.transfers.values().map(|t| t.resumed.min(t.position)).sum::<u64>();
+        let rate = self.rate(moved - resumed);
         let (done, all, asked) = match self.resolving {
             // A check delivers nothing.
             Some((done, total)) if all == 0 && self.settled == 0 => (done, total, " asked"),
@@ -121,6 +138,9 @@ impl State {
             let left = whole.saturating_sub(moved) as f64 / rate as f64;
             let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
             overall += &format!(", {}/s, {} left", text::bytes(rate), text::duration(left));
+        }
+        if resumed > 0 {
+            overall += &format!(", {} resumed", text::bytes(resumed));
         }
         if self.failed > 0 {
             overall += &format!(", {} failed", self.failed);
@@ -170,6 +190,20 @@ mod tests {
         let picture = s.picture().unwrap();
         assert_eq!(picture.permille, 600);
         assert!(picture.overall.starts_with("0 of 2 images, 600 B of 1.00 kB"), "{}", picture.overall);
+    }
+
+    #[test]
+    fn what_is_resumed_is_told_and_is_no_rate() {
+        let mut s = state(vec![
+            Event::Planned { bytes: 1000, deliveries: 1 },
+            Event::Started { transfer: 1, what: "a".into(), size: 600 },
+            Event::Resumed { transfer: 1, bytes: 400 },
+            Event::Moved { transfer: 1, position: 400 },
+        ]);
+        assert_eq!(s.picture().unwrap().overall, "0 of 1 images, 400 B of 1.00 kB, 400 B resumed");
+        s.take_in(Event::Ended { transfer: 1, landed: 600 });
+        assert_eq!(s.picture().unwrap().overall, "0 of 1 images, 600 B of 1.00 kB, 400 B resumed");
+        assert_eq!(s.samples.back().unwrap().1, 200);
     }
 
     #[test]

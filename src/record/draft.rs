@@ -62,14 +62,15 @@ impl Draft {
         self.images.insert(image.source.clone(), image);
     }
 
-    /// What is not there.
-    pub(crate) fn missing(&self) -> &BTreeMap<Reference, Missing> {
-        &self.missing
-    }
-
     /// Enters what is not there.
     pub(crate) fn miss(&mut self, missing: Missing) {
         self.missing.insert(missing.source.clone(), missing);
+    }
+
+    /// The same, where what is missing does not say why.
+    pub(crate) fn without_causes(mut self) -> Self {
+        self.missing.values_mut().for_each(|missing| missing.cause.clear());
+        self
     }
 
     /// The document.

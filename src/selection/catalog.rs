@@ -34,7 +34,7 @@ pub use gone::Gone;
 pub use json_schema::json_schema;
 pub use minor::{Minor, ranges};
 pub use patches::{Earlier, PatchRelease};
-pub use pins::{Pin, Pins, PinsError};
+pub use pins::{Change, Pin, Pins, PinsError};
 pub use references::References;
 pub use rules::{AddonFields, Features, Rules};
 pub use schema::{

@@ -14,8 +14,8 @@ use crate::error::{Error, Kind, Side};
 use crate::events::{Event, Listener, TransferId};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
-use crate::store::Trial;
 use crate::store::patience::Patience;
+use crate::store::{Trial, Tries};
 
 /// A blob that a repository is to have.
 pub(crate) struct BlobOrder {
@@ -40,6 +40,8 @@ pub(crate) struct BlobOrder {
     pub suspect: bool,
     /// How closely a copy is looked at that was there before, once the blob has landed.
     pub look: Option<Depth>,
+    /// Hears of each try.
+    pub tries: Tries,
     /// Another repository of a host that its sources are at was tried before with all patience.
     pub tried_before: bool,
     /// What a person reads beside the progress bar.
@@ -90,6 +92,7 @@ pub(crate) async fn copy_blob(target: &Target, order: BlobOrder) -> Result<Lande
     let mut reading = Reading::new(&order);
     let mut patience = Patience::new(target.policy());
     loop {
+        order.tries.next();
         let trial = match put.attempt(&reading.sources[0], reading.past_caches).await {
             Ok(Some(landed)) if !order.is_read(landed, put.is_suspect()) => return Ok(landed),
             Ok(Some(landed)) => match read_through(target, &order.repository, &order.blob, |_| {}).await? {

@@ -13,6 +13,7 @@ mod lock;
 mod put;
 mod reading;
 mod saver;
+mod stream;
 mod writing;
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +36,7 @@ use self::directory::Directory;
 use self::files::Files;
 use self::index::Index;
 use self::saver::Saver;
+use self::stream::Streamer;
 use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
 use crate::image::platforms::Platform;
@@ -65,6 +67,7 @@ enum Written {
     Nothing,
     Directory(Arc<Directory>),
     Archive(Arc<Saver>),
+    Stream(Arc<Streamer>),
 }
 
 #[derive(Default)]
@@ -107,13 +110,14 @@ impl Layout {
         Ok(Self { base, ..Self::new(Side::Source, name, policy, files, index, Written::Nothing) })
     }
 
-    /// The layout called `name`, to be written to. In an archive docker's own list is of `platform`. What it holds is
-    /// recorded in its lock, which says who `made` it.
+    /// The layout called `name`, to be written to; an archive in parts of at most `limit` bytes, if there is one. In an
+    /// archive docker's own list is of `platform`. What it holds is recorded in its lock, which says who `made` it.
     ///
     /// # Errors
     /// It cannot be made, or something else is there.
     pub(crate) fn create(
         name: &LayoutName,
+        limit: Option<u64>,
         policy: Policy,
         platform: Platform,
         made: Made,
@@ -125,9 +129,14 @@ impl Layout {
                 (Written::Directory(Arc::new(directory)), files, index)
             }
             Form::Archive => {
-                let saver = Saver::new(&place_of_file(&name.path)?, platform, made.clone());
+                let saver = Saver::new(&place_of_file(&name.path)?, limit, platform, made.clone());
                 (Written::Archive(Arc::new(saver)), Vec::new(), Index::default())
             }
+            Form::Stream => (
+                Written::Stream(Arc::new(Streamer::new(platform, made.clone()))),
+                Vec::new(),
+                Index::default(),
+            ),
         };
         Ok(Self { made, ..Self::new(Side::Target, name.to_string(), policy, files, index, written) })
     }
@@ -137,7 +146,12 @@ impl Layout {
     /// # Errors
     /// Something else is there.
     pub(crate) fn look(name: &LayoutName, policy: Policy) -> Result<Self, LayoutError> {
-        let (files, index) = match std::fs::exists(&name.path) {
+        let is_there = match name.form {
+            Form::Directory => std::fs::exists(&name.path),
+            Form::Archive => archive::is_there(&name.path),
+            Form::Stream => Ok(true),
+        };
+        let (files, index) = match is_there {
             Ok(false) => (Vec::new(), Index::default()),
             _ => {
                 let (files, index) = open_files(name)?;
@@ -170,7 +184,7 @@ impl Layout {
 
     /// Whether it is the one that is called `name`.
     pub(crate) fn is(&self, name: &LayoutName) -> bool {
-        self.files.iter().any(|files| files.is_at(&name.path))
+        name.form != Form::Stream && self.files.iter().any(|files| files.is_at(&name.path))
     }
 
     /// How it is called.
@@ -187,7 +201,7 @@ impl Layout {
     pub(super) fn file_of(&self, digest: &Digest) -> String {
         let path = match &self.written {
             Written::Directory(directory) => directory.place_of(digest).display().to_string(),
-            Written::Archive(_) | Written::Nothing => self.name.clone(),
+            Written::Archive(_) | Written::Stream(_) | Written::Nothing => self.name.clone(),
         };
         crate::util::text::printable(&path)
     }
@@ -254,6 +268,7 @@ fn open_files(name: &LayoutName) -> Result<(Files, Index), LayoutError> {
             Directory::open(&name.path).map(|(directory, index)| (Files::Directory(directory), index))
         }
         Form::Archive => Archive::open(&name.path).map(|(archive, index)| (Files::Archive(archive), index)),
+        Form::Stream => Err(LayoutError::FromStream),
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Form {
     Directory,
     /// One tar file.
     Archive,
+    /// The same, on standard output.
+    Stream,
 }
 
 impl Form {
@@ -36,7 +38,7 @@ impl Form {
     fn transport(self) -> &'static str {
         match self {
             Form::Directory => "oci",
-            Form::Archive => "oci-archive",
+            Form::Archive | Form::Stream => "oci-archive",
         }
     }
 }
@@ -65,6 +67,11 @@ impl StoreName {
         }
     }
 
+    /// Whether it is standard output.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, StoreName::Layout(layout) if layout.form == Form::Stream)
+    }
+
     /// The names that an image gets there.
     pub fn destinations(&self, reference: &Reference) -> Vec<Location> {
         match self {
@@ -89,6 +96,11 @@ impl LayoutName {
         &self.path
     }
 
+    /// Whether its path ends like that of a part of an archive: in a point and three digits.
+    pub fn is_named_as_a_part(&self) -> bool {
+        part_of(&self.path).is_some()
+    }
+
     /// Whether a file at `path` would be it, or in it.
     pub fn holds(&self, path: &Path) -> bool {
         let real = |path: &Path| {
@@ -98,6 +110,9 @@ impl LayoutName {
             std::fs::canonicalize(path)
                 .or_else(|_| std::fs::canonicalize(parent).map(|parent| parent.join(name)))
         };
+        if self.form == Form::Stream {
+            return false;
+        }
         match (real(&self.path), real(path)) {
             (Ok(own), Ok(path)) => path.starts_with(own),
             _ => path.starts_with(&self.path),
@@ -108,6 +123,13 @@ impl LayoutName {
     pub fn prefix(reference: &Reference) -> Repository {
         Repository::of_host(&reference.host)
     }
+}
+
+/// The path of the archive that `path` is a part of by its own name, and the part's number.
+pub(crate) fn part_of(path: &Path) -> Option<(PathBuf, u64)> {
+    let digits = path.extension()?.to_str().filter(|digits| digits.len() == 3)?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((path.with_extension(""), digits.parse().ok().filter(|_| is_number)?))
 }
 
 impl FromStr for StoreName {
@@ -125,6 +147,8 @@ impl FromStr for StoreName {
             if path.contains(':') {
                 return Err(StoreNameError::Colon { text: quoted(text) });
             }
+            // A file of that name is ./-.
+            let form = if form == Form::Archive && path == "-" { Form::Stream } else { form };
             return Ok(StoreName::Layout(LayoutName { form, path: path.into() }));
         }
         Ok(StoreName::Registry(text.parse()?))
@@ -157,9 +181,13 @@ mod tests {
         assert_eq!(parse("oci:images").unwrap(), layout(Form::Directory, "images"));
         assert_eq!(parse("oci:/a/b c").unwrap(), layout(Form::Directory, "/a/b c"));
         assert_eq!(parse("oci-archive:a.tar").unwrap(), layout(Form::Archive, "a.tar"));
+        assert_eq!(parse("oci-archive:-").unwrap(), layout(Form::Stream, "-"));
+        assert_eq!(parse("oci-archive:./-").unwrap(), layout(Form::Archive, "./-"));
+        assert_eq!(parse("oci:-").unwrap(), layout(Form::Directory, "-"));
+        assert!(parse("oci-archive:-").unwrap().is_stream() && !parse("oci:-").unwrap().is_stream());
         assert!(matches!(parse("oci").unwrap(), StoreName::Registry(_)));
         assert!(matches!(parse("oci.example.com:5000/a").unwrap(), StoreName::Registry(_)));
-        for text in ["oci:images", "oci-archive:/tmp/a.tar", "r.example.com:5000/path"] {
+        for text in ["oci:images", "oci-archive:/tmp/a.tar", "oci-archive:-", "r.example.com:5000/path"] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert!(matches!(parse("oci:"), Err(StoreNameError::NoPath { .. })));

@@ -123,6 +123,13 @@ impl BlobReader {
         Ok(piece.freeze())
     }
 
+    /// All that was read so far; `None` once its digest has been compared. With [`Self::next`] alone it is what was handed
+    /// on.
+    pub(crate) fn prefix(&self) -> Option<Prefix> {
+        let hasher = self.hasher.clone()?;
+        Some(Prefix { length: self.position, hasher })
+    }
+
     /// Bytes read so far.
     pub(crate) fn position(&self) -> u64 {
         self.position

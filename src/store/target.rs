@@ -221,14 +221,32 @@ impl Target {
         }
     }
 
-    /// Makes ready for all these images, where [`Self::wants_all_first`].
+    /// Why nothing more is put once an image has failed, where nothing of what is asked for can lack: it is read while it
+    /// is written.
+    pub(crate) fn lacking(&self) -> Option<Error> {
+        match &self.0 {
+            Source::Layout(layout) => layout.is_all_or_nothing().then(|| layout.lacking()),
+            _ => None,
+        }
+    }
+
+    /// The one order in which it takes blobs, if there is but one, once it was told of all images.
+    pub(crate) fn sequence(&self) -> Option<Vec<Digest>> {
+        match &self.0 {
+            Source::Layout(layout) => layout.sequence(),
+            _ => None,
+        }
+    }
+
+    /// Makes ready for all these images, where [`Self::wants_all_first`]. `missing` are others, of which it is only said that
+    /// they are not there.
     ///
     /// # Errors
     /// There is no room for them, or the place is not to be had.
-    pub(crate) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
+    pub(crate) async fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), Error> {
         match &self.0 {
             Source::Registry(_) => Ok(()),
-            Source::Layout(layout) => layout.prepare(images).await,
+            Source::Layout(layout) => layout.prepare(images, missing).await,
             #[cfg(test)]
             Source::Memory(store, _) => store.prepare(images).await,
         }

@@ -1,4 +1,7 @@
-//! How a try at a blob failed.
+//! Tries at a place: how one failed, and in which order they began.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
 
@@ -27,5 +30,36 @@ impl Trial {
 impl From<Error> for Trial {
     fn from(error: Error) -> Self {
         Trial::Again(error)
+    }
+}
+
+/// The tries of one piece of work, numbered among all tries at its place in the order in which they begin.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tries {
+    all: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+}
+
+impl Tries {
+    /// Those of another piece of work at the same place, whose first try begins.
+    pub(crate) fn begin(&self) -> Self {
+        let tries = Self { all: self.all.clone(), last: Arc::default() };
+        tries.next();
+        tries
+    }
+
+    /// Another try begins.
+    pub(crate) fn next(&self) {
+        self.last.store(self.all.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// The number of the last try.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// The number of the last try of all at the place.
+    pub(crate) fn last_of_all(&self) -> u64 {
+        self.all.load(Ordering::Relaxed)
     }
 }

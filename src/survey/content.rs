@@ -5,12 +5,10 @@ use std::collections::{HashSet, VecDeque};
 use super::Question;
 use crate::error::{Error, Kind};
 use crate::image::manifest::{Content, DOCKER_LIST, Descriptor, Manifest, OCI_INDEX};
-use crate::image::reference::{Location, TagOrDigest};
+use crate::image::reference::{Digest, Location, TagOrDigest};
+use crate::plan::{DEPTH_MAX, MANIFESTS_MAX};
 use crate::record::{PinnedPlatform, is_image, named_platform, size_of};
 
-/// Most manifests of one image, and deepest nesting of its indexes.
-const MANIFESTS_MAX: usize = 256;
-const DEPTH_MAX: usize = 8;
 /// Largest config that is read, in bytes.
 const CONFIG_MAX: u64 = 4 << 20;
 /// Configs that name a platform (image-spec, "Image Configuration").
@@ -25,11 +23,11 @@ pub(super) struct Consists {
     pub more: u64,
 }
 
-/// The entries of indexes that are to be looked at, each once, with how deep they are.
+/// The entries of indexes that are to be looked at, each once for each platform, with how deep they are.
 #[derive(Debug, Default)]
 struct Entries {
     waiting: VecDeque<(Descriptor, usize)>,
-    seen: HashSet<String>,
+    seen: HashSet<(Digest, Option<String>)>,
 }
 
 impl Question {
@@ -91,9 +89,11 @@ impl Question {
     }
 
     fn add_entries(&self, entries: &mut Entries, index: &[Descriptor], depth: usize) -> Result<(), Error> {
-        let new = index.iter().filter(|entry| entries.seen.insert(entry.digest.as_str().to_owned()));
+        let key = |entry: &Descriptor| (entry.digest.clone(), entry.platform.clone());
+        let new = index.iter().filter(|entry| entries.seen.insert(key(entry)));
         entries.waiting.extend(new.map(|entry| (entry.clone(), depth)));
-        if entries.seen.len() > MANIFESTS_MAX || depth > DEPTH_MAX {
+        // The bounds of a run, with its image itself among the manifests and the levels.
+        if entries.seen.len() >= MANIFESTS_MAX || (depth >= DEPTH_MAX && !index.is_empty()) {
             let action = format!("GET manifest {}", self.location());
             let why = format!(
                 "its indexes are nested deeper than {DEPTH_MAX}, or name more than {MANIFESTS_MAX} manifests"

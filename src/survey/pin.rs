@@ -14,7 +14,7 @@ use crate::image::manifest::Manifest;
 use crate::image::reference::Digest;
 use crate::options::PinOptions;
 use crate::output::report::Exit;
-use crate::selection::catalog::{Pin, Pins};
+use crate::selection::catalog::{Change, Pin, Pins};
 use crate::util::text;
 
 /// What came of recording. As JSON it is what `catalog pin FILE -o json` gives.
@@ -45,9 +45,9 @@ pub struct Pinning {
     /// All records, with those that nobody was asked about.
     #[serde(skip)]
     pub pins: Pins,
-    /// How they are other than before, by image; none is a record that is removed.
+    /// What becomes of them, by image.
     #[serde(skip)]
-    pub changes: BTreeMap<String, Option<Pin>>,
+    pub changes: BTreeMap<String, Change>,
 }
 
 /// One image.
@@ -234,7 +234,7 @@ impl Pinning {
     /// Removes the records of all images but those that are `named`.
     fn prune(&mut self, named: &BTreeSet<String>) {
         for source in self.pins.keep(named) {
-            self.changes.insert(source.clone(), None);
+            self.changes.insert(source.clone(), Change::Remove);
             self.take(Record::new(source, Recorded::Pruned), None);
         }
     }
@@ -252,9 +252,14 @@ impl Pinning {
         } += 1;
         self.platforms_unknown += usize::from(record.platforms_unknown);
         self.platforms_lost += usize::from(record.platforms_lost);
+        let kept =
+            (record.result == Recorded::Kept && pin.is_none()).then(|| self.pins.named(&record.source));
+        if let Some(kept) = kept.flatten().cloned() {
+            self.changes.insert(record.source.clone(), Change::Keep(kept));
+        }
         self.references.push(record);
         if let Some(pin) = pin {
-            self.changes.insert(pin.source.to_string(), Some(pin.clone()));
+            self.changes.insert(pin.source.to_string(), Change::Put(pin.clone()));
             self.pins.put(pin);
         }
     }

@@ -52,6 +52,27 @@ fn what_is_saved_into_a_file_and_loaded_again_is_what_was_there() {
     load(&name_of(&first), &stage.target.host()).args(&check).run().expect(0);
 }
 
+/// By the kernel's account of what the program has written, whereto ever.
+#[test]
+fn a_save_writes_each_byte_once() {
+    let single = Single::on(Net::new(), &[20_000_000; 4], |source| source);
+    let home = tempfile::tempdir().unwrap();
+    let (file, account) = (home.path().join("a.tar"), home.path().join("io"));
+    // The shell's account has that of its children that have ended.
+    let run = "\"$0\" \"$@\"; code=$?; /bin/cat /proc/$$/io >";
+    let program = single.program(&name_of(&file)).after(&format!("{run}{}; exit $code", account.display()));
+    program.run().expect(0);
+    let account = fs::read_to_string(account).unwrap();
+    let written = |field: &str| {
+        let line = account.lines().find_map(|line| line.strip_prefix(field)).expect("proc(5)");
+        line.trim().parse::<u64>().unwrap()
+    };
+    let size = fs::metadata(&file).unwrap().len();
+    let most = size + size / 100;
+    assert!((size..=most).contains(&written("wchar:")), "an archive of {size} bytes:\n{account}");
+    assert!(written("write_bytes:") <= most, "an archive of {size} bytes:\n{account}");
+}
+
 #[test]
 fn what_an_earlier_archive_has_is_not_fetched_again() {
     let stage = Stage::new(ALWAYS);
@@ -82,9 +103,12 @@ fn a_save_that_broke_leaves_no_archive_and_goes_on_inside_a_blob() {
     assert_eq!(files(home.path()), ["a.tar.partial", "a.tar.partial.journal"]);
     single.source.clear_faults();
     single.net.journal().clear();
-    single.program(&name_of(&file)).run().expect(0);
-    let read = single.net.journal().bytes_read("source");
+    let run = single.program(&name_of(&file)).args(&["-o", "json"]).run().expect(0);
+    let read = single.net.journal().bytes_written("source");
     assert!(read < 11_000_000, "{read} bytes");
+    let (resumed, moved) = (run.number("bytes_resumed"), run.number("bytes_copied"));
+    assert!((29_000_000..=30_000_000).contains(&resumed), "{resumed} bytes resumed");
+    assert!((10_000_000..11_100_000).contains(&moved), "{moved} bytes moved");
     assert_eq!(files(home.path()), ["a.tar"]);
     let target = single.net.registry("target").start();
     load(&name_of(&file), &target.host()).run().expect(0);
@@ -149,7 +173,7 @@ fn an_interrupted_save_goes_on_inside_a_blob() {
     single.source.clear_faults();
     single.net.journal().clear();
     single.program(&name_of(&file)).run().expect(0);
-    let read = single.net.journal().bytes_read("source");
+    let read = single.net.journal().bytes_written("source");
     assert!(read < size - 19_000_000, "{read} of {size} bytes");
 }
 

@@ -60,6 +60,12 @@ fn entries(file: &Path) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
+fn lock(file: &Path) -> serde_json::Value {
+    let arguments = ["-xOf", file.to_str().unwrap(), "mirror-images.lock.json"];
+    let output = std::process::Command::new("tar").args(arguments).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn an_archive_without_an_image_that_failed_is_a_layout_of_the_others() {
     let scene = Scene::new();
@@ -75,6 +81,10 @@ fn an_archive_without_an_image_that_failed_is_a_layout_of_the_others() {
     assert_eq!(fs::read_dir(scene.home.path()).unwrap().count(), 1, "nothing is left beside it");
     let entries = entries(&scene.file());
     assert_eq!(entries.iter().filter(|entry| entry.starts_with("lacks/sha256/")).count(), 1, "{entries:?}");
+    let lock = lock(&scene.file());
+    assert_eq!(lock["images"].as_array().unwrap().len(), 6);
+    let [missing] = &lock["missing"].as_array().unwrap()[..] else { panic!("{lock}") };
+    assert_eq!(missing["source"], scene.lost.as_str());
 
     let checked = Program::new(&["--check", &scene.name(), "-o", "json"]).run().expect(0);
     assert_eq!((checked.number("whole"), checked.number("broken")), (6, 0), "{}", checked.stdout);
@@ -100,10 +110,13 @@ fn an_image_that_is_not_there_at_all_is_left_out_too() {
     let saved = stage.program_to(&name).args(&lost).args(&[ALLOWED]).run().expect(1);
     assert!(saved.stdout.contains("is not complete: it is without 1 name\n"), "{}", saved.stdout);
     assert!(saved.stderr.contains("it is without registry.k8s.io/nothing:1\n"), "{}", saved.stderr);
-    // The same as if nobody had asked for it.
+    let missing = &lock(&home.path().join("a.tar"))["missing"];
+    assert_eq!(missing[0]["source"], "registry.k8s.io/nothing:1");
+    assert!(missing[0]["cause"].as_str().unwrap().contains("404"), "{missing}");
+    // But for that the same as if nobody had asked for it.
     let other = home.path().join("b.tar");
     stage.program_to(&format!("oci-archive:{}", other.display())).run().expect(0);
-    assert_eq!(fs::read(home.path().join("a.tar")).unwrap(), fs::read(other).unwrap());
+    assert_eq!(entries(&home.path().join("a.tar")), entries(&other));
 
     let none = stage.program_with(&name.replace("a.tar", "c.tar"), &lost).args(&[ALLOWED]).run().expect(1);
     assert!(!home.path().join("c.tar").exists(), "{}", none.stdout);

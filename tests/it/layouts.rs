@@ -88,7 +88,7 @@ fn a_save_that_broke_goes_on_inside_a_blob() {
     single.source.clear_faults();
     single.net.journal().clear();
     single.program(&target).run().expect(0);
-    let read = single.net.journal().bytes_read("source");
+    let read = single.net.journal().bytes_written("source");
     assert!(read < 1_200_000, "{read} of {size} bytes");
     let target = single.net.registry("target").start();
     let from = name_of(&home.path().join("images"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::program::{Ended, Program};
 use crate::rows::engine::endless;
-use crate::stage::{CONTROL_PLANE, Stage, lines_of};
+use crate::stage::{CONTROL_PLANE, NO_PINS, Stage, lines_of};
 use crate::support::{Content, Image, Keep, Kind, Net, Op};
 
 const MIB: u64 = 1 << 20;
@@ -62,6 +62,20 @@ fn ten_layers_of_150_mb_in_flight_take_less_than_64_mib() {
     assert!(peak < 64 * MIB, "{peak} bytes");
     let moved = stage.net.journal().bytes_read("target");
     assert!(moved > 1_500_000_000, "all of it went through: {moved}");
+}
+
+#[test]
+fn a_save_and_a_load_of_ten_layers_of_50_mb_take_less_than_64_mib() {
+    let stage = stage_with_layers(&[50_000_000; 10]);
+    let home = tempfile::tempdir().unwrap();
+    let archive = format!("oci-archive:{}", home.path().join("a.tar").display());
+    let (ended, peak) = peak_of(stage.program_to(&archive).args(&["-q"]));
+    ended.expect(0);
+    assert!(peak < 64 * MIB, "{peak} bytes for a save");
+    let (ended, peak) = peak_of(Program::new(&["--from", &archive, &stage.target.host(), "-q", NO_PINS]));
+    ended.expect(0);
+    assert!(peak < 64 * MIB, "{peak} bytes for a load");
+    assert!(stage.net.journal().bytes_written("source") > 500_000_000, "all of it went through");
 }
 
 #[test]

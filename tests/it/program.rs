@@ -128,6 +128,14 @@ impl Program {
         ended
     }
 
+    /// Runs it with standard output into a file.
+    pub fn run_into(mut self, file: &Path) -> Ended {
+        let file = std::fs::File::create(file).expect("a file of one's own");
+        let output = self.command.stdout(file).stderr(Stdio::piped()).output().expect("it can be started");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        Ended { code: output.status.code(), stdout: String::new(), stderr }
+    }
+
     /// Starts it without waiting; its output is read by [`Running::wait`].
     pub fn start(mut self) -> Running {
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

@@ -7,6 +7,7 @@ const ROOMS: &[&str] = &[
     "util",
     "redact",
     "image",
+    "receipt",
     "record",
     "error",
     "events",

@@ -37,6 +37,11 @@ impl Containerd {
         Ok(containerd)
     }
 
+    /// The same as a shell takes it.
+    pub fn command_line(&self, arguments: &[&str]) -> String {
+        format!("ctr --address '{}' --namespace k8s.io {}", self.address.display(), arguments.join(" "))
+    }
+
     /// Runs ctr where the kubelet's images are, and returns its output.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String, Failure> {
         let mut command = Command::new("ctr");

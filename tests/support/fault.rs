@@ -40,6 +40,8 @@ pub enum Fault {
     DelayRequest(Duration),
     /// Waits with the answer; what was asked for has been done by then.
     DelayHeaders(Duration),
+    /// The same until this is true.
+    HoldHeaders(Arc<dyn Fn() -> bool + Send + Sync>),
     DelayBody(Duration),
     /// Does what was asked for and never answers.
     StallHeaders,

@@ -80,6 +80,15 @@ pub struct Pin {
     pub more: Option<u64>,
 }
 
+/// What becomes of the record of an image, in a file that others may have written to meanwhile.
+#[derive(Debug, Clone)]
+pub enum Change {
+    Put(Pin),
+    /// It is as it was found, and stays unless there is another one now.
+    Keep(Pin),
+    Remove,
+}
+
 #[derive(Deserialize)]
 struct Document {
     version: u64,
@@ -170,15 +179,16 @@ impl Pins {
 
     /// What is recorded of an image.
     pub fn get(&self, image: &Reference) -> Option<&Pin> {
-        self.of(&image.to_string())
+        self.named(&image.to_string())
     }
 
     /// The digest that an image, named as reports name it, has to have.
     pub fn digest(&self, source: &str) -> Option<&Digest> {
-        self.of(source)?.wanted()
+        self.named(source)?.wanted()
     }
 
-    fn of(&self, source: &str) -> Option<&Pin> {
+    /// What is recorded of an image, named as reports name it.
+    pub fn named(&self, source: &str) -> Option<&Pin> {
         self.0.get(source).map(Entry::pin)
     }
 
@@ -195,17 +205,20 @@ impl Pins {
         Arc::new(pins)
     }
 
-    /// Makes `changes`, by image: another record, or none. Of the same digest the record stays that tells more.
-    pub fn apply(&mut self, changes: BTreeMap<String, Option<Pin>>) {
+    /// Makes `changes`, by image. Of the same digest the record stays that tells more.
+    pub fn apply(&mut self, changes: BTreeMap<String, Change>) {
         for (source, change) in changes {
             match change {
-                None => {
+                Change::Remove => {
                     self.0.remove(source.as_str());
                 }
-                Some(pin) => {
+                // Another one may know better by now.
+                Change::Keep(_) if self.named(&source).is_some() => {}
+                Change::Keep(pin) => self.put(pin),
+                Change::Put(pin) => {
                     let tells_more =
                         |there: &&Pin| there.digest == pin.digest && there.has_sizes() && !pin.has_sizes();
-                    match self.of(&source).filter(tells_more) {
+                    match self.named(&source).filter(tells_more) {
                         Some(there) => self.put(Pin { moving: there.moving || pin.moving, ..there.clone() }),
                         None => self.put(pin),
                     }

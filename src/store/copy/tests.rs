@@ -50,6 +50,7 @@ impl Scene {
             suspect: false,
             tried_before: false,
             look: None,
+            tries: Tries::default(),
             what: "new".to_owned(),
             listener: Arc::new(move |event| events.lock().unwrap().push(event)),
         }

@@ -1,25 +1,32 @@
 //! An image layout as one tar file, which is never unpacked: a blob is read and written at its own place in it.
 //!
-//! All sizes are known before the first blob moves, and so is each entry's place ([`table`]). What was written is found
-//! again by an index over the tar's headers ([`scan`]).
+//! All sizes are known before the first blob moves, and so is each entry's place ([`table`]). It is written as one file or
+//! in parts, which are plain cuts of it ([`partial`]), and what was written is found again by an index over the tar's
+//! headers ([`parts`], [`scan`]).
 
 pub(super) mod contents;
+mod file_set;
 mod header;
+mod journal;
 pub(super) mod names;
 pub(super) mod partial;
+pub(super) mod parts;
+mod regain;
+mod room;
 pub(super) mod scan;
+pub(super) mod space;
+mod sums;
 pub(super) mod table;
 mod walk;
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+pub(super) use self::parts::is_there;
 
 use self::names::Document;
-use self::scan::{Found, ScanError, read, scan};
+use self::parts::Parts;
+use self::scan::{Found, ScanError, read};
 use super::LayoutError;
 use super::files::Piece;
 use super::holdings::Holding;
@@ -29,37 +36,34 @@ use crate::image::reference::Digest;
 /// An archive to be read.
 #[derive(Debug)]
 pub(super) struct Archive {
-    path: PathBuf,
-    file: Arc<File>,
+    parts: Arc<Parts>,
     found: Found,
 }
 
 impl Archive {
     /// # Errors
-    /// There is none, or none that can be read in one way alone.
+    /// There is none, or none that can be read in one way alone; or a part of it is missing or another one.
     pub(super) fn open(path: &Path) -> Result<(Self, Index), LayoutError> {
-        let io = |error| LayoutError::Io(path.to_owned(), error);
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-        let about = file.metadata().map_err(io)?;
-        if !about.is_file() {
-            return Err(LayoutError::NoFile(path.to_owned()));
-        }
-        let unreadable = |error| LayoutError::Archive(path.to_owned(), error);
-        let found = scan(&file, about.len()).map_err(unreadable)?;
-        let document = read(&file, &found, Document::Index).map_err(unreadable)?.unwrap_or_default();
-        let index = Index::read(&document).map_err(|error| LayoutError::Index(path.to_owned(), error))?;
-        Ok((Self { path: path.to_owned(), file: Arc::new(file), found }, index))
+        let (parts, found) = Parts::open(path)?;
+        let document = parts.document(&found, Document::Index)?.unwrap_or_default();
+        let index =
+            Index::read(&document).map_err(|error| LayoutError::Index(parts.path().to_owned(), error))?;
+        Ok((Self { parts: Arc::new(parts), found }, index))
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> Option<Piece> {
         let span = self.found.blob(digest)?;
-        Some(Piece { file: self.file.clone(), start: span.offset, length: span.size })
+        Some(Piece { bytes: self.parts.clone(), start: span.offset, length: span.size })
     }
 
     /// The bytes of a document; `None` if there is none.
     pub(super) fn document(&self, document: Document) -> Result<Option<Vec<u8>>, ScanError> {
-        read(&*self.file, &self.found, document)
+        read(&*self.parts, &self.found, document)
+    }
+
+    /// The bytes of its lock, if it has one.
+    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
+        Ok(self.parts.document(&self.found, Document::Lock)?)
     }
 
     /// Everything that is there under a digest.
@@ -70,7 +74,7 @@ impl Archive {
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.parts.path()
     }
 }
 

@@ -166,7 +166,7 @@ impl Directory {
         match open_regular(&self.place_of(digest)) {
             Ok(file) => {
                 let length = file.metadata()?.len();
-                Ok(Some(Piece { file: Arc::new(file), start: 0, length }))
+                Ok(Some(Piece { bytes: Arc::new(file), start: 0, length }))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -226,7 +226,7 @@ impl Directory {
             file.set_len(0)?;
             length = 0;
         }
-        let piece = Piece { file: Arc::new(file.try_clone()?), start: 0, length };
+        let piece = Piece { bytes: Arc::new(file.try_clone()?), start: 0, length };
         piece.hash(length, &mut hasher, |_, _| Ok(()))?;
         Ok(Part { file, path, is_lone: false, prefix: Prefix { length, hasher } })
     }

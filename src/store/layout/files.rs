@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 use super::LayoutError;
 use super::archive::Archive;
-use super::archive::names::Document;
+use super::archive::scan::ReadAt;
 use super::directory::Directory;
 use super::holdings::Holding;
 use crate::image::reference::{Digest, Hasher};
@@ -25,10 +25,10 @@ pub(super) enum Files {
     Archive(Archive),
 }
 
-/// The place of some content in a file.
-#[derive(Debug, Clone)]
+/// The place of some content in a file, or in files one behind the other.
+#[derive(Clone)]
 pub(super) struct Piece {
-    pub file: Arc<File>,
+    pub bytes: Arc<dyn ReadAt + Send + Sync>,
     /// Where it begins, in bytes.
     pub start: u64,
     /// Bytes.
@@ -50,10 +50,7 @@ impl Files {
     pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
         match self {
             Files::Directory(directory) => directory.lock(),
-            Files::Archive(archive) => {
-                let read = archive.document(Document::Lock);
-                read.map_err(|error| LayoutError::Archive(archive.path().to_owned(), error))
-            }
+            Files::Archive(archive) => archive.lock(),
         }
     }
 
@@ -83,7 +80,7 @@ impl Piece {
     /// Reads `wanted` bytes from `position` on.
     pub(super) fn read(&self, position: u64, wanted: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; wanted];
-        self.file.read_exact_at(&mut bytes, self.start + position)?;
+        self.bytes.read_exact_at(&mut bytes, self.start + position)?;
         Ok(bytes)
     }
 
@@ -94,7 +91,8 @@ impl Piece {
         Ok(read == self.length && hasher.finish() == *digest)
     }
 
-    /// Hashes the first `length` bytes, each piece of which `also` gets with its position. How many there were.
+    /// Hashes the first `length` bytes, each piece of which `also` gets with its position. How many there were, in whole
+    /// pieces.
     pub(super) fn hash(
         &self,
         length: u64,
@@ -105,13 +103,13 @@ impl Piece {
         let mut position = 0;
         while position < length {
             let wanted = (length - position).min(piece.len() as u64) as usize;
-            let read = self.file.read_at(&mut piece[..wanted], self.start + position)?;
-            if read == 0 {
-                break;
+            match self.bytes.read_exact_at(&mut piece[..wanted], self.start + position) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                read => read?,
             }
-            hasher.update(&piece[..read]);
-            also(&piece[..read], position)?;
-            position += read as u64;
+            hasher.update(&piece[..wanted]);
+            also(&piece[..wanted], position)?;
+            position += wanted as u64;
         }
         Ok(position)
     }

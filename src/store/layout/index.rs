@@ -1,12 +1,14 @@
 //! `index.json` of an image layout: which names there are, and of which manifests (image-spec, "index.json file").
 
+mod beside;
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::image::manifest::{Manifest, OCI_INDEX};
-use crate::image::reference::{Digest, Location, Reference, TagOrDigest};
+use crate::image::reference::{Digest, Host, Location, Reference, TagOrDigest};
 use crate::util::text::quoted;
 
 /// Largest document of a layout that is read, in bytes: containerd takes no larger ones.
@@ -81,9 +83,13 @@ impl Index {
         if listed.len() > ENTRIES_MAX {
             return Err(IndexError::TooMany);
         }
+        let entries = listed.into_iter().enumerate();
+        let mut entries = entries
+            .map(|(number, descriptor)| Entry::read(descriptor).ok_or(IndexError::Entry(number + 1)))
+            .collect::<Result<Vec<_>, _>>()?;
+        beside::rename(&mut entries);
         let mut index = Self { rest, ..Self::default() };
-        for (number, descriptor) in listed.into_iter().enumerate() {
-            let entry = Entry::read(descriptor).ok_or(IndexError::Entry(number + 1))?;
+        for entry in entries {
             let named = entry.name.as_ref().and_then(|name| name.split_once('@'));
             if named.is_some_and(|(_, digest)| digest != entry.digest.as_str()) {
                 return Err(IndexError::Digest(quoted(entry.name.as_deref().unwrap_or_default())));
@@ -232,107 +238,9 @@ impl Entry {
 fn whole_name(name: &str) -> Option<String> {
     let (host, _) = name.split_once('/')?;
     let reference: Reference = name.parse().ok()?;
-    (reference.host.as_str() == host).then(|| reference.to_string())
+    // Docker Hub's has more names than one.
+    (host.parse::<Host>().ok()? == reference.host).then(|| reference.to_string())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image::reference::Algorithm;
-
-    fn manifest(text: &str) -> Manifest {
-        let digest = Digest::of(Algorithm::Sha256, text.as_bytes());
-        let config = json!({ "digest": digest.as_str(), "size": 2, "mediaType": "a/b" });
-        let json = json!({ "schemaVersion": 2, "config": config, "layers": [] });
-        Manifest::parse(json.to_string().into(), None, Algorithm::Sha256).unwrap()
-    }
-
-    fn location(text: &str) -> Location {
-        let reference: Reference = text.parse().unwrap();
-        reference.whole_names().remove(0)
-    }
-
-    fn written(index: &Index) -> Value {
-        serde_json::from_slice(&index.to_bytes()).unwrap()
-    }
-
-    #[test]
-    fn a_name_is_written_for_all_readers_and_found_again() {
-        let (one, two) = (manifest("one"), manifest("two"));
-        let mut index = Index::default();
-        index.set(&location("registry.k8s.io/pause:3"), &one);
-        index.set(&location("127.0.0.1:5000/a:1"), &one);
-        index.set(&location("registry.k8s.io/pause:3"), &two);
-        let document = written(&index);
-        let annotations = &document["manifests"][1]["annotations"];
-        assert_eq!(annotations[IMAGE_NAME], "registry.k8s.io/pause:3");
-        assert_eq!(annotations[REF_NAME], "registry.k8s.io/pause:3");
-        let again = Index::read(&index.to_bytes()).unwrap();
-        assert_eq!(again.entries().len(), 2);
-        assert_eq!(again.find("registry.k8s.io/pause:3").unwrap().digest, two.digest);
-        assert_eq!(again.find("127.0.0.1:5000/a:1").unwrap().digest, one.digest);
-        assert_eq!(again.to_bytes(), index.to_bytes());
-    }
-
-    #[test]
-    fn what_others_have_written_stays_and_a_short_name_is_no_name() {
-        let digest = Digest::of(Algorithm::Sha256, b"x");
-        let entry = |annotations: Value| json!({ "digest": digest.as_str(), "size": 7, "x": 1, "annotations": annotations });
-        let document = json!({ "schemaVersion": 2, "own": true, "manifests": [
-            entry(json!({ REF_NAME: "3" })),
-            entry(json!({ REF_NAME: "alpine:3" })),
-            entry(json!({ REF_NAME: "latest", IMAGE_NAME: "docker.io/library/alpine:3" })),
-            entry(json!({ REF_NAME: "quay.io/a/b" })),
-            entry(json!({ SUBJECT: digest.as_str() })),
-        ]});
-        let mut index = Index::read(document.to_string().as_bytes()).unwrap();
-        let names: Vec<_> = index.entries().iter().filter_map(|entry| entry.name.as_deref()).collect();
-        assert_eq!(names, ["docker.io/library/alpine:3", "quay.io/a/b:latest"]);
-        assert_eq!(index.entries()[0].short_name.as_deref(), Some("3"));
-        assert_eq!(index.entries()[4].subject.as_ref(), Some(&digest));
-        index.set(&location("alpine:4"), &manifest("one"));
-        let document = written(&index);
-        assert_eq!(
-            (document["own"].as_bool(), document["manifests"].as_array().unwrap().len()),
-            (Some(true), 6)
-        );
-        assert!(
-            document["manifests"].as_array().unwrap().iter().filter(|entry| entry["x"] == 1).count() == 5
-        );
-    }
-
-    #[test]
-    fn two_savers_names_come_together_and_the_later_one_goes_before() {
-        let (one, two) = (manifest("one"), manifest("two"));
-        let (mut a, mut b) = (Index::default(), Index::default());
-        a.set(&location("a.io/a:1"), &one);
-        a.set(&location("a.io/b:1"), &one);
-        b.set(&location("a.io/b:1"), &two);
-        b.add_referrer(&one.digest, &two);
-        a.merge(&b);
-        a.merge(&b);
-        assert_eq!(a.entries().len(), 3);
-        assert_eq!(a.find("a.io/b:1").unwrap().digest, two.digest);
-    }
-
-    #[test]
-    fn an_index_that_can_be_read_in_two_ways_or_not_at_all_is_refused() {
-        let digest = |text: &str| Digest::of(Algorithm::Sha256, text.as_bytes());
-        let entry = |of: &str| json!({ "digest": digest(of).as_str(), "size": 7, "annotations": { REF_NAME: "a.io/a:1" } });
-        let read =
-            |document: Value| Index::read(document.to_string().as_bytes()).map(|index| index.entries().len());
-        assert_eq!(read(json!({ "manifests": null })), Ok(0));
-        assert_eq!(read(json!({ "manifests": [entry("1"), entry("1")] })), Ok(1));
-        assert!(matches!(read(json!({ "manifests": [entry("1"), entry("2")] })), Err(IndexError::Twice(_))));
-        assert_eq!(read(json!({ "manifests": [{ "size": 1 }] })), Err(IndexError::Entry(1)));
-        assert_eq!(
-            read(json!({ "manifests": [{ "digest": "sha256:../..", "size": 1 }] })),
-            Err(IndexError::Entry(1))
-        );
-        let pinned = json!({ "digest": digest("1").as_str(), "size": 7, "annotations": { REF_NAME: format!("a.io/a@{}", digest("2")) } });
-        assert!(matches!(read(json!({ "manifests": [pinned] })), Err(IndexError::Digest(_))));
-        assert_eq!(read(json!({ "manifests": {} })), Err(IndexError::NoManifests));
-        assert_eq!(read(json!([])), Err(IndexError::NoManifests));
-        assert!(matches!(Index::read(b"{"), Err(IndexError::NotJson(_))));
-    }
-}
+mod tests;

@@ -13,16 +13,23 @@ use crate::record::{Blob, Draft, Image, Inventory, Kind, Made};
 use crate::store::Incoming;
 use crate::util::text::printable;
 
-/// The lock of an archive that is going to hold `images`; `None` where none of them is recorded.
-pub(super) fn document(images: &[Incoming], made: &Made) -> Option<Bytes> {
+/// The lock of an archive that is going to hold `images`, and is said to be without what is `missing`; `None` where none of
+/// them is recorded.
+pub(super) fn document(images: &[Incoming], missing: Draft, made: &Made) -> Option<Bytes> {
     if images.iter().all(|image| image.record.is_none()) {
         return None;
     }
-    let mut draft = Draft::default();
+    let mut draft = missing;
     for (image, contents) in images.iter().filter_map(|image| image.record.as_ref()) {
         draft.add(image.clone(), contents);
     }
     Some(draft.into_inventory(Kind::Lock, made.clone()).to_json().into())
+}
+
+/// The lock of an archive that is without images which were to be in it, with the causes and without them.
+pub(super) fn of_rest(recorded: &Draft, made: &Made) -> [Vec<u8>; 2] {
+    [recorded.clone(), recorded.clone().without_causes()]
+        .map(|draft| draft.into_inventory(Kind::Lock, made.clone()).to_json().into_bytes())
 }
 
 /// What the locks of these layouts say to be left out, and none of them has.

@@ -102,7 +102,7 @@ impl Layout {
         if let Written::Archive(saver) = &self.written
             && let Some(saving) = saver.saving()
         {
-            return saving.blob(digest).map_err(|error| self.io_error(action.to_owned(), &error));
+            return Ok(saving.blob(digest));
         }
         let (files, wanted) = (self.files.clone(), digest.clone());
         let opened = blocking(move || {

@@ -50,7 +50,7 @@ impl Scene {
     }
 
     fn create(&self) -> Arc<Layout> {
-        Arc::new(Layout::create(&self.name(), policy(), platform(), Made::default()).unwrap())
+        Arc::new(Layout::create(&self.name(), None, policy(), platform(), Made::default()).unwrap())
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -82,6 +82,7 @@ impl Scene {
             suspect: false,
             tried_before: false,
             look: None,
+            tries: Default::default(),
             what: "a".to_owned(),
             listener: Arc::new(|_| {}),
         };
@@ -193,7 +194,7 @@ async fn a_link_is_neither_read_nor_written_through() {
     fs::remove_dir_all(scene.path("blobs")).unwrap();
     symlink(scene.dir.path(), scene.path("blobs")).unwrap();
     assert!(matches!(
-        Layout::create(&scene.name(), policy(), platform(), Made::default()),
+        Layout::create(&scene.name(), None, policy(), platform(), Made::default()),
         Err(LayoutError::Link(_))
     ));
 }
@@ -207,14 +208,14 @@ fn only_a_layout_or_nothing_is_taken_for_one() {
     fs::create_dir(scene.name().path).unwrap();
     fs::write(scene.path("letter"), "dear").unwrap();
     assert!(matches!(
-        Layout::create(&scene.name(), policy(), platform(), Made::default()),
+        Layout::create(&scene.name(), None, policy(), platform(), Made::default()),
         Err(LayoutError::SomethingElse(_))
     ));
     assert!(matches!(open(), Err(LayoutError::NoLayout(_))));
     fs::write(scene.path("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert!(matches!(open(), Err(LayoutError::Version(..))));
     assert!(matches!(
-        Layout::create(&scene.name(), policy(), platform(), Made::default()),
+        Layout::create(&scene.name(), None, policy(), platform(), Made::default()),
         Err(LayoutError::Version(..))
     ));
     fs::write(scene.path("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
@@ -231,7 +232,7 @@ async fn several_layouts_are_one_store_unless_they_contradict() {
     for (name, image_name, text) in
         [("a", "q.io/a:1", "one"), ("b", "q.io/b:1", "two"), ("c", "q.io/a:1", "two")]
     {
-        let layout = Layout::create(&at(name), policy(), platform(), Made::default()).unwrap();
+        let layout = Layout::create(&at(name), None, policy(), platform(), Made::default()).unwrap();
         layout.put_manifest(&location(image_name), &image(text), Role::Image).await.unwrap();
     }
     let both = Layout::open(&[at("a"), at("b")], policy()).unwrap();

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use super::archive::partial::PartialError;
 use super::directory::Directory;
 use super::index::Index;
-use super::saver::Saver;
 use super::{Layout, LayoutError, Written, blocking};
 use crate::error::{Error, Kind, Remedy};
 use crate::image::manifest::Manifest;
-use crate::image::reference::Location;
+use crate::image::reference::{Digest, Location};
 use crate::record::Draft;
 use crate::store::{Ending, Incoming, Role};
 
@@ -31,7 +30,14 @@ impl Layout {
         let action = || format!("write manifest {location}");
         let directory = match &self.written {
             Written::Directory(directory) => directory.clone(),
-            Written::Archive(saver) => return self.name_in_archive(saver, location, role),
+            Written::Archive(saver) => {
+                let is_named = |location: &_| saver.saving().is_some_and(|saving| saving.name(location));
+                return self.name_in_archive(is_named, location, role);
+            }
+            Written::Stream(streamer) => {
+                let is_named = |location: &_| streamer.streaming().is_some_and(|all| all.name(location));
+                return self.name_in_archive(is_named, location, role);
+            }
             Written::Nothing => {
                 return Err(self.error(Kind::Invalid, action(), "it is only read".to_owned()));
             }
@@ -65,9 +71,13 @@ impl Layout {
     }
 
     /// The manifests of an archive are in it from the beginning: it only has to be known that an image is whole.
-    fn name_in_archive(&self, saver: &Saver, location: &Location, role: Role) -> Result<(), Error> {
-        let is_there = role == Role::Part || saver.saving().is_some_and(|saving| saving.name(location));
-        if is_there {
+    fn name_in_archive(
+        &self,
+        is_named: impl FnOnce(&Location) -> bool,
+        location: &Location,
+        role: Role,
+    ) -> Result<(), Error> {
+        if role == Role::Part || is_named(location) {
             return Ok(());
         }
         let why = "it names content in another size than an earlier image does".to_owned();
@@ -105,13 +115,41 @@ impl Layout {
 
     /// The places of an archive's entries follow from all of them.
     pub(in crate::store) fn wants_all_first(&self) -> bool {
-        matches!(self.written, Written::Archive(_))
+        matches!(self.written, Written::Archive(_) | Written::Stream(_))
     }
 
-    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>) -> Result<(), Error> {
-        let Written::Archive(saver) = &self.written else { return Ok(()) };
-        let saver = saver.clone();
-        self.saved(blocking(move || Ok(saver.prepare(images))).await)
+    /// Whoever reads what is written does so meanwhile, so that nothing of it can lack or change.
+    pub(in crate::store) fn is_all_or_nothing(&self) -> bool {
+        matches!(self.written, Written::Stream(_))
+    }
+
+    /// Why nothing more is put where something lacks that cannot.
+    pub(in crate::store) fn lacking(&self) -> Error {
+        let why = "an image has failed, and what is read while it is written cannot be without it".to_owned();
+        self.error(Kind::Closed, "write the archive".to_owned(), why)
+    }
+
+    /// The one order in which blobs can come, once all is known.
+    pub(in crate::store) fn sequence(&self) -> Option<Vec<Digest>> {
+        match &self.written {
+            Written::Stream(streamer) => Some(streamer.streaming()?.sequence().to_vec()),
+            _ => None,
+        }
+    }
+
+    pub(in crate::store) async fn prepare(&self, images: Vec<Incoming>, missing: Draft) -> Result<(), Error> {
+        let prepare: Box<dyn FnOnce() -> Result<(), LayoutError> + Send> = match &self.written {
+            Written::Archive(saver) => {
+                let saver = saver.clone();
+                Box::new(move || saver.prepare(images, missing))
+            }
+            Written::Stream(streamer) => {
+                let streamer = streamer.clone();
+                Box::new(move || streamer.prepare(images))
+            }
+            Written::Directory(_) | Written::Nothing => return Ok(()),
+        };
+        self.saved(blocking(move || Ok(prepare())).await)
     }
 
     pub(in crate::store) async fn finish(&self, ending: Ending, recorded: &Draft) -> Result<(), Error> {
@@ -124,25 +162,36 @@ impl Layout {
             }
             Written::Archive(saver) => {
                 let (saver, recorded) = (saver.clone(), recorded.clone());
-                let verified = self.lock().verified.clone();
-                self.saved(blocking(move || Ok(saver.finish(ending, &verified, &recorded))).await)
+                self.saved(blocking(move || Ok(saver.finish(ending, &recorded))).await)
+            }
+            Written::Stream(streamer) => {
+                let streamer = streamer.clone();
+                self.saved(blocking(move || Ok(streamer.finish(ending == Ending::Whole))).await)
             }
         }
     }
 
     fn saved(&self, done: io::Result<Result<(), LayoutError>>) -> Result<(), Error> {
         let action = || match self.written {
-            Written::Archive(_) => "write the archive".to_owned(),
+            Written::Archive(_) | Written::Stream(_) => "write the archive".to_owned(),
             Written::Nothing | Written::Directory(_) => "write the lock".to_owned(),
         };
         match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                let is_full = matches!(&error, LayoutError::Partial(_, PartialError::NoRoom { .. }));
-                let kind = if is_full { Kind::Full } else { Kind::Invalid };
-                let told = self.error(kind, action(), error.to_string());
-                let is_lacking = matches!(error, LayoutError::Incomplete(..));
-                Err(if is_lacking { told.with_remedy(Remedy::AllowIncomplete) } else { told })
+                let (kind, remedy) = match &error {
+                    LayoutError::Partial(PartialError::NoRoom { .. } | PartialError::NoQuota { .. }) => {
+                        (Kind::Full, None)
+                    }
+                    LayoutError::Partial(PartialError::FileTooLarge { .. }) => {
+                        (Kind::Full, Some(Remedy::SplitArchive))
+                    }
+                    LayoutError::Incomplete(..) => (Kind::Invalid, Some(Remedy::AllowIncomplete)),
+                    LayoutError::Stream(_) => (Kind::Closed, None),
+                    _ => (Kind::Invalid, None),
+                };
+                let error = self.error(kind, action(), error.to_string());
+                Err(Error { remedy: remedy.map(Box::new), ..error })
             }
             Err(error) => Err(self.io_error(action(), &error)),
         }

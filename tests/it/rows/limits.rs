@@ -9,10 +9,10 @@ use mirror_images::store::patience::Policy;
 use crate::scene::{Run, Scene};
 use crate::support::journal::Entry;
 use crate::support::net::call::Call;
-use crate::support::{Fault, Image, Kind, Op, any};
+use crate::support::{Fault, Image, Kind, Op, any, on};
 
 /// Requests a second, and as many at once after a pause.
-const RATE: u32 = 60;
+const RATE: u32 = 20;
 
 /// Says which requests are too many.
 fn bucket() -> impl Fn(&Call) -> bool + Send + Sync + 'static {
@@ -27,6 +27,40 @@ fn bucket() -> impl Fn(&Call) -> bool + Send + Sync + 'static {
     }
 }
 
+/// Not a byte of a blob that the host does not want is sent to it, but what is under way when it is heard.
+#[test]
+fn a_body_is_held_back_where_its_head_may_be_refused() {
+    for parallel in ["-p=1", "-p=10"] {
+        let scene = Scene::new(&images(12, 150_000)).flag(parallel);
+        // Questions are refused first, and then blobs by their heads, far sooner than they.
+        let by_head = Fault::Status(429).retry_after("0").early(0, Duration::from_secs(2));
+        scene
+            .target
+            .fault(on(Op::ManifestHead).times(2).then(Fault::DelayRequest(Duration::from_millis(450))));
+        scene.target.fault(on(Op::ManifestHead).times(2).then(Fault::Status(429).retry_after("0")));
+        scene.target.fault(on(Op::UploadPut).larger_than(100_000).times(6).then(by_head));
+        scene.run().done();
+        let refused = at_target(&scene, |entry| entry.op == Op::UploadPut && entry.status == Some(429)).len();
+        assert_eq!(refused, 6, "{parallel}");
+        let discarded = scene.journal().discarded("target");
+        assert!(discarded <= 5_000, "{parallel}: {discarded} bytes");
+    }
+}
+
+#[test]
+fn a_body_ends_where_its_request_is_answered() {
+    const SIZE: u64 = 30_000_000;
+    let scene = Scene::new(&images(1, SIZE)).retries(1);
+    let by_head = Fault::Status(403).error("DENIED", "not this one").early(0, Duration::from_secs(20));
+    let is_large = |call: &Call| call.header("content-length").is_some_and(|length| length.len() >= 8);
+    scene.target.fault(on(Op::UploadPut).when(is_large).then(by_head));
+    let run = scene.run();
+    assert!(run.failed_alone("group/n0").contains("not this one"), "{}", run.report);
+    let discarded = scene.journal().discarded("target");
+    // The system takes some megabytes before anyone has read them.
+    assert!(discarded < SIZE / 2, "{discarded} bytes");
+}
+
 /// Images with a blob of so many bytes each.
 fn images(count: usize, size: u64) -> Vec<(&'static str, Image)> {
     let image = |n: usize| {
@@ -36,10 +70,11 @@ fn images(count: usize, size: u64) -> Vec<(&'static str, Image)> {
     (0..count).map(image).collect()
 }
 
-fn limited(parallel: &'static str, answer: &Fault) -> (Scene, Run) {
+/// Mirrors to a target that has a limit, if it has an answer to what is too much.
+fn limited(parallel: &'static str, answer: Option<&Fault>) -> (Scene, Run) {
     // The questions at the beginning are too many already, and the blobs too large to be sent in vain.
-    let scene = Scene::new(&images(66, 150_000)).flag(parallel);
-    scene.target.fault(any().when(bucket()).then(answer.clone()));
+    let scene = Scene::new(&images(26, 150_000)).flag(parallel);
+    answer.into_iter().for_each(|answer| _ = scene.target.fault(any().when(bucket()).then(answer.clone())));
     let pauses = |policy: &mut Policy| {
         policy.timing.first_pause = Duration::from_millis(100);
         policy.timing.longest_pause = Duration::from_secs(2);
@@ -79,15 +114,18 @@ fn told(scene: &Scene, run: &Run) -> String {
 fn assert_limit_is_used(answer: &Fault) {
     let mut took = Vec::new();
     for parallel in ["-p=1", "-p=10"] {
-        let (scene, run) = limited(parallel, answer);
-        let told = format!("{parallel}: {}", told(&scene, &run));
+        // On a busy machine all that has no limit takes its time as well.
+        let free = limited(parallel, None).1.took.as_secs_f64();
+        let (scene, run) = limited(parallel, Some(answer));
+        let told = format!("{parallel}: {}, {free:.2} s without a limit", told(&scene, &run));
         println!("{told}");
         assert!(sent(&scene) <= 1.1, "{told}");
         // The last pause may have been for nothing.
-        assert!(run.took.as_secs_f64() <= 1.2 * fair(&scene) + 1.0, "{told}");
-        took.push(run.took);
+        assert!(run.took.as_secs_f64() <= 1.2 * fair(&scene) + 1.0 + 2.0 * free, "{told}");
+        took.push((run.took.as_secs_f64(), free));
     }
-    assert!(took[1] <= took[0].mul_f64(1.1) + Duration::from_millis(500), "{took:?}");
+    let [(one, free_one), (ten, free_ten)] = took[..] else { unreachable!() };
+    assert!(ten <= 1.1 * one + 0.5 + 2.0 * (free_one + free_ten), "{took:?}");
 }
 
 #[test]
@@ -102,23 +140,20 @@ fn a_limit_that_names_no_wait_is_used_up_as_well() {
 
 #[test]
 fn after_a_pause_one_asks_alone_and_then_half_of_those_before() {
-    // More than ask at once, none of which is answered for a while but one.
+    // More than the 96 that ask at once, none of which is answered for a while but one.
     let scene = Scene::new(&images(200, 900));
     let asked = AtomicUsize::new(0);
     let taken = move |_: &Call| asked.fetch_add(1, Ordering::SeqCst) != 40;
     scene.target.fault(any().when(taken).then(Fault::DelayHeaders(Duration::from_millis(100))));
-    scene.target.fault(any().after(40).times(1).then(Fault::Status(429).retry_after("1")));
+    scene.target.fault(any().after(40).times(1).then(Fault::Status(429).retry_after("5")));
     scene.run().done();
     let refused = &at_target(&scene, |entry| entry.status == Some(429))[0];
     let told = refused.done.unwrap();
-    // The program may not have read yet what was answered just before.
-    let just_before = told.saturating_sub(Duration::from_millis(50));
-    let is_under_way = |entry: &Entry| entry.done.is_none_or(|done| done >= just_before);
-    let before = at_target(&scene, |entry| entry.at <= told && is_under_way(entry));
-    let after = at_target(&scene, |entry| entry.at > told + Duration::from_millis(500));
+    // What was under way before takes its time on a busy machine.
+    let after = at_target(&scene, |entry| entry.at > told + Duration::from_millis(4500));
     let (probe, next) = (&after[0], &after[1]);
     assert!(next.at >= probe.done.unwrap(), "{}", scene.journal().dump());
     let at_once = after[1..].iter().filter(|entry| entry.at < after[1].done.unwrap()).count();
     // Whoever is answered meanwhile makes room for another; the halving to the number is held by tests of the pace.
-    assert!(at_once <= before.len() * 3 / 4, "{at_once} after {}\n{}", before.len(), scene.journal().dump());
+    assert!(at_once <= 96 * 3 / 4, "{at_once} at once\n{}", scene.journal().dump());
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::program::Ended;
 use crate::scene::{Scene, parameter, puts_of};
@@ -147,9 +147,17 @@ fn a_mount_is_looked_at_once_and_no_more() {
 
 #[test]
 fn blobs_go_on_while_the_others_wait_for_what_the_first_mount_shows() {
-    let scene = Scene::new(&sharing(40)).flag("-p1");
-    scene.target.fault(between().then(Fault::DelayHeaders(Duration::from_secs(1))));
-    scene.run().done();
+    let scene = Scene::new(&sharing(40)).flag("-p1").budget(Duration::from_secs(180));
+    // The base layer once, and two blobs of each image.
+    let left = Arc::new(AtomicUsize::new(1 + 2 * 40));
+    let (counted, held) = (left.clone(), left.clone());
+    scene.target.fault(on(Op::UploadPut).then(Fault::Run(Arc::new(move |_| {
+        counted.fetch_sub(1, Ordering::SeqCst);
+    }))));
+    let began = Instant::now();
+    let is_over = move || held.load(Ordering::SeqCst) == 0 || began.elapsed() > Duration::from_secs(60);
+    scene.target.fault(between().then(Fault::HoldHeaders(Arc::new(is_over))));
+    scene.run_with(|policy| policy.timing.answer = Duration::from_secs(120)).done();
     let shown = offers(&scene).iter().filter_map(|mount| mount.done).min().expect("one went well");
     let late = scene.journal().filter(|e| e.op == Op::UploadPut && e.at > shown);
     assert!(late.is_empty(), "{} blobs came after it\n{}", late.len(), scene.journal().dump());

@@ -121,7 +121,7 @@ fn g06_two_runs_at_once_do_each_other_no_harm() {
 
 /// What the target says from the `after`-th request that writes on, for ever.
 fn spoiled(after: usize, answer: Fault) -> Scene {
-    let scene = Scene::new(&many(300)).retries(1);
+    let scene = Scene::new(&many(200)).retries(1);
     let writes = on(Op::Mount).or(Op::UploadStart).or(Op::UploadPut).or(Op::ManifestPut);
     scene.target.fault(writes.after(after).then(answer));
     scene
@@ -147,11 +147,15 @@ fn g08_a_target_that_takes_nothing_any_more_is_given_up_with_its_words() {
             let refused = scene.journal().filter(|e| {
                 e.host == "target" && e.op.writes() && e.status.is_some_and(|status| status >= 400)
             });
-            // Some hundred were under way; more than a thousand would have followed.
-            let most = if after == 0 { 120 } else { 800 };
+            println!("{words} after {after}: {} requests after the end in {:?}", refused.len(), run.took);
+            // At most 130 things were under way, or 8 at first. Eight images show that it is the end, each by one of a few
+            // blobs, and for each that fails until then another begins. Each is tried twice, by a question and an upload.
+            let under_way = if after == 0 { 8 } else { 130 };
+            let most = (under_way + 5 * 8) * 2 * 2;
             assert!(refused.len() <= most, "{} requests after the end: {gave_up}", refused.len());
-            assert!(run.took < 12 * SECOND, "{:?}", run.took);
-            scene.heal();
+            if after == 0 {
+                scene.heal();
+            }
         }
     }
 }

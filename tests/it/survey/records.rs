@@ -85,6 +85,50 @@ fn an_index_without_end_is_told() {
 }
 
 #[test]
+fn an_image_that_a_run_moves_is_recorded_however_many_manifests_it_has() {
+    let shelf = Shelf::new();
+    let of = |number: u64| Child::platform("linux/amd64", image(1000 + number, 10));
+    put_cni(&shelf, &Image::index(Kind::Oci, (0..300).map(of).collect()));
+    let path = shelf.path("mine.json");
+    shelf.program("pin").args(&[&path, "--platforms"]).run().expect(0);
+    assert_eq!(record(&path, CNI).platforms.len(), 300);
+}
+
+#[test]
+fn a_manifest_that_is_for_two_platforms_is_there_for_each() {
+    let shelf = Shelf::new();
+    let one = image(900, 700);
+    let of = |platform: &str| Child::platform(platform, one.clone());
+    put_cni(&shelf, &Image::index(Kind::Oci, vec![of("linux/amd64"), of("linux/arm64")]));
+    let path = shelf.path("mine.json");
+    shelf.program("pin").args(&[&path, "--platforms"]).run().expect(0);
+    for more in [&["--platform", "linux/arm64"][..], &["--platform", "linux/arm64", "--pins", &path]] {
+        assert_eq!(state(&shelf.verify(more).report(), CNI), "there", "{more:?}");
+    }
+    let dry = |platform: &str| {
+        let flags =
+            ["--dry-run", "-o", "json", "r.example", "--image", CNI, "--pins", &path, "--platform", platform];
+        Program::new(&flags).run().expect(0).report()[0]["bytes"].as_u64().unwrap()
+    };
+    assert!(dry("linux/arm64") >= whole(&one));
+    assert_eq!(dry("linux/arm64"), dry("all"), "what two platforms share is moved once");
+}
+
+#[test]
+fn records_behind_a_link_are_read_and_written_there() {
+    let shelf = Shelf::new();
+    let (path, link) = (shelf.pins(&[]), shelf.path("link.json"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    shelf.program("pin").args(&[&link]).run().expect(0);
+    assert!(std::path::Path::new(&link).is_symlink());
+    assert_eq!(record(&path, CNI).digest.unwrap().to_string(), shelf.digest(CNI));
+    std::fs::remove_file(&path).unwrap();
+    let told = shelf.program("pin").args(&[&link]).run().expect(2).stderr;
+    assert!(told.contains("link.json: it is a link that leads to no file"), "{told}");
+    assert_eq!(shelf.net.journal().of("source", Op::ManifestHead).len(), 10, "nothing is asked before that");
+}
+
+#[test]
 fn a_dry_run_tells_no_less_than_a_run_moves() {
     let shelf = Shelf::new();
     put_cni(&shelf, &nested());
@@ -205,6 +249,9 @@ fn tags_that_the_catalog_says_move_are_exempt_whatever_a_file_has() {
     assert!(!pinned(&lines, MOVING) && pinned(&lines, CNI), "{lines}");
     let lines = dry(&["-k", "1.36.3", "--filter", "optional"]);
     assert!(!pinned(&lines, MOVING), "{lines}");
+    // Nor is one that takes it by its name.
+    let lines = dry(&["--image", "alpine:3", "--image", CNI]);
+    assert!(!pinned(&lines, MOVING) && pinned(&lines, CNI), "{lines}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -122,6 +123,11 @@ async fn after(
 ) -> Result<(), Abort> {
     match fault {
         Fault::DelayHeaders(time) => tokio::time::sleep(*time).await,
+        Fault::HoldHeaders(is_over) => {
+            while !is_over() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
         Fault::StallHeaders => std::future::pending().await,
         Fault::KeepAddress => with_store(host, |store| store.keep_address(&call.reference)),
         // What another fault has refused was not done.

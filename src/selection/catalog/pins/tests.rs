@@ -128,3 +128,20 @@ fn what_is_no_file_of_records_is_refused_with_its_place() {
         assert!(!told.chars().any(char::is_control), "{told:?}");
     }
 }
+
+#[test]
+fn what_one_keeps_and_another_removes_stays() {
+    let record = |hex: &str| {
+        let text = document(&format!(r#"{{"source":"quay.io/a/a:1","digest":"sha256:{}"}}"#, hex.repeat(64)));
+        Pins::from_json(&text, "f").unwrap()
+    };
+    let (mine, theirs) = (record("a"), record("b"));
+    let keep =
+        || BTreeMap::from([("quay.io/a/a:1".to_owned(), Change::Keep(mine.iter().next().unwrap().clone()))]);
+    let mut gone = Pins::default();
+    gone.apply(keep());
+    assert_eq!(gone.to_json(), mine.to_json());
+    let mut newer = theirs.clone();
+    newer.apply(keep());
+    assert_eq!(newer.to_json(), theirs.to_json(), "what has been recorded since is not put back");
+}

@@ -1,323 +1,371 @@
-//! An archive on its way: `FILE.partial`, as large as the archive will be, and a journal of what is in it by now.
+//! An archive that is being written: each blob at its own place, in any order, from many sides at once.
 //!
-//! The journal begins with the name of the table, so that a later run knows whether all is to be where it was. What is
-//! called done, and what a blob has reached, is believed only once it was read and hashed again: nothing is made durable
-//! on the way. An earlier archive, or a partial one of another plan, gives what it has of the same blobs.
+//! It is `FILE.partial` until it is whole, with `FILE.partial.journal` beside it, which is locked: one run writes an
+//! archive at a time. A run that goes on after a kill takes what is there once it has hashed it anew. Where the archive
+//! is to be another one, for a tag that has moved, the old file is put aside as `FILE.partial.old`, and what fits is
+//! copied out of it.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::super::files::{is_at, open_regular};
+mod error;
+mod finish;
+mod ours;
+
+pub(in crate::store::layout) use self::error::PartialError;
+pub(super) use self::error::io_at;
+use self::ours::{check_free, check_ours, check_place, lock};
+use super::contents::{Body, Item};
+use super::file_set::{FileSet, Stage, directory, remove, sync_directory};
+use super::journal::{Journal, Noted, Notes};
+use super::names::{Document, Known};
+use super::regain::{Earlier, none, regain, regain_unnoted};
+use super::room;
+use super::space::Space;
 use super::table::Table;
 use crate::image::reference::Digest;
+use crate::store::Prefix;
 
-/// Bytes of a large blob between two notes of how far it is.
-pub(in crate::store::layout) const NOTE_EVERY: u64 = 1 << 20;
-/// Largest journal that is read, in bytes: a line for each blob and for each MiB.
-const JOURNAL_MAX: u64 = 64 << 20;
-const FIRST_WORDS: &str = "mirror-images journal 1";
+/// A large blob's progress is noted whenever so many bytes more are there: a run that is killed loses no more of each.
+pub(crate) const MARK: u64 = 2 << 20;
 
-/// Why an archive cannot be begun.
-#[derive(Debug, thiserror::Error)]
-pub enum PartialError {
-    #[error("another run{} is writing it", .0.map(|pid| format!(", process {pid},")).unwrap_or_default())]
-    Busy(Option<u32>),
-    #[error("it needs {} and the disk has {} left", crate::util::text::bytes(*.needed), crate::util::text::bytes(*.free))]
-    NoRoom { needed: u64, free: u64 },
-    #[error(transparent)]
-    Io(#[from] io::Error),
+/// A blob's place in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    pub(super) offset: u64,
 }
 
-/// What an earlier run has left of the same archive.
-#[derive(Debug, Default)]
-pub(in crate::store::layout) struct Left {
-    /// Blobs that it called done.
-    pub done: HashSet<Digest>,
-    /// How far others had come, in bytes.
-    pub reached: HashMap<Digest, u64>,
+impl Slot {
+    /// Where it begins in the archive, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
 }
 
-/// The file, held by this run alone.
+/// An archive that is not whole yet. What is written of it stays when it is dropped.
 #[derive(Debug)]
-pub(in crate::store::layout) struct Partial {
-    /// What it is going to be called.
-    path: PathBuf,
-    partial: PathBuf,
-    file: File,
-    journal: Mutex<File>,
+pub(crate) struct Partial {
+    files: FileSet,
+    table: Table,
+    slots: HashMap<Digest, Slot>,
+    space: Arc<Space>,
+    journal: Journal,
+    /// What an earlier run for the same table has written, by its own word.
+    noted: HashMap<Digest, Noted>,
+    earlier: Option<Earlier>,
+    /// Nothing of an earlier run is in it.
+    is_new: AtomicBool,
+    /// An earlier run has begun this very archive.
+    is_begun: bool,
+    /// Entries that are there, whole.
+    done: Mutex<HashSet<u64>>,
 }
 
 impl Partial {
-    /// Makes the file in its whole size, with all that is known before a blob has moved; or goes on with what is there.
+    /// Begins the archive `path`, or goes on with it; in parts of at most `limit` bytes, if there is one. A file under
+    /// its own name stays as it is until this one is whole.
     ///
     /// # Errors
-    /// Another run holds it, there is no room for it, or it cannot be written.
-    pub(in crate::store::layout) fn begin(path: &Path, table: &Table) -> Result<(Self, Left), PartialError> {
-        let partial = beside(path, ".partial");
-        let file = loop {
-            let file = open(&partial)?;
-            if file.try_lock().is_err() {
-                return Err(PartialError::Busy(read_journal(path)?.map(|journal| journal.process)));
+    /// Another run is writing it, the disk has no room for it, or something else is in its place.
+    pub(crate) fn open(path: &Path, table: Table, limit: Option<u64>) -> Result<Self, PartialError> {
+        let files = FileSet::new(path, limit);
+        let size = table.size();
+        let count = files.count(size).ok_or_else(|| PartialError::TooManyParts {
+            file: path.to_owned(),
+            size,
+            limit: files.limit(),
+        })?;
+        check_place(path)?;
+        for number in 0..count {
+            check_place(&files.path(number, Stage::Whole))?;
+        }
+        let journal = lock(&files)?;
+        let partial = Self::open_locked(files, table, count, journal)?;
+        match partial.check_room() {
+            Ok(()) => Ok(partial),
+            Err(error) => {
+                partial.discard_if_new();
+                Err(error)
             }
-            // Whoever held it may have given it its name meanwhile.
-            if is_at(&file, &partial)? {
-                break file;
-            }
-        };
-        let digest = table.digest();
-        let known = read_journal(path)?.filter(|known| known.table == digest.as_str());
-        let left = match known {
-            Some(journal) if file.metadata()?.len() == table.size() => journal.left,
-            _ => {
-                // It may be of use, as another archive.
-                if file.metadata()?.len() > 0 {
-                    fs::rename(&partial, beside(path, ".partial.old"))?;
-                    drop(file);
-                    return Self::begin(path, table);
+        }
+    }
+
+    fn open_locked(files: FileSet, table: Table, count: u64, journal: Journal) -> Result<Self, PartialError> {
+        let at_journal = || io_at(files.journal(Stage::Partial));
+        let (mut notes, mut bytes) = journal.read().map_err(at_journal())?;
+        let is_new = notes.head.is_none();
+        let is_begun = notes.head == Some((table.digest(), files.limit()));
+        if !is_begun {
+            match &notes.head {
+                Some((_, limit)) => {
+                    Earlier::put_aside(&files.with_limit(*limit), &notes, &bytes)?;
+                    check_free(&files, count)?;
                 }
-                Left::default()
+                None => check_ours(&files, count, &bytes)?,
             }
+            journal.restart(&table, files.limit()).map_err(at_journal())?;
+            sync_directory(files.base()).map_err(io_at(directory(files.base()).to_owned()))?;
+            (notes, bytes) = (Notes::default(), Vec::new());
+        } else {
+            Self::take_back(&files, count)?;
+        }
+        journal.go_on(&bytes).map_err(at_journal())?;
+        let paths = (0..count).map(|number| files.path(number, Stage::Partial));
+        let space = files.open(paths).map_err(|(path, error)| PartialError::Io(path, error))?;
+        Ok(Self {
+            earlier: Earlier::open(&files)?,
+            slots: slots(&table),
+            is_new: AtomicBool::new(is_new),
+            is_begun,
+            done: Mutex::default(),
+            noted: notes.blobs,
+            files,
+            table,
+            space: Arc::new(space),
+            journal,
+        })
+    }
+
+    /// Whether there is room for all of it, before anything is asked for.
+    fn check_room(&self) -> Result<(), PartialError> {
+        let room = self.room()?;
+        let reused = self.earlier.as_ref().map_or(0, Earlier::taken);
+        if room.needed > room.available.saturating_add(reused) {
+            return Err(self.no_room(room));
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Result<room::Room, PartialError> {
+        let mut all = room::Room { needed: 0, available: 0 };
+        for (number, file) in self.numbered() {
+            let one = room::of(file, self.files.size_of(number, self.table.size()));
+            let one = one.map_err(|error| self.io(number, error.into()))?;
+            all = room::Room { needed: all.needed.saturating_add(one.needed), available: one.available };
+        }
+        Ok(all)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &fs::File)> {
+        (0..).zip(self.space.files())
+    }
+
+    /// What an earlier run has left of a blob, hashed anew: its beginning, or all of it, with which it is done. To be asked
+    /// before [`Self::prepare`] is called where something [`Self::has_earlier`].
+    ///
+    /// # Errors
+    /// What can be taken over cannot be written.
+    pub(crate) fn regain(&self, slot: &Slot) -> Result<Prefix, PartialError> {
+        let noted = self.noted.get(&slot.digest);
+        let noted = noted.filter(|noted| (noted.offset, noted.size) == (slot.offset, slot.size));
+        let nothing = none(&slot.digest);
+        let mut prefix = match noted {
+            Some(noted) => regain(&*self.space, &slot.digest, noted, nothing, |_, _| Ok(()), |_| Ok(())),
+            None if self.is_begun => Ok(regain_unnoted(&*self.space, slot)),
+            None => Ok(nothing),
+        }
+        .map_err(|error| self.io(0, error))?;
+        if let Some(earlier) = &self.earlier {
+            prefix = self.take_over(earlier, slot, prefix).map_err(|error| self.io(0, error))?;
+        }
+        if prefix.length > 0 {
+            self.is_new.store(false, Ordering::Relaxed);
+        }
+        if prefix.length == slot.size && prefix.hasher.clone().finish() == slot.digest {
+            self.lock_done().insert(slot.offset);
+        }
+        Ok(prefix)
+    }
+
+    /// Copies what an earlier archive has of a blob behind `known`, and notes it here. Where there is no room for both,
+    /// what was copied is given back there at once.
+    fn take_over(&self, earlier: &Earlier, slot: &Slot, known: Prefix) -> io::Result<Prefix> {
+        let mut begin = known.length;
+        let write = |bytes: &[u8], position: u64| self.space.write_all_at(bytes, slot.offset + position);
+        let so_far = |taken: &Prefix| {
+            self.mark(slot, taken.length, &taken.hasher.clone().finish())?;
+            if self.room().is_ok_and(|room| !room.is_enough()) {
+                earlier.give_back(&slot.digest, begin, taken.length - begin);
+            }
+            begin = taken.length;
+            Ok(())
         };
-        if let Err(error) = reserve(&file, table.size()) {
-            if left.done.is_empty() && left.reached.is_empty() {
-                let _ = fs::remove_file(&partial);
-            }
-            return Err(error);
+        earlier.regain(slot, known, write, so_far)
+    }
+
+    /// Takes all the room there has to be, and writes all that is known of `items`: those that the table was made of.
+    ///
+    /// # Errors
+    /// There is no room, or it cannot be written.
+    pub(crate) fn prepare(&mut self, items: &[Item]) -> Result<(), PartialError> {
+        if let Some(earlier) = self.earlier.take() {
+            earlier.remove(&self.files)?;
         }
-        for (place, bytes) in table.gaps() {
-            file.write_all_at(&bytes, place)?;
+        let taken = self.take_room();
+        if taken.is_err() {
+            self.discard_if_new();
         }
-        let journal = begin_journal(path, &digest, &left)?;
-        Ok((Self { path: path.to_owned(), partial, file, journal: Mutex::new(journal) }, left))
-    }
-
-    pub(in crate::store::layout) fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Where it is until it is whole.
-    pub(in crate::store::layout) fn place(&self) -> &Path {
-        &self.partial
-    }
-
-    /// Notes that a blob is in its place.
-    pub(in crate::store::layout) fn note_done(&self, digest: &Digest) -> io::Result<()> {
-        self.note(format!("done {digest}\n"))
-    }
-
-    /// Notes that so many bytes of a blob are in their place.
-    pub(in crate::store::layout) fn note_reached(&self, digest: &Digest, bytes: u64) -> io::Result<()> {
-        self.note(format!("at {digest} {bytes}\n"))
-    }
-
-    fn note(&self, line: String) -> io::Result<()> {
-        self.journal.lock().expect("no code panics while it holds this lock").write_all(line.as_bytes())
-    }
-
-    /// Gives the file its name, for good.
-    pub(in crate::store::layout) fn finish(&self) -> io::Result<()> {
-        self.file.sync_data()?;
-        fs::rename(&self.partial, &self.path)?;
-        File::open(directory_of(&self.path))?.sync_all()?;
-        for rest in [".partial.journal", ".partial.old"] {
-            match fs::remove_file(beside(&self.path, rest)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
+        taken?;
+        for (offset, gap) in self.table.gaps() {
+            self.space.write_all_at(&gap, offset).map_err(|error| self.io(0, error))?;
+        }
+        for (item, place) in items.iter().zip(self.table.entries()) {
+            if let Body::Known(bytes) = &item.body {
+                self.space.write_all_at(bytes, place.data).map_err(|error| self.io(0, error))?;
+                self.lock_done().insert(place.data);
             }
         }
         Ok(())
     }
-}
 
-/// Files that may have blobs of an archive that is to be at `path`: one that was whole, and a partial one of another plan.
-pub(in crate::store::layout) fn donors(path: &Path) -> [PathBuf; 2] {
-    [path.to_owned(), beside(path, ".partial.old")]
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-}
-
-/// Takes all the room that the file needs, before anything is asked for.
-fn reserve(file: &File, size: u64) -> Result<(), PartialError> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOSPC | Errno::FBIG) => Err(PartialError::NoRoom { needed: size, free: room(file)? }),
-        // Some file systems cannot.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            let free = room(file)?;
-            if free < size {
-                return Err(PartialError::NoRoom { needed: size, free });
+    /// A disk that is too small does not stay full of what nobody needs.
+    fn discard_if_new(&self) {
+        if self.is_new.load(Ordering::Relaxed) {
+            let paths = self.numbered().map(|(number, _)| self.path(number));
+            for path in paths.chain([self.files.journal(Stage::Partial)]) {
+                let _ = remove(&path);
             }
-            Ok(file.set_len(size)?)
-        }
-        Err(error) => Err(PartialError::Io(error.into())),
-    }
-}
-
-/// Bytes that the file system has left, with those that the file has already.
-fn room(file: &File) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let system = rustix::fs::fstatvfs(file)?;
-    Ok(system.f_bavail.saturating_mul(system.f_frsize).saturating_add(file.metadata()?.blocks() * 512))
-}
-
-struct Journal {
-    table: String,
-    process: u32,
-    left: Left,
-}
-
-/// The journal of an earlier run, as far as it was written: its last line may be torn.
-fn read_journal(path: &Path) -> io::Result<Option<Journal>> {
-    let file = match open_regular(&beside(path, ".partial.journal")) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(JOURNAL_MAX).read_to_end(&mut bytes)?;
-    Ok(parse(&String::from_utf8_lossy(&bytes)))
-}
-
-fn parse(text: &str) -> Option<Journal> {
-    let whole = &text[..=text.rfind('\n')?];
-    let mut lines = whole.lines();
-    let mut first = lines.next()?.strip_prefix(FIRST_WORDS)?.split_whitespace();
-    let (table, process) = (first.next()?.to_owned(), first.next()?.parse().ok()?);
-    let mut left = Left::default();
-    for line in lines {
-        let words: Vec<&str> = line.split(' ').collect();
-        match words.as_slice() {
-            ["done", digest] => {
-                if let Ok(digest) = digest.parse::<Digest>() {
-                    left.reached.remove(&digest);
-                    left.done.insert(digest);
-                }
-            }
-            ["at", digest, bytes] => {
-                if let (Ok(digest), Ok(bytes)) = (digest.parse::<Digest>(), bytes.parse()) {
-                    left.reached.insert(digest, bytes);
-                }
-            }
-            _ => {}
         }
     }
-    Some(Journal { table, process, left })
+
+    fn take_room(&self) -> Result<(), PartialError> {
+        let room = self.room()?;
+        for (number, file) in self.numbered() {
+            let size = self.files.size_of(number, self.table.size());
+            match room::take(file, size) {
+                Ok(()) => {}
+                Err(Errno::NOSPC) => return Err(self.no_room(room)),
+                Err(Errno::DQUOT) => {
+                    let file = self.files.base().to_owned();
+                    return Err(PartialError::NoQuota { file, needed: room.needed });
+                }
+                Err(Errno::FBIG) => {
+                    return Err(PartialError::FileTooLarge { file: self.path(number), size });
+                }
+                Err(error) => return Err(self.io(number, error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a blob belongs; `None` for one that is not in the table.
+    pub(crate) fn slot(&self, digest: &Digest) -> Option<&Slot> {
+        self.slots.get(digest)
+    }
+
+    /// Writes some bytes of a blob, at `position` in it.
+    ///
+    /// # Errors
+    /// They cannot be written, or go beyond the blob's end.
+    pub(crate) fn write_at(&self, slot: &Slot, bytes: &[u8], position: u64) -> io::Result<()> {
+        if position.checked_add(bytes.len() as u64).is_none_or(|end| end > slot.size) {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "there are more bytes than the blob has"));
+        }
+        self.space.write_all_at(bytes, slot.offset + position)
+    }
+
+    /// Notes that a blob is there up to `position`, where its bytes hash to `sum`. Worth it every [`MARK`] bytes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn mark(&self, slot: &Slot, position: u64, sum: &Digest) -> io::Result<()> {
+        self.journal.at(&slot.digest, slot.offset, slot.size, position, sum)
+    }
+
+    /// Notes that nothing of a blob is there any more, whatever was noted before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn forget(&self, slot: &Slot) -> io::Result<()> {
+        let Prefix { length, hasher } = none(&slot.digest);
+        self.mark(slot, length, &hasher.finish())
+    }
+
+    /// Notes that a blob is there, verified.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn done(&self, slot: &Slot) -> io::Result<()> {
+        self.lock_done().insert(slot.offset);
+        self.journal.done(&slot.digest, slot.offset, slot.size)
+    }
+
+    /// Whether a blob is there, verified.
+    pub(crate) fn is_done(&self, slot: &Slot) -> bool {
+        self.lock_done().contains(&slot.offset)
+    }
+
+    /// The bytes of the whole archive, as far as they are there.
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+
+    /// The archive has something of an earlier run to take over before it is prepared.
+    pub(crate) fn has_earlier(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    /// Where it is until it is whole.
+    pub(crate) fn place(&self) -> PathBuf {
+        self.path(0)
+    }
+
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values()
+    }
+
+    /// The documents in it: which, where each begins, and how long it is, in bytes.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = (Document, u64, u64)> {
+        self.table.entries().iter().filter_map(|entry| match Known::parse(&entry.path) {
+            Some(Known::Document(document)) => Some((document, entry.data, entry.size)),
+            _ => None,
+        })
+    }
+
+    /// Writes over what [`Self::prepare`] has written, which the next run does again.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn overwrite(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.space.write_all_at(bytes, offset)
+    }
+
+    fn lock_done(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.done.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.files.path(number, Stage::Partial)
+    }
+
+    fn io(&self, number: u64, error: io::Error) -> PartialError {
+        PartialError::Io(self.path(number), error)
+    }
+
+    fn no_room(&self, room: room::Room) -> PartialError {
+        let room::Room { needed, available } = room;
+        PartialError::NoRoom { file: self.files.base().to_owned(), needed, available }
+    }
 }
 
-/// Writes what is known anew, so that the journal does not grow with every run.
-fn begin_journal(path: &Path, table: &Digest, left: &Left) -> io::Result<File> {
-    let mut text = format!("{FIRST_WORDS} {table} {}\n", std::process::id());
-    for digest in &left.done {
-        text.push_str(&format!("done {digest}\n"));
-    }
-    for (digest, bytes) in &left.reached {
-        text.push_str(&format!("at {digest} {bytes}\n"));
-    }
-    let journal = beside(path, ".partial.journal");
-    let mut file = tempfile::NamedTempFile::new_in(directory_of(path))?;
-    file.write_all(text.as_bytes())?;
-    file.persist(&journal)?;
-    OpenOptions::new().append(true).open(journal)
+fn slots(table: &Table) -> HashMap<Digest, Slot> {
+    let slots = table.entries().iter().filter_map(|entry| match Known::parse(&entry.path) {
+        Some(Known::Blob(digest)) => {
+            Some((digest.clone(), Slot { digest, size: entry.size, offset: entry.data }))
+        }
+        _ => None,
+    });
+    slots.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image::reference::Algorithm;
-
-    fn table(entries: &[(&str, u64)]) -> Table {
-        Table::new(entries.iter().map(|(path, size)| ((*path).to_owned(), *size))).unwrap()
-    }
-
-    fn digest(text: &str) -> Digest {
-        Digest::of(Algorithm::Sha256, text.as_bytes())
-    }
-
-    #[test]
-    fn what_a_killed_run_has_noted_is_known_to_the_next_one_of_the_same_plan_alone() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("a.tar");
-        let plan = table(&[("a", 1000), ("b", 70_000)]);
-        let (partial, left) = Partial::begin(&path, &plan).unwrap();
-        assert!(left.done.is_empty() && left.reached.is_empty());
-        assert_eq!(partial.file().metadata().unwrap().len(), plan.size());
-        partial.note_reached(&digest("b"), 10).unwrap();
-        partial.note_reached(&digest("b"), 20).unwrap();
-        partial.note_reached(&digest("a"), 5).unwrap();
-        partial.note_done(&digest("a")).unwrap();
-        assert!(
-            matches!(Partial::begin(&path, &plan), Err(PartialError::Busy(Some(pid))) if pid == std::process::id())
-        );
-        partial.note("at sha256:torn".to_owned()).unwrap();
-        drop(partial);
-        for _ in 0..2 {
-            let (_, left) = Partial::begin(&path, &plan).unwrap();
-            assert_eq!(left.done, HashSet::from([digest("a")]));
-            assert_eq!(left.reached, HashMap::from([(digest("b"), 20)]));
-        }
-        let (other, left) = Partial::begin(&path, &table(&[("a", 1000), ("b", 70_001)])).unwrap();
-        assert!(left.done.is_empty());
-        assert!(donors(&path)[1].exists(), "the other one is kept to take blobs from");
-        other.finish().unwrap();
-        let names: Vec<_> =
-            fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["a.tar"]);
-    }
-
-    #[test]
-    fn a_disk_without_room_is_told_before_anything_is_written() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("a.tar");
-        let error = Partial::begin(&path, &table(&[("a", 1 << 60)])).unwrap_err();
-        match error {
-            PartialError::NoRoom { needed, .. } => assert!(needed > 1 << 60),
-            // More than the file system lets a file have.
-            PartialError::Io(error) => assert_eq!(error.kind(), ErrorKind::FileTooLarge, "{error}"),
-            PartialError::Busy(_) => panic!("{error}"),
-        }
-        assert!(!path.exists() && !home.path().join("a.tar.partial").exists() || !path.exists());
-    }
-
-    #[test]
-    fn a_journal_that_is_none_is_worth_nothing() {
-        for text in [
-            "",
-            "\n",
-            "mirror-images journal 2 x 1\n",
-            "mirror-images journal 1\n",
-            "mirror-images journal 1 x y\n",
-        ] {
-            assert!(parse(text).is_none(), "{text:?}");
-        }
-        let journal = parse("mirror-images journal 1 x 7\ndone nothing\nat a b\nat c\n\u{0}\n").unwrap();
-        assert!(journal.left.done.is_empty() && journal.left.reached.is_empty());
-    }
-}
+mod tests;

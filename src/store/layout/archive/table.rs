@@ -11,7 +11,7 @@ const END: u64 = 2 * BLOCK;
 /// More bytes than a file may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("its images have more bytes together than a file can have")]
-pub(crate) struct TooLarge;
+pub struct TooLarge;
 
 /// An entry and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

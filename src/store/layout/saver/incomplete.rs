@@ -3,11 +3,10 @@
 //! Nothing moves for that: the documents do not name those images any more, and where a blob did not come its entry gets
 //! another name, which readers pass over. What there is of it is then a layout that holds what it names.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use crate::image::reference::{Digest, Location, TagOrDigest};
-use crate::record::{Draft, Inventory, Kind, Missing};
 use crate::store::layout::archive::header_of;
 use crate::store::layout::archive::names::{Document, lacking_path};
 use crate::store::layout::docker;
@@ -17,10 +16,10 @@ use crate::store::layout::index::{Entry, Index};
 pub(super) struct Rest<'r> {
     /// Names whose images are whole.
     pub named: &'r HashSet<Location>,
-    /// Blobs that did not come.
-    pub lacking: &'r HashSet<Digest>,
-    /// What there is to say of the images.
-    pub recorded: &'r Draft,
+    /// Whether a blob did not come.
+    pub is_lacking: &'r dyn Fn(&Digest) -> bool,
+    /// The lock of what is left, the fullest first: the first one counts for which there is room.
+    pub locks: &'r [Vec<u8>],
 }
 
 impl Rest<'_> {
@@ -30,10 +29,14 @@ impl Rest<'_> {
             Document::Index => self.index(bytes)?,
             Document::Docker => {
                 let names: HashSet<String> = self.named.iter().map(ToString::to_string).collect();
-                let is_there = |digest: &Digest| !self.lacking.contains(digest);
+                let is_there = |digest: &Digest| !(self.is_lacking)(digest);
                 docker::rest(bytes, |name| names.contains(name), is_there).map_err(io::Error::other)?
             }
-            Document::Lock => self.lock(bytes)?,
+            Document::Lock => {
+                let fits = self.locks.iter().find(|lock| lock.len() <= bytes.len());
+                fits.ok_or_else(|| io::Error::other("a lock is longer without images than with them"))?
+                    .clone()
+            }
             Document::Layout | Document::Receipt => return Ok(None),
         };
         filled_up(rest, bytes.len()).map(Some)
@@ -42,34 +45,6 @@ impl Rest<'_> {
     /// The header of a blob that did not come, as long as the one that it had.
     pub(super) fn header(digest: &Digest, size: u64) -> Vec<u8> {
         header_of(&lacking_path(digest), size)
-    }
-
-    /// The lock with what is missing, as far as there is room: with all of it and why, or with all of it, or at least with
-    /// what it had for there before.
-    fn lock(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let text = String::from_utf8_lossy(bytes);
-        let mut lock =
-            Inventory::from_json(&text, Document::Lock.path(), &[Kind::Lock]).map_err(io::Error::other)?;
-        lock.blobs.retain(|digest, _| !self.lacking.contains(digest));
-        let mut before = BTreeMap::new();
-        for (source, missing) in self.recorded.missing() {
-            if lock.images.remove(source).is_some() {
-                before.insert(source.clone(), Missing { cause: String::new(), ..missing.clone() });
-            }
-        }
-        let all = self.recorded.missing().clone();
-        let without_causes = all
-            .iter()
-            .map(|(source, missing)| (source.clone(), Missing { cause: String::new(), ..missing.clone() }));
-        let without_causes = without_causes.collect();
-        for missing in [all, without_causes, before] {
-            lock.missing = missing;
-            let json = lock.to_json().into_bytes();
-            if json.len() <= bytes.len() {
-                return Ok(json);
-            }
-        }
-        Ok(bytes.to_vec())
     }
 
     /// The index with these names alone, and with what refers to an image where that is named by its digest.
