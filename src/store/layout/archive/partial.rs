@@ -339,6 +339,17 @@ impl Partial {
         self.space.write_all_at(bytes, offset)
     }
 
+    /// Has the archive be whole without a blob, whose entry gets this header instead of its own. The next run wants it all
+    /// the same.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn do_without(&self, slot: &Slot, header: &[u8]) -> io::Result<()> {
+        self.overwrite(slot.offset - header.len() as u64, header)?;
+        self.lock_done().insert(slot.offset);
+        Ok(())
+    }
+
     fn lock_done(&self) -> MutexGuard<'_, HashSet<u64>> {
         self.done.lock().expect("no code panics while it holds this lock")
     }
