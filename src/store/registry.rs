@@ -16,6 +16,7 @@ pub mod credentials;
 mod distance;
 mod download;
 mod failure;
+mod held_back;
 mod host;
 mod http_error;
 mod manifests;

@@ -133,6 +133,8 @@ struct State {
     first: usize,
     open: HashMap<String, Gauge>,
     in_flight: HashMap<String, Gauge>,
+    /// Bytes that came after an answer that was the last of its connection.
+    discarded: HashMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -182,6 +184,10 @@ impl Journal {
         state.open.entry(host.to_owned()).or_default().rise();
     }
 
+    pub(super) fn note_discarded(&self, host: &str, bytes: u64) {
+        *self.state().discarded.entry(host.to_owned()).or_default() += bytes;
+    }
+
     pub(super) fn connection_closed(&self, host: &str) {
         if let Some(gauge) = self.state().open.get_mut(host) {
             gauge.now -= 1;
@@ -223,6 +229,11 @@ impl Drop for Record {
 
 /// Questions.
 impl Journal {
+    /// Bytes that a host was sent after it had answered early.
+    pub fn discarded(&self, host: &str) -> u64 {
+        self.state().discarded.get(host).copied().unwrap_or_default()
+    }
+
     pub fn entries(&self) -> Vec<Entry> {
         self.state().entries.clone()
     }

@@ -15,10 +15,11 @@ use super::answer::Purpose;
 use super::auth::{Challenge, Introduction, Scopes};
 use super::credentials::Secret;
 use super::failure::{Limit, limit_of};
+use super::held_back::Sending;
 use super::host::Passage;
 use super::pace::Load;
 use super::tls::{Partner, ProxyUnverified};
-use super::{Registry, ahead};
+use super::{Registry, ahead, held_back};
 use crate::error::{Cause, Error, Kind, Remedy, Side};
 use crate::image::reference::Repository;
 use crate::store::patience::own_pause;
@@ -225,8 +226,16 @@ impl Registry {
         if let Some(proof) = proof {
             request = request.header(AUTHORIZATION, sensitive(proof));
         }
+        let mut held_back = None;
         request = match &call.body {
-            Some(body) => request.body(body.clone()),
+            Some(body) => match self.wait_with(body.len() as u64) {
+                Some(wait) => {
+                    let (sending, leave) = Sending::new(Some(wait));
+                    held_back = Some(sending);
+                    request.header(CONTENT_LENGTH, body.len()).body(held_back::body(body.clone(), leave))
+                }
+                None => request.body(body.clone()),
+            },
             // Some front ends want to see that a POST has no body.
             None if call.method == Method::POST => request.header(CONTENT_LENGTH, 0),
             None => request,
@@ -236,7 +245,16 @@ impl Registry {
             Purpose::Session => self.policy.timing.commit,
             _ => self.policy.timing.answer,
         };
-        self.send_within(limit, url, request, &call.action).await
+        let mut response = self.send_within(limit, url, request, &call.action).await?;
+        if let Some(sending) = held_back {
+            sending.answered(&mut response);
+        }
+        Ok(response)
+    }
+
+    /// How long a body of `size` bytes waits for an answer to its head.
+    pub(super) fn wait_with(&self, size: u64) -> Option<Duration> {
+        held_back::wait(size, self.gate.refusal_takes(), self.policy.timing.stall)
     }
 
     /// Where a redirect leads.

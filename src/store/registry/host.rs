@@ -186,6 +186,11 @@ impl Gate {
         lock(&self.pace).is_doubtful()
     }
 
+    /// How long it takes until the host refuses a request as one too many, if it has refused any.
+    pub(super) fn refusal_takes(&self) -> Option<Duration> {
+        lock(&self.pace).refusal_takes()
+    }
+
     /// Closes the gate for all; true if that is worth telling.
     pub(super) fn close_for(&self, pause: Duration) -> bool {
         let now = Instant::now();

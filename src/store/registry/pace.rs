@@ -19,6 +19,9 @@ use super::host::REQUESTS_PER_HOST;
 /// A refusal comes at once: a request that is under way for longer is no longer counted, nor waited for.
 const OVERDUE: Duration = Duration::from_secs(1);
 
+/// What a refusal counts for that takes longer than those before: many at once wait for each other.
+const SLOW_COUNTS: f64 = 0.25;
+
 /// What a request brings. Among those that wait the first goes first: what is begun is ended before more is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Load {
@@ -49,6 +52,7 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pass {
     number: u64,
+    load: Load,
     /// How many doubts there were before it.
     epoch: u64,
 }
@@ -85,6 +89,8 @@ pub(super) struct Pace {
     epoch: u64,
     /// Refusals since it last took a request, one for each pause.
     refusals: u32,
+    /// How long one takes that is for no large body, if there was any.
+    refusal_takes: Option<Duration>,
 }
 
 impl Pace {
@@ -102,6 +108,7 @@ impl Pace {
             sent_to_ask: None,
             epoch: 0,
             refusals: 0,
+            refusal_takes: None,
         }
     }
 
@@ -202,7 +209,7 @@ impl Pace {
         self.last_number += 1;
         self.under_way.insert(self.last_number, now);
         self.rate.asked(now);
-        Pass { number: self.last_number, epoch: self.epoch }
+        Pass { number: self.last_number, load: place.load, epoch: self.epoch }
     }
 
     /// The host has taken the request, whatever it has answered.
@@ -218,6 +225,11 @@ impl Pace {
         self.window = self.window.filter(|window| *window < REQUESTS_PER_HOST as f64);
     }
 
+    /// How long it takes until a request is refused as one too many, if any was.
+    pub(super) fn refusal_takes(&self) -> Option<Duration> {
+        self.refusal_takes
+    }
+
     /// The host has refused the request as one too many. False if it was asked before it refused another one.
     pub(super) fn refused(&mut self, pass: Pass, now: Instant) -> bool {
         let news = pass.epoch == self.epoch;
@@ -225,6 +237,11 @@ impl Pace {
             self.decrease(now);
         }
         self.doubt();
+        if let Some(since) = self.under_way.get(&pass.number).filter(|_| pass.load != Load::Blob) {
+            let takes = now - *since;
+            let before = self.refusal_takes.unwrap_or(takes).min(takes);
+            self.refusal_takes = Some(before + (takes - before).mul_f64(SLOW_COUNTS));
+        }
         self.ended(pass);
         self.refusals += u32::from(news);
         news

@@ -9,7 +9,7 @@ use mirror_images::store::patience::Policy;
 use crate::scene::{Run, Scene};
 use crate::support::journal::Entry;
 use crate::support::net::call::Call;
-use crate::support::{Fault, Image, Kind, Op, any};
+use crate::support::{Fault, Image, Kind, Op, any, on};
 
 /// Requests a second, and as many at once after a pause.
 const RATE: u32 = 20;
@@ -24,6 +24,25 @@ fn bucket() -> impl Fn(&Call) -> bool + Send + Sync + 'static {
         let left = (left + since.elapsed().as_secs_f64() * rate).min(rate);
         *filled = (Instant::now(), if left >= 1.0 { left - 1.0 } else { left });
         left < 1.0
+    }
+}
+
+#[test]
+fn a_body_is_held_back_where_its_head_may_be_refused() {
+    for parallel in ["-p=1", "-p=10"] {
+        let scene = Scene::new(&images(12, 150_000)).flag(parallel);
+        // Questions are refused first, and then blobs by their heads, far sooner than they.
+        let by_head = Fault::Status(429).retry_after("0").early(0, Duration::from_secs(2));
+        scene
+            .target
+            .fault(on(Op::ManifestHead).times(2).then(Fault::DelayRequest(Duration::from_millis(450))));
+        scene.target.fault(on(Op::ManifestHead).times(2).then(Fault::Status(429).retry_after("0")));
+        scene.target.fault(on(Op::UploadPut).larger_than(100_000).times(6).then(by_head));
+        scene.run().done();
+        let refused = at_target(&scene, |entry| entry.op == Op::UploadPut && entry.status == Some(429)).len();
+        assert_eq!(refused, 6, "{parallel}");
+        let discarded = scene.journal().discarded("target");
+        assert!(discarded <= 5_000, "{parallel}: {discarded} bytes");
     }
 }
 

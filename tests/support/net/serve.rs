@@ -110,7 +110,8 @@ async fn connection(host: Arc<Host>, stream: TcpStream, acceptor: Option<TlsAcce
     tokio::select! {
         parts = http.without_shutdown() => {
             if let Ok(parts) = parts {
-                close(parts.io.into_inner(), &control).await;
+                let discarded = parts.read_buf.len() as u64 + close(parts.io.into_inner(), &control).await;
+                host.net.journal.note_discarded(&host.name, discarded);
             }
         }
         () = idle_too_long(&host, &control) => {}
@@ -118,16 +119,23 @@ async fn connection(host: Arc<Host>, stream: TcpStream, acceptor: Option<TlsAcce
     }
 }
 
-async fn close(mut wire: Wire, control: &Control) {
+/// Bytes that came after the last answer.
+async fn close(mut wire: Wire, control: &Control) -> u64 {
     let linger = *lock(&control.linger);
+    let mut discarded = 0;
     if let Some(time) = linger {
         let mut sink = [0; 16 * 1024];
-        let discard = async { while matches!(wire.read(&mut sink).await, Ok(1..)) {} };
+        let discard = async {
+            while let Ok(read @ 1..) = wire.read(&mut sink).await {
+                discarded += read as u64;
+            }
+        };
         let _ = tokio::time::timeout(time, discard).await;
     }
     if !control.reset.load(Ordering::SeqCst) {
         let _ = wire.shutdown().await;
     }
+    discarded
 }
 
 /// Ends when the connection has been idle for longer than this host allows.

@@ -348,3 +348,19 @@ fn a_limit_of_requests_a_second_is_found_and_nearly_used_up() {
         }
     }
 }
+
+#[test]
+fn how_long_a_refusal_takes_is_told_by_those_of_what_is_small() {
+    let mut host = Host::new();
+    assert_eq!(host.pace.refusal_takes(), None);
+    for (takes, expected) in [(80, 80), (20, 20), (60, 30)] {
+        let pass = host.next();
+        host.later(takes * MS).refuse(pass);
+        assert_eq!(host.pace.refusal_takes(), Some(expected * MS));
+        let pass = host.next();
+        host.take(pass);
+    }
+    let Turn::Go(blob) = host.later(SECOND).turn(Load::Blob) else { panic!("it takes requests") };
+    host.later(2 * MS).refuse(blob);
+    assert_eq!(host.pace.refusal_takes(), Some(30 * MS));
+}

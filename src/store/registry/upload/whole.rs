@@ -13,6 +13,7 @@ use super::super::answer::Purpose;
 use super::super::auth::Scopes;
 use super::super::client::keeps_method;
 use super::super::failure::{Limit, limit_of};
+use super::super::held_back::{Leave, Sending, Stopped};
 use super::super::host::Passage;
 use super::super::lock;
 use super::super::pace::Load;
@@ -85,7 +86,8 @@ impl Registry {
         let passage = self.pass_with_blob(repository, url, blob.size).await?;
         let meter = Arc::new(Meter(Mutex::new((Waiting::Target, Instant::now()))));
         let source_trouble = Arc::new(Mutex::new(None));
-        let body = body(reader, blob.size, meter.clone(), source_trouble.clone(), moved);
+        let (sending, leave) = Sending::new(self.wait_with(blob.size));
+        let body = body(reader, blob.size, leave, meter.clone(), source_trouble.clone(), moved);
         let request =
             request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, blob.size);
         let timing = &self.policy.timing;
@@ -98,7 +100,8 @@ impl Registry {
         if let Some(trouble) = lock(&source_trouble).take() {
             return Err(trouble);
         }
-        let response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        let mut response = sent.map_err(|e| self.transport_error(&doing, &e))?;
+        sending.answered(&mut response);
         self.note_taken_or_refused(Some(passage), &response);
         let whole = meter.is_done();
         self.note_warnings(
@@ -157,7 +160,7 @@ impl Registry {
 /// several of them, for each of many uploads.
 struct Departing {
     bytes: Bytes,
-    _leave: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 impl AsRef<[u8]> for Departing {
@@ -170,6 +173,7 @@ impl AsRef<[u8]> for Departing {
 fn body(
     reader: BlobReader,
     size: u64,
+    leave: Leave,
     meter: Arc<Meter>,
     trouble: Arc<Mutex<Option<Trial>>>,
     moved: impl Fn(u64) + Send + 'static,
@@ -179,10 +183,12 @@ fn body(
         return Body::from(Bytes::new());
     }
     let room = Arc::new(Semaphore::new(1));
-    Body::wrap_stream(futures_util::stream::try_unfold((reader, moved), move |(mut reader, moved)| {
+    let start = (reader, leave, moved);
+    Body::wrap_stream(futures_util::stream::try_unfold(start, move |(mut reader, mut leave, moved)| {
         let (meter, trouble, room) = (meter.clone(), trouble.clone(), room.clone());
         async move {
-            let leave = room.acquire_owned().await.expect("the semaphore is never closed");
+            let place = room.acquire_owned().await.expect("the semaphore is never closed");
+            leave.begin().await?;
             meter.set(Waiting::Source);
             match reader.next().await {
                 Ok(piece) => {
@@ -190,13 +196,13 @@ fn body(
                     meter.set(if all { Waiting::Answer } else { Waiting::Target });
                     moved(reader.position());
                     Ok(piece.map(|bytes| {
-                        (Bytes::from_owner(Departing { bytes, _leave: leave }), (reader, moved))
+                        (Bytes::from_owner(Departing { bytes, _place: place }), (reader, leave, moved))
                     }))
                 }
                 Err(trial) => {
                     let error = trial.error().clone();
                     *lock(&trouble) = Some(trial);
-                    Err(error)
+                    Err(Stopped::from(error))
                 }
             }
         }
