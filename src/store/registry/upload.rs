@@ -48,6 +48,8 @@ struct Session {
     url: Url,
     /// Where the request that closes it was redirected to.
     moved: Option<Url>,
+    /// What it says of a piece of which it has taken a part is believed.
+    tells_parts: bool,
 }
 
 /// What is known of a registry as a target of uploads.
@@ -124,7 +126,7 @@ impl Registry {
                 }
             }
             Way::Pieces(length) => {
-                self.upload_in_pieces(repository, &session.url, blob, length, reader, moved).await?;
+                self.upload_in_pieces(repository, session, blob, length, reader, moved).await?;
             }
         }
         self.uploads.bodies().note_taken(way, blob.size);

@@ -178,11 +178,26 @@ fn c09_what_a_target_says_of_the_bytes_it_has_got_is_not_trusted_blindly() {
 }
 
 #[test]
-fn c09_a_piece_that_was_taken_in_part_ends_in_a_whole_blob() {
+fn c09_what_is_left_of_a_piece_that_was_taken_in_part_is_sent_and_the_source_is_read_once() {
+    let in_part = || Fault::AcceptOnly(1_000_000);
+    for rule in [on(Op::UploadPatch).nth(1).then(in_part()), on(Op::UploadPatch).then(in_part())] {
+        let (scene, layer) = with_limit(6 << 20, Fault::Status(413));
+        scene.target.fault(rule);
+        scene.run().done();
+        assert_eq!(puts_of(scene.journal(), &layer).last().unwrap().status, Some(201));
+        // Once as a whole, which is refused, and once in pieces.
+        assert_eq!(gets_of(scene.journal(), &layer).len(), 2, "{}", scene.journal().dump());
+    }
+}
+
+#[test]
+fn c09_a_target_that_takes_little_of_each_piece_is_given_up() {
     let (scene, layer) = with_limit(6 << 20, Fault::Status(413));
-    scene.target.fault(on(Op::UploadPatch).nth(1).then(Fault::AcceptOnly(1_000_000)));
-    scene.run().done();
-    assert_eq!(puts_of(scene.journal(), &layer).last().unwrap().status, Some(201));
+    let scene = scene.retries(1);
+    scene.target.fault(on(Op::UploadPatch).then(Fault::AcceptOnly(5_000)));
+    scene.run().failed_alone("group/first");
+    let patches = scene.journal().count("target", Op::UploadPatch);
+    assert!(patches <= 400, "{patches} pieces of {layer}");
 }
 
 #[test]

@@ -13,13 +13,16 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::client::{Call, location_text};
-use super::{IN_VAIN_MAX, with_digest};
+use super::{IN_VAIN_MAX, Session, with_digest};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
 use crate::store::BlobReader;
 use crate::store::Trial;
 use crate::store::patience::Patience;
+
+/// Of a piece so many parts are taken for taken, and no more: a session that takes less and less never ends.
+const PARTS_MAX: u32 = 16;
 
 /// A blob on its way into a session, piece by piece.
 struct Pieces<'a> {
@@ -30,6 +33,8 @@ struct Pieces<'a> {
     location: Url,
     /// Bytes that the session has.
     sent: u64,
+    /// Whether it is believed to have taken a part of a piece where it says so.
+    tells_parts: bool,
     /// Restored by every piece that is taken.
     patience: Patience,
     /// Bytes sent to a target that was overloaded then.
@@ -41,7 +46,7 @@ impl Registry {
     pub(super) async fn upload_in_pieces(
         &self,
         repository: &Repository,
-        session: &Url,
+        session: &Session,
         blob: &Descriptor,
         length: u64,
         mut reader: BlobReader,
@@ -51,8 +56,9 @@ impl Registry {
             target: self,
             repository,
             blob,
-            location: session.clone(),
+            location: session.url.clone(),
             sent: 0,
+            tells_parts: session.tells_parts,
             patience: Patience::new(&self.policy),
             in_vain: 0,
         };
@@ -69,12 +75,14 @@ impl Pieces<'_> {
     async fn send(&mut self, piece: Bytes) -> Result<(), Trial> {
         let begin = self.sent;
         let end = begin + piece.len() as u64;
+        let mut parts = 0;
         while self.sent < end {
             self.await_trust(begin).await;
             match self.patch(piece.slice((self.sent - begin) as usize..)).await {
-                Ok(location) => {
+                Ok((location, part)) => {
                     self.location = location;
-                    self.sent = end;
+                    parts += u32::from(part.is_some());
+                    self.sent = part.filter(|_| self.tells_parts && parts <= PARTS_MAX).unwrap_or(end);
                 }
                 Err(error) => self.recover(error, begin, end).await?,
             }
@@ -103,8 +111,10 @@ impl Pieces<'_> {
         }
     }
 
-    async fn patch(&self, piece: Bytes) -> Result<Url, Error> {
-        let range = format!("{}-{}", self.sent, self.sent + piece.len() as u64 - 1);
+    /// Sends `piece`. Returns the session's address now, and how many bytes it has if it says that it took only a part.
+    async fn patch(&self, piece: Bytes) -> Result<(Url, Option<u64>), Error> {
+        let end = self.sent + piece.len() as u64;
+        let range = format!("{}-{}", self.sent, end - 1);
         let doing = format!("PATCH bytes {range} of blob {} to {}", self.blob.digest, self.repository);
         let mut headers = octets();
         headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits and a hyphen"));
@@ -114,11 +124,12 @@ impl Pieces<'_> {
             Some(405 | 501) => Error { kind: Kind::Unsupported, ..error },
             _ => error,
         })?;
+        let part = part_in(response.headers(), self.sent, end);
         // Not every registry gives another address each time.
         if response.status() == StatusCode::ACCEPTED && location_text(response.headers()).is_none() {
-            return Ok(self.location.clone());
+            return Ok((self.location.clone(), part));
         }
-        self.target.location(response.url(), response.headers(), &doing)
+        Ok((self.target.location(response.url(), response.headers(), &doing)?, part))
     }
 
     /// Waits after a request that failed with `begin` to `end` on its way, and goes on from where the session says that
@@ -154,8 +165,7 @@ impl Pieces<'_> {
         let doing = format!("GET an upload to {}", self.repository);
         let response =
             self.ask(Method::GET, self.location.clone(), HeaderMap::new(), None, doing.clone()).await?;
-        let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
-        let Some(position) = range.and_then(|range| position_in(range, at_least)) else { return Ok(None) };
+        let Some(position) = position_of(response.headers(), at_least) else { return Ok(None) };
         let location = if location_text(response.headers()).is_some() {
             self.target.location(response.url(), response.headers(), &doing)?
         } else {
@@ -177,6 +187,17 @@ impl Pieces<'_> {
         let mut patience = Patience::new(&self.target.policy);
         self.target.try_once(&call, &mut patience).await
     }
+}
+
+/// How many bytes the session has where its answer to a piece from `begin` to `end` says that it took a part of it
+/// (distribution-spec, "Pushing a blob in chunks": `Range` of the 202). What is at the beginning or before it is the
+/// answer to an earlier piece, which some registries give; what is beyond the end cannot be.
+fn part_in(headers: &HeaderMap, begin: u64, end: u64) -> Option<u64> {
+    position_of(headers, begin).filter(|position| (begin + 1..end).contains(position))
+}
+
+fn position_of(headers: &HeaderMap, at_least: u64) -> Option<u64> {
+    position_in(headers.get(RANGE)?.to_str().ok()?, at_least)
 }
 
 /// `0-4194303` or `bytes=0-4194303` → 4194304 bytes. An empty session says `0-0`, as one of a single byte would: no
@@ -208,6 +229,19 @@ mod tests {
         for wrong in ["", "nonsense", "5-9", "0-", "-9", "0-18446744073709551615", "bytes 0-9"] {
             assert_eq!(position_in(wrong, 0), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn only_a_part_of_this_very_piece_is_one() {
+        let part = |range: &'static str| {
+            let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_static(range))]);
+            part_in(&headers, 1_000, 2_000)
+        };
+        assert_eq!((part("0-1000"), part("bytes=0-1998")), (Some(1_001), Some(1_999)));
+        for none in ["0-0", "0-499", "0-999", "0-1999", "0-5000", "1000-1500", "nonsense"] {
+            assert_eq!(part(none), None, "{none}");
+        }
+        assert_eq!(part_in(&HeaderMap::new(), 0, 9), None);
     }
 
     proptest::proptest! {

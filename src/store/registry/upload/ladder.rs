@@ -178,7 +178,9 @@ impl<'a> Ladder<'a> {
         };
         let way = self.target.uploads.bodies().way(&order.repository, size);
         self.way = Some(way);
-        let into = Session { url: session.clone(), moved: self.moved.take() };
+        // What was damaged on the way may have been so by a wrong word about a part.
+        let tells_parts = !self.chances.resent;
+        let into = Session { url: session.clone(), moved: self.moved.take(), tells_parts };
         let elsewhere = self.target.upload(&order.repository, &into, &order.blob, way, reader, moved).await?;
         if elsewhere.is_some() {
             return self.turn(session, elsewhere);
