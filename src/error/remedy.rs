@@ -140,7 +140,11 @@ impl fmt::Display for Remedy {
                  validation.manifests.urls allows their addresses",
             ),
             Self::MediaType(media_type) => {
-                write!(f, "the target may not accept {media_type}; nothing is converted silently")
+                write!(f, "the target may not accept {media_type}; nothing is converted silently")?;
+                if media_type.starts_with("application/vnd.docker.") {
+                    f.write_str(": let it take Docker's types (zot: \"compat\": [\"docker2s2\"])")?;
+                }
+                Ok(())
             }
             Self::DeleteManifest(location) => write!(
                 f,

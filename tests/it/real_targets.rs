@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::set_ups::{mirror_all, wanted};
 use crate::stage::{ALWAYS, CONTROL_PLANE, Stage, assert_mirrored};
-use crate::support::content::SetOptions;
+use crate::support::content::{Content, SetOptions};
+use crate::support::nginx::{self, Nginx};
 use crate::support::process::{DockerRegistry, Setup, require};
-use crate::support::{Fault, Net, Op, on};
+use crate::support::{Fault, Image, Kind, Net, Op, on};
 
 #[test]
 fn a_docker_registry_behind_tls_is_trusted_by_its_authority() {
@@ -113,4 +115,51 @@ fn a_target_that_restarts_half_way_and_forgets_its_sessions_gets_everything() {
     let ended = running.wait().expect(0);
     assert_eq!(ended.number("copied"), 16);
     assert_mirrored(&stage.net, &target.url(), &stage.wanted());
+}
+
+/// As zot does without its compatibility with Docker.
+#[test]
+fn a_registry_that_takes_oci_types_alone_gets_those_images_and_refuses_the_others_one_by_one() {
+    if !require("docker-registry") || !require("nginx") {
+        return;
+    }
+    let http = "map \"$request_method $content_type\" $foreign {\n\
+                default 0; \"~^PUT application/vnd\\.docker\\.distribution\\.manifest\" 1; }";
+    let server = "client_max_body_size 0; if ($foreign) { return 415; }";
+    for parallel in ["1", "10"] {
+        let net = Net::new();
+        // Those that are refused come first and last.
+        let is_oci = |n: u64| (6..20).contains(&n);
+        let (mut content, mut oci) = (Content::new(), Content::new());
+        for n in 0..30 {
+            let name = format!("group/n{n:02}");
+            let image =
+                Image::generated(if is_oci(n) { Kind::Oci } else { Kind::Docker }, 700 + n, &[20_000]);
+            content.add(&name, "1", &image);
+            if is_oci(n) {
+                oci.add(&name, "1", &image);
+            }
+        }
+        let source = net.registry("source").content(&content).start();
+        let registry = DockerRegistry::start(&Setup::default()).unwrap();
+        let (to, location) = (registry.addr(), nginx::AS_THEY_ARE);
+        let nginx =
+            Nginx::start(&nginx::Setup { to, tls: None, client_ca: None, http, server, location }).unwrap();
+        let run = mirror_all(&content, &source.url(), &nginx.host(), &["-p", parallel]).expect(1);
+        assert_eq!((run.number("copied"), run.number("failed"), run.number("left")), (14, 16, 0));
+        assert_mirrored(&net, &registry.url(), &wanted(&oci));
+        let report = run.report();
+        let failed: Vec<&serde_json::Value> =
+            report["images"].as_array().unwrap().iter().filter(|image| image["result"] == "failed").collect();
+        for image in &failed {
+            let (name, cause) = (image["source"].as_str().unwrap(), image["cause"].as_str().unwrap());
+            let number: u64 = name["quay.io/group/n".len()..][..2].parse().unwrap();
+            assert!(!is_oci(number), "{image}");
+            let path = name.strip_prefix("quay.io/").unwrap();
+            assert!(cause.contains("415") && cause.contains(path), "{image}");
+            assert!(cause.contains("application/vnd.docker.distribution.manifest.v2+json"), "{image}");
+            assert!(cause.contains("let it take Docker's types"), "{image}");
+        }
+        assert_eq!(failed.len(), 16);
+    }
 }
