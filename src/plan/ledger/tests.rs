@@ -315,9 +315,27 @@ fn graph() -> impl Strategy<Value = Graph> {
     let held = proptest::collection::vec((0..6_usize, 0..4_usize, any::<bool>()), 0..3);
     let draw = (any::<Index>(), any::<Index>()).prop_map(|(which, what)| Draw { which, what });
     let draws = proptest::collection::vec(draw, 60..200);
-    (any::<bool>(), deliveries, held, draws, 0..6_usize).prop_map(
-        |(shared, deliveries, held, draws, trouble)| Graph { shared, deliveries, held, draws, trouble },
+    let nested = proptest::collection::vec((any::<Index>(), any::<Index>()), 0..4);
+    (any::<bool>(), deliveries, nested, held, draws, 0..6_usize).prop_map(
+        |(shared, mut deliveries, nested, held, draws, trouble)| {
+            nested.into_iter().for_each(|(index, tag)| nest(&mut deliveries, index, tag));
+            Graph { shared, deliveries, held, draws, trouble }
+        },
     )
+}
+
+/// Makes an index hold the manifest of another tag of its repository.
+fn nest(deliveries: &mut [Wanted], index: Index, tag: Index) {
+    let (index, tag) = (index.index(deliveries.len()), tag.index(deliveries.len()));
+    if index == tag || deliveries[index].root.is_some() {
+        return;
+    }
+    let repository = deliveries[index].repository;
+    let part = deliveries[tag].root.unwrap_or(index % 3);
+    deliveries[index].parts.insert(part);
+    let tag = &mut deliveries[tag];
+    (tag.repository, tag.root) = (repository, Some(part));
+    tag.parts.clear();
 }
 
 /// A target and a run against it, as a loop would do it in any order.

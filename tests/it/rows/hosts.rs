@@ -1,13 +1,18 @@
 //! Hosts: what the first word with one decides, how hard one is pressed, and what a target is believed.
 
-use std::sync::OnceLock;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mirror_images::output::report::Exit;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::scene::{Scene, puts_of};
 use crate::support::registry::Auth;
-use crate::support::{Blob, Cut, Fault, Image, Kind, Net, Op, on};
+use crate::support::{Blob, Cut, Fault, Image, Kind, Net, Op, any, on};
 
 /// Images in repositories of their own, which have nothing in common; each has a layer of `size` bytes.
 fn apart(count: u64, size: u64) -> Vec<(&'static str, Image)> {
@@ -41,6 +46,73 @@ fn the_answer_to_the_first_request_decides_for_that_one_alone() {
             assert_ne!(run.report.exit(), Exit::TargetRefused, "{n} {at_target}");
         }
     }
+}
+
+#[test]
+fn a_first_request_that_gets_no_answer_holds_up_no_other_image_of_its_host() {
+    let patience = Duration::from_secs(25);
+    let scene = Scene::new(&apart(6, 2_000)).retries(0);
+    scene.source.fault(any().times(1).then(Fault::StallHeaders));
+    let run = scene.run_with(|policy| policy.timing.answer = patience);
+    assert_eq!((run.report.copied, run.report.failed), (5, 1), "{}", run.report);
+    let first = &scene.journal().filter(|entry| entry.host == "source")[0];
+    let tags = scene.journal().filter(|entry| entry.host == "target" && entry.is_tag_put());
+    let late = tags.iter().filter(|put| put.at > first.at + patience).count();
+    assert_eq!(late, 0, "{}", scene.journal().dump());
+}
+
+/// A door to a registry without TLS. It loses the first three requests; whoever tries TLS next hears that there is none
+/// once another request was answered.
+#[derive(Clone)]
+struct Door {
+    to: SocketAddr,
+    hellos: Arc<AtomicUsize>,
+    lost: Arc<AtomicUsize>,
+    answered: watch::Sender<bool>,
+}
+
+const LOST: usize = 3;
+
+impl Door {
+    async fn open(to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (hellos, lost) = Default::default();
+        let door = Self { to, hellos, lost, answered: watch::Sender::new(false) };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(door.clone().pass(stream));
+            }
+        });
+        addr
+    }
+
+    async fn pass(self, mut stream: TcpStream) -> std::io::Result<()> {
+        let mut head = [0; 8192];
+        let read = stream.read(&mut head).await?;
+        if head[0] == 0x16 {
+            if self.hellos.fetch_add(1, Ordering::SeqCst) == LOST {
+                let _ = self.answered.subscribe().wait_for(|answered| *answered).await;
+            }
+            return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await;
+        }
+        if read == 0 || self.lost.fetch_add(1, Ordering::SeqCst) < LOST {
+            return Ok(());
+        }
+        let mut inside = TcpStream::connect(self.to).await?;
+        inside.write_all(&head[..read]).await?;
+        let read = inside.read(&mut head).await?;
+        stream.write_all(&head[..read]).await?;
+        self.answered.send_replace(true);
+        tokio::io::copy_bidirectional(&mut stream, &mut inside).await.map(|_| ())
+    }
+}
+
+#[test]
+fn a_host_without_tls_fails_no_request_that_hears_so_after_another_was_answered() {
+    let scene = Scene::new(&apart(8, 2_000)).retries(2);
+    let door = scene.net.block_on(Door::open(scene.source.addr()));
+    scene.elsewhere_at("quay.io", &door.to_string()).run().done();
 }
 
 /// Longer than any limit of the HTTP library's own.
