@@ -45,7 +45,8 @@ impl DryRun<'_> {
         let pin = self.options.pins.get(&image.reference)?;
         let digest = pin.wanted()?;
         let is_wanted = |platform: &&PinnedPlatform| {
-            platform.platform.as_ref().is_none_or(|name| self.options.platforms.includes(name))
+            let named = platform.platform.as_ref().filter(|_| !platform.undivided);
+            named.is_none_or(|name| self.options.platforms.includes(name))
         };
         let mut platforms: Vec<&PinnedPlatform> = pin.platforms.iter().filter(is_wanted).collect();
         let mut seen = HashSet::new();
@@ -79,7 +80,11 @@ impl DryRun<'_> {
             1 => without.push("what 1 image has beside its platforms".to_owned()),
             _ => without.push(format!("what {incomplete} images have beside their platforms")),
         }
-        let Rules { include_foreign, referrers, .. } = self.options.rules;
+        let Rules { include_foreign, referrers, accept_moved, .. } = self.options.rules;
+        // Files have all manifests and configs of an index.
+        let has_others = self.options.target.registry().is_none() && !self.options.platforms.is_all();
+        without.extend(has_others.then(|| "manifests and configs of other platforms".to_owned()));
+        without.extend(accept_moved.then(|| "what a tag has that has moved since".to_owned()));
         without.extend(include_foreign.then(|| "layers that are not to be distributed".to_owned()));
         without.extend(referrers.then(|| "what refers to the images".to_owned()));
         let bound = match without.as_slice() {

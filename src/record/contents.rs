@@ -23,6 +23,9 @@ pub struct PinnedPlatform {
     pub digest: Digest,
     /// Its manifest, config and layers, without those that are not to be distributed.
     pub bytes: u64,
+    /// No index divides the image by it: a run takes it whichever platforms are wanted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undivided: bool,
 }
 
 /// All that a place has, or is to have, of an image.
@@ -81,6 +84,7 @@ impl Contents {
                         platform,
                         digest: manifest.digest.clone(),
                         bytes,
+                        undivided: false,
                     });
                 }
                 Content::Image(_) => contents.more = contents.more.saturating_add(bytes),

@@ -23,10 +23,13 @@ pub(super) struct Consists {
     pub more: u64,
 }
 
+/// An entry, how deep it is, and whether it is within another one that says of a platform, by which it is taken or not.
+type Waiting = (Descriptor, usize, bool);
+
 /// The entries of indexes that are to be looked at, each once for each platform, with how deep they are.
 #[derive(Debug, Default)]
 struct Entries {
-    waiting: VecDeque<(Descriptor, usize)>,
+    waiting: VecDeque<Waiting>,
     seen: HashSet<(Digest, Option<String>)>,
 }
 
@@ -39,11 +42,11 @@ impl Question {
         };
         let mut names = Vec::new();
         let mut entries = Entries::default();
-        self.add_entries(&mut entries, index, 1)?;
-        while let Some((entry, depth)) = entries.waiting.pop_front() {
+        self.add_entries(&mut entries, index, 1, false)?;
+        while let Some((entry, depth, is_within)) = entries.waiting.pop_front() {
             if [OCI_INDEX, DOCKER_LIST].contains(&entry.media_type.as_str()) {
                 if let Content::Index(inner) = &self.part(&entry).await?.content {
-                    self.add_entries(&mut entries, inner, depth + 1)?;
+                    self.add_entries(&mut entries, inner, depth + 1, is_within || entry.platform.is_some())?;
                 }
             } else if is_image(&entry) {
                 names.extend(entry.platform.as_deref().and_then(named_platform));
@@ -60,14 +63,14 @@ impl Question {
             Content::Image(blobs) => {
                 let platform = self.platform_of_config(blobs).await?;
                 let (digest, bytes) = (manifest.digest.clone(), size_of(manifest));
-                all.platforms.push(PinnedPlatform { platform, digest, bytes });
+                all.platforms.push(PinnedPlatform { platform, digest, bytes, undivided: true });
                 return Ok(all);
             }
         };
         all.more = size_of(manifest);
         let mut entries = Entries::default();
-        self.add_entries(&mut entries, index, 1)?;
-        while let Some((entry, depth)) = entries.waiting.pop_front() {
+        self.add_entries(&mut entries, index, 1, false)?;
+        while let Some((entry, depth, is_within)) = entries.waiting.pop_front() {
             let part = self.part(&entry).await?;
             let bytes = size_of(&part);
             match &part.content {
@@ -76,22 +79,29 @@ impl Question {
                         Some(platform) => Some(platform),
                         None => self.platform_of_config(blobs).await?,
                     };
-                    all.platforms.push(PinnedPlatform { platform, digest: entry.digest, bytes });
+                    let undivided = is_within || entry.platform.is_none();
+                    all.platforms.push(PinnedPlatform { platform, digest: entry.digest, bytes, undivided });
                 }
                 Content::Image(_) => all.more = all.more.saturating_add(bytes),
                 Content::Index(inner) => {
                     all.more = all.more.saturating_add(bytes);
-                    self.add_entries(&mut entries, inner, depth + 1)?;
+                    self.add_entries(&mut entries, inner, depth + 1, is_within || entry.platform.is_some())?;
                 }
             }
         }
         Ok(all)
     }
 
-    fn add_entries(&self, entries: &mut Entries, index: &[Descriptor], depth: usize) -> Result<(), Error> {
+    fn add_entries(
+        &self,
+        entries: &mut Entries,
+        index: &[Descriptor],
+        depth: usize,
+        is_within: bool,
+    ) -> Result<(), Error> {
         let key = |entry: &Descriptor| (entry.digest.clone(), entry.platform.clone());
         let new = index.iter().filter(|entry| entries.seen.insert(key(entry)));
-        entries.waiting.extend(new.map(|entry| (entry.clone(), depth)));
+        entries.waiting.extend(new.map(|entry| (entry.clone(), depth, is_within)));
         // The bounds of a run, with its image itself among the manifests and the levels.
         if entries.seen.len() >= MANIFESTS_MAX || (depth >= DEPTH_MAX && !index.is_empty()) {
             let action = format!("GET manifest {}", self.location());

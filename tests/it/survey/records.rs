@@ -114,6 +114,36 @@ fn a_manifest_that_is_for_two_platforms_is_there_for_each() {
     assert_eq!(dry("linux/arm64"), dry("all"), "what two platforms share is moved once");
 }
 
+/// A single manifest, entries that say of no platform, and an index within one: what a run takes whatever is wanted.
+#[test]
+fn what_no_index_divides_counts_for_every_platform() {
+    let shelf = Shelf::new();
+    let within = Image::index(Kind::Oci, vec![Child::platform("linux/arm64", image(930, 4_000))]);
+    let path = shelf.path("mine.json");
+    for whole_image in [
+        image(910, 4_000),
+        Image::index(
+            Kind::Oci,
+            vec![Child::plain(image(920, 4_000)), Child::platform("linux/arm64", image(921, 90))],
+        ),
+        Image::index(Kind::Oci, vec![Child::platform("linux/amd64", within)]),
+    ] {
+        put_cni(&shelf, &whole_image);
+        shelf.program("pin").args(&[&path, "--platforms"]).run().expect(0);
+        for platform in ["linux/amd64", "linux/arm64", "linux/s390x"] {
+            let target = shelf.net.registry("target").rule(on(Op::Mount).then(Fault::IgnoreMount)).start();
+            let mirror = format!("--source-mirror=quay.io={}", shelf.source.host());
+            let flags = [&target.host(), "--image", CNI, "--pins", &path, "--platform", platform, &mirror];
+            let report = |more: &[&str]| Program::new(&flags).args(&["-o", "json"]).args(more).run().report();
+            let told = report(&["--dry-run"])[0]["bytes"].as_u64().unwrap();
+            let moved = report(&[]);
+            let moved: u64 =
+                ["bytes_copied", "manifest_bytes"].map(|sum| moved[sum].as_u64().unwrap()).iter().sum();
+            assert!(told >= moved, "{platform}: {told} bytes are told, and {moved} moved");
+        }
+    }
+}
+
 #[test]
 fn records_behind_a_link_are_read_and_written_there() {
     let shelf = Shelf::new();
