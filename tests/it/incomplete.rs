@@ -143,7 +143,13 @@ fn only_an_archive_can_be_incomplete() {
     let home = tempfile::tempdir().unwrap();
     let directory = format!("oci:{}", home.path().join("d").display());
     let archive = format!("oci-archive:{}", home.path().join("a.tar").display());
-    for arguments in [&["r"][..], &[&directory], &["--check", &archive, "--image", "alpine:3"]] {
+    let image = ["--image", "alpine:3"];
+    for arguments in [
+        &["r"][..],
+        &[&directory],
+        &["oci-archive:-", image[0], image[1]],
+        &["--check", &archive, image[0], image[1]],
+    ] {
         let run = Program::new(arguments).args(&[ALLOWED]).run().expect(2);
         assert!(run.stderr.contains("oci-archive:FILE"), "{arguments:?}: {}", run.stderr);
     }
