@@ -197,6 +197,7 @@ impl Saving {
         for (digest, place) in lacking {
             let header = Rest::header(digest, place.size);
             self.partial.overwrite(place.offset() - header.len() as u64, &header)?;
+            self.partial.give_up(place);
         }
         Ok(())
     }

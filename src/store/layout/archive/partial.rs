@@ -299,6 +299,11 @@ impl Partial {
         self.journal.done(&slot.digest, slot.offset, slot.size)
     }
 
+    /// A blob does not come any more: the archive is to be without it.
+    pub(crate) fn give_up(&self, slot: &Slot) {
+        self.lock_done().insert(slot.offset);
+    }
+
     /// Whether a blob is there, verified.
     pub(crate) fn is_done(&self, slot: &Slot) -> bool {
         self.lock_done().contains(&slot.offset)
