@@ -105,11 +105,11 @@ Examples:
   mirror-images --check --images-from list.txt registry.example.com
   mirror-images --check --deep --manifest kubeone.yaml registry.example.com
   mirror-images --source-mirror docker.io=cache.example.com registry.example.com
+  mirror-images --lock lock.json registry.example.com
+  mirror-images -k 1.36.4 --have have.json oci-archive:delta.tar
   mirror-images -k 1.36.3 --split fat32 oci-archive:/media/stick/images.tar
   mirror-images --from oci-archive:/media/stick/images.tar registry.example.com
   mirror-images -m kubeone.yaml oci-archive:- | ssh node ctr -n k8s.io images import -
-  mirror-images --lock lock.json registry.example.com
-  mirror-images -k 1.36.4 --have have.json oci-archive:delta.tar
 
 Environment:
   TARGET_REGISTRY, KUBERNETES_VERSION (or KUBERNETES_VERSIONS) and
@@ -232,14 +232,15 @@ pub struct TransferArgs {
     #[arg(long, value_name = "STORE")]
     pub from: Vec<String>,
 
-    /// Write an archive in parts of at most this size: fat32 (or 4GiB, which is the same), dvd, or such as 700MiB. They are
-    /// FILE.001 and so on, plain cuts of the archive, with FILE.sha256 for sha256sum -c
-    #[arg(long, value_name = "SIZE", value_parser = size::parse_part)]
-    pub split: Option<u64>,
     /// When saving into a layout: leave out the layers that the other side has, by an inventory or a lock in this file, or by
     /// a layout, named oci:DIR or oci-archive:FILE (repeatable)
     #[arg(long, value_name = "FILE")]
     pub have: Vec<String>,
+
+    /// Write an archive in parts of at most this size: fat32 (or 4GiB, which is the same), dvd, or such as 700MiB. They are
+    /// FILE.001 and so on, plain cuts of the archive, with FILE.sha256 for sha256sum -c
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_part)]
+    pub split: Option<u64>,
 
     #[command(flatten)]
     pub sources: SourceArgs,

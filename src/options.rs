@@ -262,7 +262,8 @@ impl Options {
         ensure!(
             !cli.transfer.allow_incomplete || is_archive && matches!(mode, Mode::Mirror | Mode::DryRun),
             "--allow-incomplete has an archive written although an image failed, as in mirror-images \
-             --allow-incomplete oci-archive:FILE: any other target keeps what it got in any case"
+             --allow-incomplete oci-archive:FILE: a registry and a directory keep what they got in any case, and \
+             what has gone to standard output cannot be changed any more"
         );
         for (flag, file) in [("--report", &cli.output.report), ("--lock-out", &cli.transfer.lock_out)] {
             if let (StoreName::Layout(layout), Some(file)) = (&target, file) {

@@ -14,7 +14,8 @@ const TOLD_MAX: usize = 5;
 
 /// Whether nothing is to be written before all of `requests` are resolved.
 pub(super) fn has_to_know_all(target: &Target, requests: &[Request]) -> bool {
-    target.wants_all_first() || requests.iter().any(|request| request.source.store.tells_what_it_lacks())
+    let waits = |request: &Request| request.assumed.is_some() || request.source.store.tells_what_it_lacks();
+    target.wants_all_first() || requests.iter().any(waits)
 }
 
 impl Run {
@@ -71,30 +72,6 @@ impl Run {
         }
     }
 
-    /// What waits already goes in the one order that the target takes, and so does what comes later.
-    fn follow_sequence(&mut self) {
-        let Some(sequence) = self.target.sequence() else { return };
-        self.sequence = Some(sequence.into_iter().zip(0..).collect());
-        for ticket in self.lanes.take_blobs() {
-            self.enter(ticket);
-        }
-    }
-
-    /// What is known to be missing by now, where the target is made without it.
-    fn missing(&self) -> Draft {
-        let mut missing = Draft::default();
-        if self.plan.rules().allow_incomplete {
-            for image in self.resolution.images() {
-                let causes = self.deliveries.failures(image).into_iter().flatten();
-                let fates: Vec<Fate> = causes.map(|error| Fate::Missing(error.to_string())).collect();
-                if !fates.is_empty() {
-                    self.resolution.request(image).record(&mut missing, None, fates);
-                }
-            }
-        }
-        missing
-    }
-
     /// Sees to it that the target has what the source leaves out, before anything is written.
     ///
     /// # Errors
@@ -117,6 +94,30 @@ impl Run {
             self.take(steps);
         }
         Ok(())
+    }
+
+    /// What waits already goes in the one order that the target takes, and so does what comes later.
+    fn follow_sequence(&mut self) {
+        let Some(sequence) = self.target.sequence() else { return };
+        self.sequence = Some(sequence.into_iter().zip(0..).collect());
+        for ticket in self.lanes.take_blobs() {
+            self.enter(ticket);
+        }
+    }
+
+    /// What is known to be missing by now, where the target is made without it.
+    fn missing(&self) -> Draft {
+        let mut missing = Draft::default();
+        if self.plan.rules().allow_incomplete {
+            for image in self.resolution.images() {
+                let causes = self.deliveries.failures(image).into_iter().flatten();
+                let fates: Vec<Fate> = causes.map(|error| Fate::Missing(error.to_string())).collect();
+                if !fates.is_empty() {
+                    self.resolution.request(image).record(&mut missing, None, fates);
+                }
+            }
+        }
+        missing
     }
 
     fn incoming(&self, image: ImageId) -> Option<Incoming> {

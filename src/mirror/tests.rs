@@ -1,5 +1,6 @@
 //! The loop between two stores in memory, by a clock that does not tick while somebody works.
 
+mod base;
 mod lines;
 
 use std::num::NonZeroUsize;

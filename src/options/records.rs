@@ -88,42 +88,6 @@ impl Lock {
     }
 }
 
-/// Whether a lock that has this digest is what the receipt beside it speaks of.
-///
-/// # Errors
-/// There is no receipt, it is signed by another key, or it is of another lock.
-fn check_receipt(lock: &Path, key: &Path, digest: &Digest) -> Result<()> {
-    let shown = |path: &Path| text::printable(&path.display().to_string());
-    let of_key = || format!("--verify-key {}", shown(key));
-    let pem = input::read_bytes(key, FILE_MAX).with_context(of_key)?;
-    let key = PublicKey::read(&pem).with_context(of_key)?;
-    let place = receipt::beside(lock);
-    let of_receipt = || format!("--verify-key: the receipt {}", shown(&place));
-    let bundle = input::read_bytes(&place, receipt::BUNDLE_MAX as u64).with_context(of_receipt)?;
-    let statement = receipt::verify(&key, &bundle).with_context(of_receipt)?;
-    ensure!(
-        statement.lock == *digest,
-        "{} is of another lock, {}, and --lock {} has {digest}: do not use it",
-        of_receipt(),
-        statement.lock,
-        shown(lock)
-    );
-    Ok(())
-}
-
-/// # Errors
-/// There is no such key, or nothing that it could sign.
-pub(super) fn signing_key(path: Option<&Path>, mode: Mode) -> Result<Option<Arc<SigningKey>>> {
-    let Some(path) = path else { return Ok(None) };
-    ensure!(
-        mode == Mode::Mirror,
-        "--sign-key signs what a run has brought, and --check and --dry-run bring nothing"
-    );
-    let name = || format!("--sign-key {}", text::printable(&path.display().to_string()));
-    let pem = input::read_bytes(path, FILE_MAX).with_context(name)?;
-    Ok(Some(Arc::new(SigningKey::read(&pem).with_context(name)?)))
-}
-
 /// What `--have` names.
 #[derive(Debug, Clone)]
 pub enum Have {
@@ -161,6 +125,42 @@ pub(super) fn have(texts: &[String], target: &StoreName) -> Result<Vec<Have>> {
         }
     };
     texts.iter().map(one).collect()
+}
+
+/// Whether a lock that has this digest is what the receipt beside it speaks of.
+///
+/// # Errors
+/// There is no receipt, it is signed by another key, or it is of another lock.
+fn check_receipt(lock: &Path, key: &Path, digest: &Digest) -> Result<()> {
+    let shown = |path: &Path| text::printable(&path.display().to_string());
+    let of_key = || format!("--verify-key {}", shown(key));
+    let pem = input::read_bytes(key, FILE_MAX).with_context(of_key)?;
+    let key = PublicKey::read(&pem).with_context(of_key)?;
+    let place = receipt::beside(lock);
+    let of_receipt = || format!("--verify-key: the receipt {}", shown(&place));
+    let bundle = input::read_bytes(&place, receipt::BUNDLE_MAX as u64).with_context(of_receipt)?;
+    let statement = receipt::verify(&key, &bundle).with_context(of_receipt)?;
+    ensure!(
+        statement.lock == *digest,
+        "{} is of another lock, {}, and --lock {} has {digest}: do not use it",
+        of_receipt(),
+        statement.lock,
+        shown(lock)
+    );
+    Ok(())
+}
+
+/// # Errors
+/// There is no such key, or nothing that it could sign.
+pub(super) fn signing_key(path: Option<&Path>, mode: Mode) -> Result<Option<Arc<SigningKey>>> {
+    let Some(path) = path else { return Ok(None) };
+    ensure!(
+        mode == Mode::Mirror,
+        "--sign-key signs what a run has brought, and --check and --dry-run bring nothing"
+    );
+    let name = || format!("--sign-key {}", text::printable(&path.display().to_string()));
+    let pem = input::read_bytes(path, FILE_MAX).with_context(name)?;
+    Ok(Some(Arc::new(SigningKey::read(&pem).with_context(name)?)))
 }
 
 /// A few of them by name.

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::{BlobId, Plan};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Digest, Repository};
 use crate::record::Blob;
@@ -87,8 +87,11 @@ impl Plan {
             Some(async move {
                 let descriptor = blob.descriptor();
                 for place in places {
-                    if has(target, &place, &descriptor).await? {
-                        return Ok((id, Ok(place)));
+                    match has(target, &place, &descriptor).await {
+                        Ok(true) => return Ok((id, Ok(place))),
+                        // Several registries say so of a repository that is not there.
+                        Err(error) if error.kind != Kind::Denied => return Err(error),
+                        Ok(false) | Err(_) => {}
                     }
                 }
                 Ok((id, Err((blob.digest.clone(), named.clone()))))

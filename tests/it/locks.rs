@@ -244,6 +244,14 @@ fn of_platforms_that_are_left_out_nothing_is_recorded_but_that_they_are() {
     assert_eq!(run(&target.host(), &[]), (false, all, false, 4));
     // With the index that stood in for it.
     assert_eq!(target.content().repositories["group/two"].manifests.len(), 4);
+    // An index that names what is not there is taken for whole by whoever records nothing.
+    let sparse = net.registry("sparse").start();
+    sparse.take_sparse_indexes();
+    let (amd64, all) =
+        (vec!["linux/amd64".to_owned()], vec!["linux/amd64".to_owned(), "linux/arm64".to_owned()]);
+    assert_eq!(run(&sparse.host(), &one), (true, amd64, false, 2));
+    assert_eq!(run(&sparse.host(), &[]), (false, all, false, 4));
+    assert_eq!(sparse.content().repositories["group/two"].manifests.len(), 3);
 }
 
 #[test]
@@ -374,6 +382,12 @@ fn a_layout_is_held_to_a_lock_too() {
     let failed: Vec<bool> =
         by_result["failed"].iter().map(|name| name == &line.source || name.contains("/etcd:")).collect();
     assert_eq!(failed, [true, true], "{}", run.stdout);
+    let whole = Program::new(&["--check", &lock, &archive(&tar)]).run().expect(1);
+    assert!(
+        whole.stdout.contains(" 2 missing") || whole.stdout.contains(" 1 missing, 1 different"),
+        "{}",
+        whole.stdout
+    );
     assert!(
         run.stdout.contains("it has no image of this name") && run.stdout.contains("it has moved"),
         "{}",
@@ -478,6 +492,16 @@ fn of_some_platforms_a_lock_proves_those() {
         let run = check(&[]).expect(1);
         assert!(run.stdout.contains("without all of the platforms"), "{}", run.stdout);
     }
+    // Nor is more believed of an image that is whole.
+    let target = net.registry("whole").start();
+    let flags = ["--image=quay.io/group/two:1", NO_PINS, &mirror, &out];
+    Program::new(&[&target.host()]).args(&flags).run().expect(0);
+    let check = || Program::new(&[&target.host(), "--check", &lock]).run();
+    check().expect(0);
+    let mut lying = read(&file);
+    lying["images"][0]["platforms"][1]["digest"] = json!(format!("sha256:{}", "e".repeat(64)));
+    fs::write(&file, lying.to_string()).unwrap();
+    assert!(check().expect(1).stdout.contains("without all of the platforms"));
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Archive {
         read(&*self.parts, &self.found, document)
     }
 
+    /// The bytes of its lock, if it has one.
+    pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
+        Ok(self.parts.document(&self.found, Document::Lock)?)
+    }
+
     /// Everything that is there under a digest.
     pub(super) fn holdings(&self) -> Vec<Holding> {
         let held = self.found.blobs();

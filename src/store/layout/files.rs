@@ -10,8 +10,6 @@ use rustix::fs::OFlags;
 
 use super::LayoutError;
 use super::archive::Archive;
-use super::archive::names::Document;
-use super::archive::parts::OpenError;
 use super::archive::scan::ReadAt;
 use super::directory::Directory;
 use super::holdings::Holding;
@@ -52,10 +50,7 @@ impl Files {
     pub(super) fn lock(&self) -> Result<Option<Vec<u8>>, LayoutError> {
         match self {
             Files::Directory(directory) => directory.lock(),
-            Files::Archive(archive) => {
-                let read = archive.document(Document::Lock);
-                read.map_err(|error| OpenError::Scan(archive.path().to_owned(), error).into())
-            }
+            Files::Archive(archive) => archive.lock(),
         }
     }
 

@@ -97,3 +97,89 @@ pub(super) fn merged(
     lock.base = base;
     lock
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::image::manifest::Manifest;
+    use crate::image::reference::{Algorithm, Reference};
+    use crate::record::{Contents, Missing};
+
+    fn manifest(text: &str) -> Manifest {
+        let digest = Digest::of(Algorithm::Sha256, text.as_bytes());
+        let json = serde_json::json!({
+            "schemaVersion": 2, "config": {"digest": digest.as_str(), "size": 2, "mediaType": "a/b"}, "layers": [],
+        });
+        Manifest::parse(json.to_string().into(), None, Algorithm::Sha256).unwrap()
+    }
+
+    fn blob(text: &str) -> Digest {
+        Digest::of(Algorithm::Sha256, text.as_bytes())
+    }
+
+    /// An image under a name, with a blob of its own and one that is left out.
+    fn image(draft: &mut Draft, source: &str, manifest: &Manifest) {
+        let reference: Reference = source.parse().unwrap();
+        let contents = Contents {
+            digest: manifest.digest.clone(),
+            media_type: manifest.media_type.clone(),
+            size: manifest.bytes.len() as u64,
+            platforms: Vec::new(),
+            more: 0,
+            sparse: false,
+            blobs: vec![(blob(source), 7)],
+            base: vec![(blob("base"), Blob(9, "x".parse().unwrap()))],
+        };
+        draft.add(Image::new(&reference, reference.destinations(), &[], &contents), &contents);
+    }
+
+    fn sources(lock: &Inventory) -> Vec<String> {
+        lock.images.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_earlier_runs_have_added_stays_as_long_as_it_is_so() {
+        let (one, two) = (manifest("one"), manifest("two"));
+        let mut index = Index::default();
+        for (source, manifest) in [("q.io/a:1", &one), ("q.io/b:1", &one), ("q.io/c:1", &two)] {
+            let reference: Reference = source.parse().unwrap();
+            index.set(&reference.whole_names()[0], manifest);
+        }
+        let mut before = Draft::default();
+        // Of these `b` has become another image since, and `d` is not there any more.
+        for (source, manifest) in [("q.io/a:1", &one), ("q.io/b:1", &two), ("q.io/d:1", &one)] {
+            image(&mut before, source, manifest);
+        }
+        let missing = |source: &str| Missing {
+            source: source.parse().unwrap(),
+            names: vec!["x:1".parse().unwrap()],
+            cause: "no".to_owned(),
+            reasons: Vec::new(),
+        };
+        before.miss(missing("q.io/c:1"));
+        before.miss(missing("q.io/e:1"));
+        let before = before.into_inventory(Kind::Lock, Made::default());
+        let mut ours = Draft::default();
+        image(&mut ours, "q.io/c:1", &two);
+        // It could not be had this time, and is there from before.
+        ours.miss(missing("q.io/a:1"));
+        let made = Made { tool: "now".to_owned(), ..Made::default() };
+        let has = |digest: &Digest, size| size == 7 && *digest != blob("q.io/d:1");
+        let merged = merged(Some(before), ours, made, &index, has);
+        assert_eq!(sources(&merged), ["q.io/a:1", "q.io/c:1"]);
+        let missing: Vec<String> = merged.missing.keys().map(ToString::to_string).collect();
+        assert_eq!((missing, merged.made.tool.as_str()), (vec!["q.io/e:1".to_owned()], "now"));
+        let blobs: Vec<&Digest> = merged.blobs.keys().collect();
+        assert!(blobs.len() == 3 && !blobs.contains(&&blob("q.io/d:1")), "{blobs:?}");
+        assert_eq!(merged.base, BTreeMap::from([(blob("base"), Blob(9, "x".parse().unwrap()))]));
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_understood_counts_for_nothing() {
+        for bytes in [&b""[..], b"\xff\xfe", b"{}", b"{\"version\":1,\"kind\":\"inventory\",\"images\":[]}"] {
+            assert_eq!(read(Path::new("x"), bytes), None);
+        }
+    }
+}

@@ -195,9 +195,7 @@ impl Saving {
             }
         }
         for (digest, place) in lacking {
-            let header = Rest::header(digest, place.size);
-            self.partial.overwrite(place.offset() - header.len() as u64, &header)?;
-            self.partial.give_up(place);
+            self.partial.do_without(place, &Rest::header(digest, place.size))?;
         }
         Ok(())
     }

@@ -1,9 +1,8 @@
-//! Bodies that are of no use once their heads are answered.
+//! Bodies that wait for an answer to their heads.
 //!
-//! A gateway refuses a request by its head, and whatever is sent of the body is sent in vain. So no body goes on once its
-//! request is answered; and at a host that has refused requests as too many, a large one waits before its first byte for a
-//! little longer than a refusal takes. That is what `Expect: 100-continue` is for (RFC 9110, section 10.1.1), which a
-//! server and all proxies before it would have to know.
+//! A gateway refuses a request by its head, and whatever is sent of the body until that is heard of is sent in vain. So at a
+//! host that has refused requests as too many a large body waits for a little longer than a refusal takes. That is what
+//! `Expect: 100-continue` is for (RFC 9110, section 10.1.1), which a server and all proxies before it would have to know.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +18,6 @@ const LARGE: u64 = 16 << 10;
 const LONGEST: Duration = Duration::from_secs(1);
 /// What a server takes beside the way to it and back.
 const SLACK: Duration = Duration::from_millis(5);
-/// Bytes of a body that go at a time.
-const STEP: usize = 64 << 10;
 
 pub(super) type Stopped = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,8 +27,8 @@ pub(super) fn wait(size: u64, refusal_takes: Option<Duration>, stall: Duration) 
     Some((2 * takes + SLACK).min(LONGEST).min(stall / 2))
 }
 
-/// A request whose body is on its way. The body ends where it is once this is dropped: over the same connection the answer
-/// is read, so it goes along with that.
+/// A request whose body may wait. Once it is answered the body never begins, and breaks the connection off when this is
+/// dropped: the answer is read over it, so this goes along with that.
 #[derive(Debug, Clone)]
 pub(super) struct Sending(Arc<watch::Sender<bool>>);
 
@@ -49,7 +46,7 @@ impl Sending {
     }
 }
 
-/// What the body asks before each of its steps.
+/// What the body asks before it begins.
 #[derive(Debug)]
 pub(super) struct Leave {
     answered: watch::Receiver<bool>,
@@ -57,16 +54,13 @@ pub(super) struct Leave {
 }
 
 impl Leave {
-    /// Waits as long as the body is to wait.
+    /// Waits as long as the body is to wait, the first time.
     ///
     /// # Errors
-    /// The request has been answered.
-    pub(super) async fn go_on(&mut self) -> Result<(), Stopped> {
-        let has_answer = match self.wait.take() {
-            Some(wait) => timeout(wait, self.answered.wait_for(|answered| *answered)).await.is_ok(),
-            None => *self.answered.borrow() || self.answered.has_changed().is_err(),
-        };
-        if !has_answer {
+    /// The request was answered before that.
+    pub(super) async fn begin(&mut self) -> Result<(), Stopped> {
+        let Some(wait) = self.wait.take() else { return Ok(()) };
+        if timeout(wait, self.answered.wait_for(|answered| *answered)).await.is_err() {
             return Ok(());
         }
         while self.answered.changed().await.is_ok() {}
@@ -75,14 +69,10 @@ impl Leave {
 }
 
 /// A body of these bytes.
-pub(super) fn body(bytes: Bytes, leave: Leave) -> Body {
-    Body::wrap_stream(futures_util::stream::try_unfold((bytes, leave), |(mut bytes, mut leave)| async move {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        leave.go_on().await?;
-        let step = bytes.split_to(STEP.min(bytes.len()));
-        Ok::<_, Stopped>(Some((step, (bytes, leave))))
+pub(super) fn body(bytes: Bytes, mut leave: Leave) -> Body {
+    Body::wrap_stream(futures_util::stream::once(async move {
+        leave.begin().await?;
+        Ok::<_, Stopped>(bytes)
     }))
 }
 
@@ -101,20 +91,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_goes_once_it_has_waited_and_ends_where_its_request_is_answered() {
-        let (sending, mut leave) = Sending::new(Some(Duration::from_millis(65)));
+    async fn a_body_begins_once_it_has_waited_and_not_at_all_where_its_request_is_answered() {
+        let wait = Duration::from_millis(65);
+        let (_sending, mut leave) = Sending::new(Some(wait));
         let began = tokio::time::Instant::now();
-        leave.go_on().await.unwrap();
-        assert_eq!(began.elapsed(), Duration::from_millis(65));
-        leave.go_on().await.unwrap();
-        sending.0.send_replace(true);
-        let short = Duration::from_millis(1);
-        assert!(timeout(short, leave.go_on()).await.is_err(), "the answer is still read");
-        drop(sending);
-        leave.go_on().await.unwrap_err();
+        leave.begin().await.unwrap();
+        leave.begin().await.unwrap();
+        assert_eq!(began.elapsed(), wait);
 
-        let (sending, mut leave) = Sending::new(Some(Duration::from_secs(1)));
+        let (sending, mut leave) = Sending::new(Some(wait));
+        sending.0.send_replace(true);
+        assert!(timeout(10 * wait, leave.begin()).await.is_err(), "the answer is still read");
+        let (sending, mut leave) = Sending::new(Some(wait));
         drop(sending);
-        leave.go_on().await.unwrap_err();
+        leave.begin().await.unwrap_err();
     }
 }

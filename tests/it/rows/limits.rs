@@ -27,7 +27,6 @@ fn bucket() -> impl Fn(&Call) -> bool + Send + Sync + 'static {
     }
 }
 
-/// Not a byte of a blob that the host does not want is sent to it, but what is under way when it is heard.
 #[test]
 fn a_body_is_held_back_where_its_head_may_be_refused() {
     for parallel in ["-p=1", "-p=10"] {
@@ -45,20 +44,6 @@ fn a_body_is_held_back_where_its_head_may_be_refused() {
         let discarded = scene.journal().discarded("target");
         assert!(discarded <= 5_000, "{parallel}: {discarded} bytes");
     }
-}
-
-#[test]
-fn a_body_ends_where_its_request_is_answered() {
-    const SIZE: u64 = 30_000_000;
-    let scene = Scene::new(&images(1, SIZE)).retries(1);
-    let by_head = Fault::Status(403).error("DENIED", "not this one").early(0, Duration::from_secs(20));
-    let is_large = |call: &Call| call.header("content-length").is_some_and(|length| length.len() >= 8);
-    scene.target.fault(on(Op::UploadPut).when(is_large).then(by_head));
-    let run = scene.run();
-    assert!(run.failed_alone("group/n0").contains("not this one"), "{}", run.report);
-    let discarded = scene.journal().discarded("target");
-    // The system takes some megabytes before anyone has read them.
-    assert!(discarded < SIZE / 2, "{discarded} bytes");
 }
 
 /// Images with a blob of so many bytes each.

@@ -299,11 +299,6 @@ impl Partial {
         self.journal.done(&slot.digest, slot.offset, slot.size)
     }
 
-    /// A blob does not come any more: the archive is to be without it.
-    pub(crate) fn give_up(&self, slot: &Slot) {
-        self.lock_done().insert(slot.offset);
-    }
-
     /// Whether a blob is there, verified.
     pub(crate) fn is_done(&self, slot: &Slot) -> bool {
         self.lock_done().contains(&slot.offset)
@@ -342,6 +337,17 @@ impl Partial {
     /// It cannot be written.
     pub(crate) fn overwrite(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.space.write_all_at(bytes, offset)
+    }
+
+    /// Has the archive be whole without a blob, whose entry gets this header instead of its own. The next run wants it all
+    /// the same.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn do_without(&self, slot: &Slot, header: &[u8]) -> io::Result<()> {
+        self.overwrite(slot.offset - header.len() as u64, header)?;
+        self.lock_done().insert(slot.offset);
+        Ok(())
     }
 
     fn lock_done(&self) -> MutexGuard<'_, HashSet<u64>> {

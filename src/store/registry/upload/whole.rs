@@ -188,9 +188,7 @@ fn body(
         let (meter, trouble, room) = (meter.clone(), trouble.clone(), room.clone());
         async move {
             let place = room.acquire_owned().await.expect("the semaphore is never closed");
-            if !reader.is_done() {
-                leave.go_on().await?;
-            }
+            leave.begin().await?;
             meter.set(Waiting::Source);
             match reader.next().await {
                 Ok(piece) => {
