@@ -345,7 +345,7 @@ fn check_report(output: &OutputArgs) -> Result<()> {
 /// Standard output is to be an archive and something else, or nobody would read the archive there.
 fn check_stream(mode: Mode, output: &OutputArgs) -> Result<()> {
     ensure!(
-        mode != Mode::Check,
+        !matches!(mode, Mode::Check | Mode::Audit),
         "--check compares with what is there, and oci-archive:- is not there before it is written: name a file"
     );
     if mode == Mode::DryRun {

@@ -6,7 +6,7 @@ use super::lanes::Lane;
 use super::refusals::Mark;
 use super::transfers::{Position, Transfer, followed};
 use super::{Done, Run};
-use crate::error::{Cause, Error, Side};
+use crate::error::{Cause, Error, Kind, Side};
 use crate::events::{Event, TransferId};
 use crate::plan::{BlobId, Failure, How, RepositoryId, SourceId, Step, Ticket, Turn};
 use crate::store::{BlobOrder, Landed, Tries, copy_blob};
@@ -132,6 +132,12 @@ impl Run {
                 self.plan.ledger.landed(ticket)
             }
             Err(error) => {
+                if self.sequence.is_some() {
+                    // All that come behind it would wait for it.
+                    let is_closed = error.kind == Kind::Closed;
+                    let why = if is_closed { Some(error.clone()) } else { self.target.lacking() };
+                    why.into_iter().for_each(|why| self.refusals.give_up(why));
+                }
                 let (no_source, lasting) = (error.side == Side::Source, !error.kind.may_pass());
                 let tried_one = !(self.plan.blob(ticket.blob).was_tried() || origins > 1);
                 if no_source {

@@ -109,9 +109,6 @@ impl Refusals {
 
     /// Something was not taken into `repository` that was begun at `mark`.
     pub(super) fn note(&mut self, error: &Error, repository: RepositoryId, mark: &Mark) {
-        if error.side == Side::Target && error.kind == Kind::Closed {
-            return self.give_up(error.clone());
-        }
         // That it denies or lacks a repository says nothing about the next one.
         let general = matches!(
             error.kind,
