@@ -172,7 +172,8 @@ fn g08_a_target_that_goes_away_for_good_is_given_up() {
         "{}",
         run.report
     );
-    assert!(run.took < 5 * SECOND, "{:?}", run.took);
+    // Long before it comes back, however busy the machine is.
+    assert!(run.took < 30 * SECOND, "{:?}", run.took);
     scene.target.come_up();
     scene.heal();
 }
