@@ -419,17 +419,21 @@ fn many(number: usize) -> Vec<u8> {
 
 #[test]
 fn many_entries_are_read_in_proportion() {
-    let best = |tar: &Vec<u8>| {
-        let took = (0..3).map(|_| {
-            let began = Instant::now();
-            assert!(scanned(tar).is_ok());
-            began.elapsed()
-        });
-        took.min().unwrap()
+    let timed = |tar: &Vec<u8>| {
+        let began = Instant::now();
+        assert!(scanned(tar).is_ok());
+        began.elapsed()
     };
-    let (some, more) = (best(&many(2_000)), best(&many(20_000)));
-    assert!(more < 30 * some, "2,000 entries take {some:?}, 20,000 take {more:?}");
-    assert!(more < Duration::from_secs(3), "20,000 entries take {more:?}");
+    let (few, many) = (many(2_000), many(20_000));
+    let (mut some, mut more) = (timed(&few), timed(&many));
+    // The machine has other work.
+    for _ in 0..9 {
+        if more < 30 * some && more < Duration::from_secs(3) {
+            return;
+        }
+        (some, more) = (some.min(timed(&few)), more.min(timed(&many)));
+    }
+    panic!("2,000 entries take {some:?}, 20,000 take {more:?}");
 }
 
 #[test]
