@@ -1,8 +1,8 @@
 //! An archive that is written to standard output, byte for byte as a file would have it.
 //!
 //! Nothing of it can be written twice or at another place: blobs come in the archive's order, one at a time, and those that
-//! come early wait in memory. Whatever fails ends it for good. What was written by then ends within an entry, since the
-//! last bytes are held back until all is there, so that no reader takes it for whole.
+//! come early wait in memory. Whatever fails ends it for good. What was written by then ends within the content of an entry,
+//! of which the last bytes are held back until the next one begins, so that no reader takes it for whole.
 
 mod feed;
 
@@ -25,7 +25,7 @@ use crate::store::Incoming;
 
 /// Most bytes that are read before it is their turn.
 const AHEAD_MAX: usize = 16 << 20;
-/// Bytes that are held back: those of a header.
+/// Bytes of a blob that are held back.
 const HELD_BACK: usize = 512;
 
 /// An archive that is to be written to standard output.
@@ -151,8 +151,18 @@ impl Streaming {
         std::mem::take(&mut self.between.lock().expect("no code panics while it holds this lock")[number])
     }
 
+    /// Writes some of a blob.
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         self.lock_output().write(bytes)
+    }
+
+    /// Writes what stands before the content of a blob. Many readers take what ends before a header for whole, so this goes
+    /// with all that was held back.
+    fn write_before(&self, number: usize) -> io::Result<()> {
+        let before = self.take_between(number);
+        let mut output = self.lock_output();
+        output.write(&before)?;
+        output.end()
     }
 
     fn finish(&self) -> Result<(), LayoutError> {
@@ -167,7 +177,7 @@ impl Streaming {
     }
 }
 
-/// What is written, but for the last bytes.
+/// What is written, but for the last bytes of a blob.
 struct Output {
     file: File,
     held: Vec<u8>,

@@ -95,8 +95,8 @@ impl Feed {
     async fn catch_up(&mut self) -> io::Result<()> {
         if !self.is_begun {
             self.is_begun = true;
-            let before = self.streaming.take_between(self.number);
-            self.write(before.into()).await?;
+            let (streaming, number) = (self.streaming.clone(), self.number);
+            blocking(move || streaming.write_before(number)).await?;
         }
         while let Some(bytes) = self.ahead.pop_front() {
             let length = bytes.len();
