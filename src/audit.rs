@@ -1,5 +1,6 @@
 //! Whether a layout holds what it says, down to each byte, without asking anybody.
 
+mod lock;
 mod walk;
 
 use std::fmt;
@@ -47,6 +48,11 @@ pub struct Audit {
     /// What is wrong with `manifest.json`, which is docker's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker: Option<String>,
+    /// What its lock has and is not so, a sentence each, and how many of them there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lock: Vec<String>,
+    #[serde(skip)]
+    against_lock: usize,
     /// Platforms that are named and no index has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms_not_found: Vec<String>,
@@ -174,6 +180,14 @@ pub(crate) async fn audit(
         }
         Err(why) => audit.unreadable = Some(why),
     }
+    match layout.locks() {
+        Ok(locks) => {
+            let all = lock::contradictions(&locks, &entries, |digest| hashed.sizes.contains_key(digest));
+            audit.against_lock = all.len();
+            audit.lock = all.into_iter().take(LISTED_MAX).collect();
+        }
+        Err(error) => audit.unreadable = Some(error.to_string()),
+    }
     audit.whole = audit.images.iter().filter(|line| line.state == Soundness::Whole).count();
     audit.broken = audit.images.len() - audit.whole;
     audit.seconds = began.elapsed().as_secs_f64();
@@ -204,6 +218,7 @@ impl Audit {
             && self.broken == 0
             && self.unnamed.damaged == 0
             && self.docker.is_none()
+            && self.against_lock == 0
             && self.platforms_not_found.is_empty();
         if is_right { Exit::Done } else { Exit::SomeFailed }
     }
@@ -301,6 +316,12 @@ impl fmt::Display for Audit {
         self.write_unnamed(f)?;
         if let Some(why) = &self.docker {
             writeln!(f, "{why}")?;
+        }
+        for told in self.lock.iter().take(TOLD_MAX) {
+            writeln!(f, "{told}")?;
+        }
+        if self.against_lock > TOLD_MAX {
+            writeln!(f, "and {} more that its lock has", self.against_lock - TOLD_MAX)?;
         }
         for stray in &self.strays {
             writeln!(f, "{} lies among the blobs and is none", text::quoted(stray))?;

@@ -53,6 +53,9 @@ pub struct Check {
     /// The target was held against a lock, and nobody else asked.
     #[serde(skip)]
     pub by_lock: bool,
+    /// Images that the lock itself says were missing when it was written, so that it proves nothing of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_locked: Vec<String>,
 }
 
 /// One image under one name at the target.
@@ -306,6 +309,7 @@ impl Check {
             base: None,
             lock: None,
             by_lock: false,
+            not_locked: Vec::new(),
             work,
             images,
         }
@@ -327,7 +331,12 @@ impl Check {
 
     pub fn exit(&self) -> Exit {
         match () {
-            () if self.there == self.images.len() && self.platforms_not_found.is_empty() => Exit::Done,
+            () if self.there == self.images.len()
+                && self.platforms_not_found.is_empty()
+                && self.not_locked.is_empty() =>
+            {
+                Exit::Done
+            }
             () if self.there == self.images.len() => Exit::SomeFailed,
             () if self.images.iter().all(|line| line.refused) => Exit::TargetRefused,
             () => Exit::SomeFailed,
@@ -417,6 +426,11 @@ impl fmt::Display for Check {
         if self.by_lock {
             if self.there < self.images.len() {
                 writeln!(f, "The same without --check brings what is not there.")?;
+            }
+            if !self.not_locked.is_empty() {
+                let images = text::count(self.not_locked.len(), "image");
+                let some = text::list(&self.not_locked[..self.not_locked.len().min(3)]);
+                writeln!(f, "The lock was written without {images}, of which it proves nothing: {some}")?;
             }
             return Ok(());
         }

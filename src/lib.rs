@@ -185,11 +185,14 @@ pub async fn run(
 /// The target is a layout that cannot be read.
 pub async fn check(options: &Options, selection: Selection, listener: Listener) -> Result<Check> {
     let gone = selection.gone.clone();
+    let not_locked = options.lock.as_ref().filter(|_| options.by_lock);
+    let not_locked = not_locked.map(|lock| lock.missing_beside(&selection)).unwrap_or_default();
     let (target, requests) = requests(options, selection, true).await?;
     let (name, limits) = (options.target.to_string(), limits(options));
     let (found, draft) = check::check(name, requests, target, options.rules, limits, &listener).await;
     let found = found.without(gone.len(), options.platforms.not_found()).with_pins(&options.pins);
-    Ok(Check { lock: lock(options, draft, &gone), by_lock: options.by_lock, ..found })
+    let lock = lock(options, draft, &gone);
+    Ok(Check { lock, by_lock: options.by_lock, not_locked, ..found })
 }
 
 /// Reads and hashes everything that the target holds, which is a layout, and asks nobody.

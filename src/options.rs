@@ -245,6 +245,14 @@ impl Options {
         let policy = policy(&cli.transfer.sources);
         let from = Supply::new(&cli.transfer.from, &policy)?;
         let verify_key = cli.transfer.verify_key.as_deref();
+        for (flag, is_given) in
+            [("--accept-moved", cli.transfer.accept_moved), ("--referrers", cli.transfer.referrers)]
+        {
+            ensure!(
+                verify_key.is_none() || !is_given,
+                "{flag} takes what nobody has signed, and --verify-key believes only what is: leave one of them out"
+            );
+        }
         let lock = cli.transfer.lock.as_deref().map(|path| Lock::read(path, verify_key)).transpose()?;
         let given = Given { lock: lock.as_ref(), from: &from };
         let named_platforms = cli.selection.platform.clone();

@@ -46,6 +46,13 @@ impl Lock {
         Ok(Self { name, document: Arc::new(document) })
     }
 
+    /// What it lists as missing, where `selection` is all that it holds.
+    pub(crate) fn missing_beside(&self, selection: &Selection) -> Vec<String> {
+        let held = self.document.images.values().filter(|image| image.refers_to.is_none()).count();
+        let missing = self.document.missing.keys().filter(|_| selection.images.len() >= held);
+        missing.map(ToString::to_string).collect()
+    }
+
     /// All images that it holds; `warnings` hears of those that it lists as missing.
     pub(super) fn all_images(&self, warnings: &mut Vec<String>) -> Result<Vec<Named>> {
         let missing: Vec<String> = self.document.missing.keys().map(ToString::to_string).collect();

@@ -71,6 +71,22 @@ impl Supply {
     pub(super) fn all_images(&self, warnings: &mut Vec<String>) -> Result<Vec<Named>> {
         let Self::Layouts(layout) = self else { return Ok(Vec::new()) };
         let (names, unnamed) = layout.names();
+        let there: HashSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+        let missing: Vec<String> = layout
+            .locks()
+            .context("--from")?
+            .iter()
+            .flat_map(|lock| lock.missing.values().map(|missing| missing.source.to_string()))
+            .filter(|source| !there.contains(source.as_str()))
+            .collect();
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "{} was written without {}, by its lock: {}",
+                layout.place(),
+                text::count(missing.len(), "image"),
+                text::list(&missing[..missing.len().min(3)])
+            ));
+        }
         if !unnamed.is_empty() {
             let left_out = without_names(layout.place(), &unnamed);
             ensure!(!names.is_empty(), "--from: {left_out}");

@@ -41,7 +41,7 @@ use super::name::{Form, LayoutName};
 use crate::error::{Error, Kind, Side};
 use crate::image::platforms::Platform;
 use crate::image::reference::Digest;
-use crate::record::{Blob, Made};
+use crate::record::{Blob, Inventory, Made};
 use crate::store::patience::Policy;
 
 /// A place of images that is files.
@@ -195,6 +195,18 @@ impl Layout {
     /// Layers that are left out of it, and what others are said to have of them.
     pub(crate) fn base(&self) -> &BTreeMap<Digest, Blob> {
         &self.base
+    }
+
+    /// What its locks say that it holds, as far as they can be understood.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub(crate) fn locks(&self) -> Result<Vec<Inventory>, LayoutError> {
+        let mut locks = Vec::new();
+        for files in &self.files {
+            locks.extend(files.lock()?.and_then(|bytes| lock::read(files.path(), &bytes)));
+        }
+        Ok(locks)
     }
 
     /// The file that has, or is to have, what is called so.

@@ -88,6 +88,33 @@ fn what_is_missing_damaged_or_of_another_size_is_told_with_its_image() {
     assert!(text.contains("manifest.json: it names blobs/sha256/0000"), "{text}");
 }
 
+/// An image whose layers of one platform are gone looks as one that was saved for the other alone: the lock knows better.
+#[test]
+fn what_a_layout_has_lost_since_its_lock_was_written_is_told() {
+    let saved = Saved::new(&[]);
+    let [directory, _] = saved.names();
+    let layers: Vec<String> = saved.layers_of_one().into_iter().map(|(layer, _)| layer).collect();
+    let index = saved.directory().join("index.json");
+    let before = fs::read(&index).unwrap();
+    let mut less = json(&index);
+    let gone = less["manifests"].as_array_mut().unwrap().pop().unwrap();
+    fs::write(&index, less.to_string()).unwrap();
+    let name = gone["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap();
+    let told = check(&directory).run().expect(1).stdout;
+    assert!(
+        told.contains(&format!("{name} is not in index.json with the digest that its lock has")),
+        "{told}"
+    );
+    fs::write(&index, before).unwrap();
+    check(&directory).run().expect(0);
+    let mut root = json(&saved.directory().join("mirror-images.lock.json"));
+    let blobs = root["blobs"].as_object_mut().unwrap();
+    assert!(layers.iter().all(|layer| blobs.contains_key(layer)));
+    fs::remove_file(saved.blob(&layers[0])).unwrap();
+    let told = check(&directory).run().expect(1).stdout;
+    assert!(told.contains(&format!("blob {} of ", layers[0])) && told.contains("it was lost"), "{told}");
+}
+
 #[test]
 fn damaged_manifests_and_configs_are_told_as_what_they_are() {
     let saved = Saved::new(&[]);

@@ -86,9 +86,17 @@ fn an_archive_without_an_image_that_failed_is_a_layout_of_the_others() {
     let [missing] = &lock["missing"].as_array().unwrap()[..] else { panic!("{lock}") };
     assert_eq!(missing["source"], scene.lost.as_str());
 
-    let checked = Program::new(&["--check", &scene.name(), "-o", "json"]).run().expect(0);
+    // What it has is whole, and what it has not is named, to whoever checks it and to whoever loads it.
+    let checked = Program::new(&["--check", &scene.name(), "-o", "json"]).run().expect(1);
     assert_eq!((checked.number("whole"), checked.number("broken")), (6, 0), "{}", checked.stdout);
+    let told = checked.report()["lock"][0].to_string();
+    assert!(told.contains(&format!("it was written without {}: ", scene.lost)), "{told}");
     let loaded = scene.load().expect(0);
+    assert!(
+        loaded.stderr.contains(&format!("was written without 1 image, by its lock: {}", scene.lost)),
+        "{}",
+        loaded.stderr
+    );
     assert_eq!((loaded.number("failed"), loaded.number("copied")), (0, 7), "CoreDNS has two names there");
     assert_eq!(scene.stage.target.content().tags().count(), 7);
 
@@ -161,7 +169,7 @@ fn importers_take_an_incomplete_archive_as_it_is() {
     let scene = Scene::new();
     scene.save(&[ALLOWED]).expect(1);
     if require("skopeo") {
-        let index = Program::new(&["--check", &scene.name(), "-o", "json"]).run().expect(0).report();
+        let index = Program::new(&["--check", &scene.name(), "-o", "json"]).run().expect(1).report();
         let names = index["images"].as_array().unwrap().iter().map(|line| line["image"].as_str().unwrap());
         let read =
             names.filter(|name| skopeo(&["inspect", "--raw", &format!("{}:{name}", scene.name())]).is_ok());

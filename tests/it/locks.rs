@@ -151,6 +151,15 @@ fn what_has_failed_is_in_the_lock_as_missing() {
     assert!(missing[failing.source.as_str()]["cause"].as_str().unwrap().contains("403"));
     assert_eq!(images(&lock).len(), wanted(&stage).len() - 1);
     assert!(!images(&lock).contains_key(failing.source.as_str()));
+
+    // It proves nothing of those, and says so on the quietest terminal too.
+    let proof = ["--check", "-q", "--lock", file.to_str().unwrap(), &stage.target.host()];
+    let proof = Program::new(&proof).run().expect(1);
+    assert!(
+        proof.stdout.contains("was written without 2 images, of which it proves nothing"),
+        "{}",
+        proof.stdout
+    );
 }
 
 #[test]

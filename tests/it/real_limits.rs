@@ -80,13 +80,14 @@ fn a_registry_behind_a_limit_of_requests_gets_all_and_hardly_a_byte_in_vain_howe
     let (one, ten) = (mirror(20, "1"), mirror(20, "10"));
     println!("{one:?}\n{ten:?}");
     for outcome in [&one, &ten] {
-        // Two blobs of the largest are a tenth of all.
-        assert!(outcome.sent <= 1.2, "{outcome:?}");
+        // One blob of the largest is a twentieth of all.
+        assert!(outcome.sent <= 1.11, "{outcome:?}");
         // The limit has to be met for this to show anything.
         assert!(outcome.refused > 0 && outcome.refused_later <= 25, "{outcome:?}");
     }
-    assert!(ten.sent <= one.sent + 0.15, "{one:?} {ten:?}");
-    assert!(ten.took <= one.took.mul_f64(1.5) + Duration::from_secs(5), "{one:?} {ten:?}");
+    // Each lets one go in vain at most, where the machine is too busy to hear of a refusal in time.
+    assert!(ten.sent <= one.sent + 0.06, "{one:?} {ten:?}");
+    assert!(ten.took <= one.took.mul_f64(1.3) + Duration::from_secs(3), "{one:?} {ten:?}");
 }
 
 /// Images of a large layer each.

@@ -149,6 +149,8 @@ fn keys_that_are_none_and_flags_that_lead_nowhere_are_told_first() {
     let (key, public, missing) = (scene.text("one.key"), scene.text("one.pub"), scene.text("none"));
     let table: &[(&[&str], &str)] = &[
         (&["--sign-key", &key], "--lock-out"),
+        (&["--verify-key", &public, "--lock", "l", "--accept-moved"], "takes what nobody has signed"),
+        (&["--verify-key", &public, "--lock", "l", "--referrers"], "takes what nobody has signed"),
         (&["--verify-key", &public], "--lock"),
         (&["--lock-out", &lock, "--sign-key", &public], "it holds no private key"),
         (&["--lock-out", &lock, "--sign-key", &missing], "No such file"),
