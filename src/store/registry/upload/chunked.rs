@@ -13,7 +13,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::super::Registry;
 use super::super::answer::Purpose;
 use super::super::client::{Call, location_text};
-use super::{IN_VAIN_MAX, Session, with_digest};
+use super::{IN_VAIN_MAX, Session, TIMES_IN_VAIN_MAX, with_digest};
 use crate::error::{Error, Kind};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Repository;
@@ -35,6 +35,8 @@ struct Pieces<'a> {
     sent: u64,
     /// Whether it is believed to have taken a part of a piece where it says so.
     tells_parts: bool,
+    /// It has said so of one.
+    has_told_parts: bool,
     /// Restored by every piece that is taken.
     patience: Patience,
     /// Bytes sent to a target that was overloaded then.
@@ -59,6 +61,7 @@ impl Registry {
             location: session.url.clone(),
             sent: 0,
             tells_parts: session.tells_parts,
+            has_told_parts: false,
             patience: Patience::new(&self.policy),
             in_vain: 0,
         };
@@ -81,7 +84,11 @@ impl Pieces<'_> {
             match self.patch(piece.slice((self.sent - begin) as usize..)).await {
                 Ok((location, part)) => {
                     self.location = location;
-                    parts += u32::from(part.is_some());
+                    if let Some(part) = part {
+                        parts += 1;
+                        self.has_told_parts = true;
+                        self.lost(end - part)?;
+                    }
                     self.sent = part.filter(|_| self.tells_parts && parts <= PARTS_MAX).unwrap_or(end);
                 }
                 Err(error) => self.recover(error, begin, end).await?,
@@ -89,6 +96,20 @@ impl Pieces<'_> {
         }
         self.patience.restore();
         Ok(())
+    }
+
+    /// Counts bytes that were sent and not taken.
+    ///
+    /// # Errors
+    /// They are too many by now.
+    fn lost(&mut self, bytes: u64) -> Result<(), Trial> {
+        self.in_vain += bytes;
+        if self.in_vain <= IN_VAIN_MAX.max(self.blob.size.saturating_mul(TIMES_IN_VAIN_MAX)) {
+            return Ok(());
+        }
+        let doing = format!("PATCH blob {} to {}", self.blob.digest, self.repository);
+        let why = "it takes but a part of each piece, and too much of the blob was sent in vain".to_owned();
+        Err(Trial::Over(self.target.error(Kind::Invalid, doing, why)))
     }
 
     /// After a pause something small is asked first, since a piece might be sent in vain. What is heard changes nothing:
@@ -104,7 +125,9 @@ impl Pieces<'_> {
             let doing = format!("PUT blob {} to {}", self.blob.digest, self.repository);
             let url = with_digest(&self.location, &self.blob.digest);
             let answer = self.ask(Method::PUT, url, octets(), Some(Bytes::new()), doing.clone()).await;
-            match self.target.judge_closing(self.repository, self.blob, doing, answer, true).await {
+            // What has spoken of parts may have less than all of it, and not look.
+            let whole = !self.has_told_parts;
+            match self.target.judge_closing(self.repository, self.blob, doing, answer, whole).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.recover(error, self.sent, self.sent).await?,
             }
