@@ -162,7 +162,7 @@ fn g08_a_target_that_takes_nothing_any_more_is_given_up_with_its_words() {
 
 #[test]
 fn g08_a_target_that_goes_away_for_good_is_given_up() {
-    let scene = Scene::new(&many(40)).retries(1);
+    let scene = Scene::new(&many(200)).retries(1);
     // What is asked over a connection that is there already may still be served.
     scene.target.fault(on(Op::ManifestPut).after(2).then(Fault::Down(60 * SECOND)));
     let run = scene.run();
